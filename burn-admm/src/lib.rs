@@ -9,6 +9,8 @@ pub mod plan;
 pub mod projection;
 pub mod report;
 mod table;
+#[cfg(feature = "train")]
+pub mod train;
 
 pub use admm::{Admm, AdmmConfig, AdmmError, AdmmInfo, RhoSchedule};
 pub use layout::MatrixView;

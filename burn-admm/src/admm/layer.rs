@@ -13,8 +13,8 @@ pub(super) struct Layer {
     /// Always feasible.
     pub(super) z: Vec<f32>,
     pub(super) u: Vec<f32>,
-    /// `Z − U` on the model's device, so that no step has to copy from the host.
-    target: Mutex<Option<Tensor<1>>>,
+    /// `Z − U` on each device that has asked for it, so that no step has to copy from the host.
+    targets: Mutex<Vec<Tensor<1>>>,
     /// Primal residual of the last update.
     pub(super) primal: f64,
     /// `‖U‖ / ‖W‖` as the next update will find it.
@@ -58,7 +58,7 @@ impl Layer {
             projection,
             z: Vec::new(),
             u: vec![0.0; weights.len()],
-            target: Mutex::new(None),
+            targets: Mutex::new(Vec::new()),
             primal: 0.0,
             dual_norm: 0.0,
             growing: 0,
@@ -130,25 +130,25 @@ impl Layer {
     }
 
     fn forget_target(&mut self) {
-        *self
-            .target
+        self.targets
             .get_mut()
-            .unwrap_or_else(PoisonError::into_inner) = None;
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 
     /// `Z − U`, flat, in `dtype` on `device` (without autodiff), copied there once per update.
     pub(super) fn target(&self, device: &Device, dtype: DType) -> Tensor<1> {
-        let mut cached = self.target.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(target) = cached.as_ref()
-            && target.device() == *device
-            && target.dtype() == dtype
-        {
+        let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        let cached = targets
+            .iter()
+            .find(|t| t.device() == *device && t.dtype() == dtype);
+        if let Some(target) = cached {
             return target.clone();
         }
         let data: Vec<f32> = self.z.iter().zip(&self.u).map(|(z, u)| z - u).collect();
         let len = data.len();
         let target = Tensor::from_data(TensorData::new(data, [len]), (device, dtype));
-        *cached = Some(target.clone());
+        targets.push(target.clone());
         target
     }
 }
