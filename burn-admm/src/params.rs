@@ -128,7 +128,9 @@ impl Position {
     }
 }
 
-/// The model's own floating-point parameters in traversal order, without initialising lazy ones.
+/// The model's own floating-point parameters in traversal order. Initialises lazy ones: the shape
+/// that an uninitialised parameter announces is not always the one it will have (a `Linear` with
+/// `LinearLayout::Col` announces its storage).
 pub(crate) fn parameters<M: Module>(model: &M) -> Vec<Parameter> {
     #[derive(Default)]
     struct Collect {
@@ -144,7 +146,7 @@ pub(crate) fn parameters<M: Module>(model: &M) -> Vec<Parameter> {
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             if !self.position.inside_reparameterization() {
-                let shape = param.lazy_shape().as_slice().to_vec();
+                let shape = param.dims().to_vec();
                 self.found.push(self.position.parameter(shape));
             }
         }

@@ -1,22 +1,22 @@
 //! The alternating direction method of multipliers over the weights of a module.
 
 mod config;
-mod core;
 mod error;
 mod info;
 mod layer;
 mod penalty;
 mod schedule;
+mod solver;
 mod state;
 
-pub use self::config::AdmmConfig;
-pub use self::core::Admm;
-pub use self::error::{AdmmError, Divergence, StateError};
-pub use self::info::{AdmmInfo, LayerInfo};
-pub use self::schedule::RhoSchedule;
+pub use config::AdmmConfig;
+pub use error::{AdmmError, Divergence, StateError};
+pub use info::{AdmmInfo, LayerInfo};
+pub use schedule::RhoSchedule;
+pub use solver::Admm;
 
-pub(crate) use self::core::read_layers;
-pub(crate) use self::layer::project;
+pub(crate) use layer::project;
+pub(crate) use solver::read_layers;
 
 #[cfg(test)]
 mod tests;

@@ -237,7 +237,7 @@ impl ModuleVisitor for ReadMasks {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         // A mask is visited right after the parameter that it is attached to.
         if !self.position.inside_reparameterization() {
-            self.shape = param.lazy_shape().as_slice().to_vec();
+            self.shape = param.dims().to_vec();
         }
     }
 
