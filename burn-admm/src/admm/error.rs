@@ -27,6 +27,20 @@ pub enum Divergence {
     },
 }
 
+impl Divergence {
+    fn advice(&self) -> &'static str {
+        match self {
+            Self::Loss(_) | Self::Weight { .. } => {
+                "lower the learning rate or rho and resume from an earlier state"
+            }
+            Self::GrowingDual { .. } => {
+                "the weights do not follow: raise rho, train longer between updates or ask for less \
+                 sparsity"
+            }
+        }
+    }
+}
+
 impl core::fmt::Display for Divergence {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
@@ -60,7 +74,7 @@ pub enum AdmmError {
     /// Training diverges.
     #[error(
         "diverged in outer iteration {iteration} at layer `{layer}` (primal residual \
-         {residual:.3e}): {cause}; lower the learning rate or rho, or resume from an earlier state"
+         {residual:.3e}): {cause}; {}", .cause.advice()
     )]
     Diverged {
         /// Outer iteration, counted from 1, in which it happened.

@@ -32,8 +32,8 @@ impl Admm {
     }
 
     /// Adds the gradient of [`penalty`](Self::penalty), `rho (W − Z + U)`, to gradients that a
-    /// training step has computed without it: the same training, for steps whose loss cannot be
-    /// reached. Parameters without a gradient stay without.
+    /// training step has computed without it: the same training, cheaper (no backward pass through
+    /// the penalty), and possible where the loss cannot be reached. Parameters without a gradient stay without.
     ///
     /// # Panics
     /// If the model lacks a constrained parameter or has it in another shape.

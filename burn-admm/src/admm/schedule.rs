@@ -31,7 +31,7 @@ pub enum RhoSchedule {
 }
 
 impl Default for RhoSchedule {
-    /// 1.3 per outer iteration, the published setting for VGG and ResNet on CIFAR-10, up to 1.
+    /// 1.3 per outer iteration, as published for CIFAR-10 networks, up to 1.
     fn default() -> Self {
         Self::Multiplicative {
             factor: 1.3,

@@ -173,14 +173,14 @@ impl Admm {
     /// [`AdmmError::Diverged`] if it is a NaN or an infinity, naming the layer whose primal
     /// residual was largest at the last update.
     pub fn check_loss(&self, loss: f64) -> Result<(), AdmmError> {
-        if loss.is_finite() {
-            return Ok(());
-        }
-        let worst = self
+        match self
             .layers
             .iter()
-            .max_by(|a, b| a.primal.total_cmp(&b.primal));
-        Err(self.diverged(worst.expect("at least one layer"), Divergence::Loss(loss)))
+            .max_by(|a, b| a.primal.total_cmp(&b.primal))
+        {
+            Some(worst) if !loss.is_finite() => Err(self.diverged(worst, Divergence::Loss(loss))),
+            _ => Ok(()),
+        }
     }
 
     fn diverged(&self, layer: &Layer, cause: Divergence) -> AdmmError {

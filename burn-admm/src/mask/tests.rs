@@ -65,7 +65,8 @@ fn weight(linear: &Linear) -> Vec<f32> {
 fn zeros_stay_zero_through_momentum_weight_decay_and_adam() {
     let device = Device::flex().autodiff();
     let xy = data(&device);
-    let optimisers: [(&str, fn() -> ModuleOptimizer); 4] = [
+    type Named = (&'static str, fn() -> ModuleOptimizer);
+    let optimisers: [Named; 4] = [
         ("momentum", || {
             SgdConfig::new()
                 .with_momentum(Some(MomentumConfig::new().with_momentum(0.9)))

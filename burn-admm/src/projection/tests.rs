@@ -87,9 +87,9 @@ proptest! {
                 prop_assert_eq!(kept, budget.keep(row_len).unwrap());
             }
         }
-        for i in 0..weights.len() {
-            let expected = if fast.mask[i] { weights[i] } else { 0.0 };
-            prop_assert_eq!(fast.values[i].to_bits(), expected.to_bits());
+        for ((w, z), keep) in weights.iter().zip(&fast.values).zip(&fast.mask) {
+            let expected = if *keep { *w } else { 0.0 };
+            prop_assert_eq!(z.to_bits(), expected.to_bits());
         }
     }
 

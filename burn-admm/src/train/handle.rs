@@ -14,6 +14,9 @@ use crate::admm::{Admm, AdmmError, AdmmInfo, StateError};
 
 /// ADMM shared between the trainer, the model in it and the metrics; cloning shares it.
 ///
+/// A diverging training is stopped at the next update, by its non-finite weights or its growing
+/// dual; the loss itself is the model's own affair and not seen here.
+///
 /// Works with one device and with several under one optimiser. Not with distributed data parallel
 /// training, where every device would count steps of its own.
 #[derive(Debug, Clone)]
