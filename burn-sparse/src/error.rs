@@ -52,7 +52,9 @@ pub enum SparseError {
         reason: String,
     },
     /// A packed layer that does not reproduce the layer it came from.
-    #[error("{layer}: packed and unpacked outputs differ by {difference:e}, more than {tolerance:e}")]
+    #[error(
+        "{layer}: packed and unpacked outputs differ by {difference:e}, more than {tolerance:e}"
+    )]
     Mismatch {
         /// The layer's path.
         layer: String,

@@ -183,15 +183,23 @@ mod tests {
 
     #[test]
     fn counts_are_exact_and_never_empty_a_layer() {
-        assert_eq!(Sparsity::unstructured(0.95).unwrap().nnz(10, 10).unwrap(), 5);
-        assert_eq!(Sparsity::row_balanced(0.999).unwrap().nnz(4, 10).unwrap(), 4);
+        assert_eq!(
+            Sparsity::unstructured(0.95).unwrap().nnz(10, 10).unwrap(),
+            5
+        );
+        assert_eq!(
+            Sparsity::row_balanced(0.999).unwrap().nnz(4, 10).unwrap(),
+            4
+        );
         assert_eq!(Sparsity::row_balanced(0.0).unwrap().nnz(4, 10).unwrap(), 40);
         assert_eq!(Sparsity::unstructured(0.5).unwrap().nnz(0, 10).unwrap(), 0);
     }
 
     #[test]
     fn more_non_zeros_than_weights_is_an_error() {
-        let error = Sparsity::RowBalanced(Budget::Nnz(11)).nnz(4, 10).unwrap_err();
+        let error = Sparsity::RowBalanced(Budget::Nnz(11))
+            .nnz(4, 10)
+            .unwrap_err();
         assert!(error.to_string().contains("11 non-zeros"), "{error}");
     }
 

@@ -1,0 +1,87 @@
+//! The operations that a backend implements.
+
+use burn::backend::{
+    Backend, backend_extension,
+    tensor::{FloatTensor, IntTensor},
+};
+#[cfg(feature = "cubecl-backend")]
+use burn::tensor::Shape;
+
+use crate::ConvProblem;
+
+/// Sparse convolution and product for a backend: one implementation for Flex (CPU), one for every
+/// CubeCL runtime (CUDA, ROCm, Vulkan, Metal, WebGPU, CPU), gradients for all.
+///
+/// Index tensors are `i32`. `offsets` and `row_ptr` are [`Csr::offsets`](crate::format::Csr::offsets)
+/// and [`Csr::row_ptr`](crate::format::Csr::row_ptr): entry `j` of row (output channel) `k`, for
+/// `row_ptr[k] <= j < row_ptr[k + 1]`, reads the stretched input of its image at
+/// `offsets[j] + e * cols + f` for output pixel `(e, f)`
+/// (see [`Stretched`](crate::problem::Stretched)).
+///
+/// `transpose` is the same pattern ordered by input channel, one tensor holding
+/// `[ptr (in_channels + 1) | entry (stored) | row (stored)]`: the entries `entry[ptr[c]..ptr[c+1]]`
+/// read channel `c` and belong to output channels `row[..]`. Gradients for the input gather along it.
+#[backend_extension(
+    Autodiff,
+    Fusion: cfg(feature = "cubecl-backend"),
+    Flex: cfg(feature = "flex"),
+    Cube: cfg(feature = "cubecl-backend")
+)]
+pub trait SparseOps: Backend {
+    /// `out[n,k,e,f] = act(bias[k] + residual[n,k,e,f] + sum_j values[j] * x[n, offsets[j] + e*cols + f])`
+    /// with `act` the identity or `max(0, .)`.
+    ///
+    /// `transpose` is only read by the backward pass and may be absent outside of training.
+    #[allow(clippy::too_many_arguments, reason = "a backend call takes tensors, not structs of them")]
+    #[fusion(dtype = input, shape = Shape::from(problem.output_shape()))]
+    fn sparse_conv(
+        input: FloatTensor<Self>,
+        values: FloatTensor<Self>,
+        offsets: IntTensor<Self>,
+        row_ptr: IntTensor<Self>,
+        transpose: Option<IntTensor<Self>>,
+        bias: Option<FloatTensor<Self>>,
+        residual: Option<FloatTensor<Self>>,
+        problem: ConvProblem,
+        relu: bool,
+    ) -> FloatTensor<Self>;
+
+    /// Gradient of [`sparse_conv`](Self::sparse_conv) (before bias, residual and activation) for
+    /// its input, `[batch, in_channels, height, width]`.
+    #[fusion(dtype = grad, shape = Shape::from(problem.input_shape()))]
+    fn sparse_conv_grad_input(
+        grad: FloatTensor<Self>,
+        values: FloatTensor<Self>,
+        offsets: IntTensor<Self>,
+        row_ptr: IntTensor<Self>,
+        transpose: IntTensor<Self>,
+        problem: ConvProblem,
+    ) -> FloatTensor<Self>;
+
+    /// Gradient of [`sparse_conv`](Self::sparse_conv) for its values, one per entry:
+    /// `sum_{n,e,f} grad[n,k,e,f] * x[n, offsets[j] + e*cols + f]`.
+    #[fusion(dtype = grad, shape = offsets)]
+    fn sparse_conv_grad_values(
+        input: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        offsets: IntTensor<Self>,
+        row_ptr: IntTensor<Self>,
+        problem: ConvProblem,
+    ) -> FloatTensor<Self>;
+
+    /// `out[m,k] = act(bias[k] + residual[m,k] + sum_j values[j] * x[m, columns[j]])` for
+    /// `x [m, d_input]` and an output of `[m, rows]`.
+    #[allow(clippy::too_many_arguments, reason = "a backend call takes tensors, not structs of them")]
+    #[fusion(dtype = input, shape = Shape::new([input[0], *rows]))]
+    fn sparse_linear(
+        input: FloatTensor<Self>,
+        values: FloatTensor<Self>,
+        columns: IntTensor<Self>,
+        row_ptr: IntTensor<Self>,
+        transpose: Option<IntTensor<Self>>,
+        bias: Option<FloatTensor<Self>>,
+        residual: Option<FloatTensor<Self>>,
+        rows: usize,
+        relu: bool,
+    ) -> FloatTensor<Self>;
+}
