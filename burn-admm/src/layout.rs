@@ -1,6 +1,6 @@
 //! A weight of any rank seen as a matrix of output channels.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// How a weight tensor is read as a matrix of `rows` output channels by `row_len` weights.
 ///
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 /// assert_eq!((view.rows(), view.row_len()), (2, 3));
 /// assert_eq!(view.gather(&[1, 10, 2, 20, 3, 30]), [1, 2, 3, 10, 20, 30]);
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct MatrixView {
     axis: usize,
     outer: usize,

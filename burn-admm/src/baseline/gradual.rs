@@ -151,7 +151,7 @@ impl GradualSchedule {
 /// assert_eq!(Masks::attached(&model).nnz(), plan.nnz());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Gradual {
     schedule: GradualSchedule,
     plan: ResolvedPlan,

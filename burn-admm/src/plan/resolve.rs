@@ -1,13 +1,13 @@
 use burn::module::Module;
 use burn_sparse::Sparsity;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{Constraint, Plan, PlanError, Rule};
 use crate::MatrixView;
 use crate::params::{Parameter, Role, parameters};
 
 /// A constrained parameter of a model.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct ResolvedLayer {
     /// Dotted path of the parameter.
@@ -30,7 +30,7 @@ impl ResolvedLayer {
 }
 
 /// A plan applied to a model: the constrained parameters, in traversal order.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ResolvedPlan {
     layers: Vec<ResolvedLayer>,
 }
