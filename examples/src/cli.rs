@@ -161,7 +161,8 @@ pub fn positive(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Reads a sparsity in `[0, 1)`.
+/// Reads a sparsity in `[0, 1)`; with clap's `allow_negative_numbers`, a negative one gets this
+/// parser's answer too.
 ///
 /// # Errors
 /// A sentence for the command line.
@@ -226,7 +227,7 @@ mod tests {
         common: CommonArgs,
         #[command(flatten)]
         data: DataArgs,
-        #[arg(long, value_parser = sparsity, default_value_t = 0.9)]
+        #[arg(long, value_parser = sparsity, default_value_t = 0.9, allow_negative_numbers = true)]
         sparsity: f64,
     }
 
@@ -266,7 +267,7 @@ mod tests {
     fn wrong_values_are_explained() {
         for (args, says) in [
             (["--sparsity", "1.0"], "[0, 1)"),
-            (["--sparsity", "-0.1"], "value"),
+            (["--sparsity", "-0.1"], "[0, 1)"),
             (["--sparsity=NaN", "--offline"], "[0, 1)"),
             (["--limit", "0"], "at least 1"),
             (["--limit", "many"], "whole number"),

@@ -1,8 +1,8 @@
 //! `--device NAME` to a Burn device, without a panic on a machine that lacks it.
 
 use std::fmt;
-use std::panic::{self, AssertUnwindSafe};
 use std::str::FromStr;
+use std::time::Duration;
 
 #[cfg(any(
     feature = "vulkan",
@@ -12,6 +12,11 @@ use std::str::FromStr;
 ))]
 use burn::tensor::DeviceKind;
 use burn::tensor::{Device, DeviceType};
+
+use crate::quiet::catch;
+
+/// Longest wait for a driver to name its devices.
+const PRESENT: Duration = Duration::from_secs(60);
 
 /// A backend that this package can be built with; its name is also its cargo feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,8 +130,7 @@ impl Backend {
             return Ok(Vec::new());
         };
         // A missing driver library makes some runtimes panic.
-        panic::catch_unwind(AssertUnwindSafe(|| Device::enumerate(kind).into_vec()))
-            .map_err(|_| "its driver could not be loaded".to_string())
+        catch(PRESENT, move || Device::enumerate(kind).into_vec())
     }
 }
 

@@ -17,6 +17,7 @@ pub mod data;
 pub mod device;
 pub mod output;
 pub mod progress;
+mod quiet;
 pub mod report;
 pub mod timing;
 

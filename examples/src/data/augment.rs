@@ -24,6 +24,14 @@ impl Normalization {
         }
     }
 
+    /// The first channel's constants for `channels` channels.
+    pub(crate) fn repeated(&self, channels: usize) -> Self {
+        Self {
+            mean: vec![self.mean[0]; channels],
+            std: vec![self.std[0]; channels],
+        }
+    }
+
     /// The 256 normalised values of each channel.
     pub(crate) fn tables(&self) -> Vec<[f32; 256]> {
         self.mean

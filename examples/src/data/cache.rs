@@ -3,20 +3,16 @@
 use std::env;
 use std::ffi::OsString;
 use std::net::{TcpStream, ToSocketAddrs};
-use std::panic;
 use std::path::PathBuf;
-use std::sync::{Once, mpsc};
-use std::thread;
 use std::time::Duration;
 
 use super::DataError;
+use crate::quiet::catch;
 
 /// Longest wait for an answer of the download server.
 const REACH: Duration = Duration::from_secs(5);
 /// Longest wait for a whole download (CIFAR: 130 to 170 MB).
 const DOWNLOAD: Duration = Duration::from_secs(30 * 60);
-/// Name of the downloading thread; its panics are errors and are not printed.
-const THREAD: &str = "dataset-download";
 
 /// The folder in which `burn-dataset` keeps its sets.
 pub(crate) fn root() -> Option<PathBuf> {
@@ -112,11 +108,12 @@ impl Remote {
         if !proxied {
             reach(self.host)?;
         }
-        in_thread(self.download, DOWNLOAD)
+        catch(DOWNLOAD, self.download)
     }
 }
 
-/// Whether a connection to the server can be made soon.
+/// Whether a connection to the server can be made soon. Resolving a name has no time limit of its
+/// own, so the whole attempt gets one.
 fn reach(host: &'static str) -> Result<(), String> {
     let connect = move || {
         let addresses = (host, 443).to_socket_addrs().map_err(|e| e.to_string())?;
@@ -129,45 +126,7 @@ fn reach(host: &'static str) -> Result<(), String> {
         }
         Err(last)
     };
-    let (send, receive) = mpsc::channel();
-    // Resolving a name has no time limit of its own, hence the thread.
-    thread::spawn(move || send.send(connect()));
-    receive
-        .recv_timeout(4 * REACH)
-        .unwrap_or_else(|_| Err(format!("no answer within {} s", 4 * REACH.as_secs())))
-}
-
-/// Runs `work` in a thread, at most for `limit`; a panic's text becomes the error.
-fn in_thread(work: fn(), limit: Duration) -> Result<(), String> {
-    silence_download_panics();
-    let (send, receive) = mpsc::channel();
-    let spawned = thread::Builder::new().name(THREAD.into()).spawn(move || {
-        let result = panic::catch_unwind(work).map_err(|payload| {
-            let text = payload.downcast_ref::<String>().map(String::as_str);
-            text.or_else(|| payload.downcast_ref::<&str>().copied())
-                .unwrap_or("panic")
-                .to_string()
-        });
-        // Nobody listens any more after the time limit.
-        let _ = send.send(result);
-    });
-    spawned.map_err(|e| e.to_string())?;
-    receive
-        .recv_timeout(limit)
-        .unwrap_or_else(|_| Err(format!("not finished within {} s", limit.as_secs())))
-}
-
-/// Keeps the panics of the downloading thread from being printed; they are returned as errors.
-fn silence_download_panics() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let usual = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            if thread::current().name() != Some(THREAD) {
-                usual(info);
-            }
-        }));
-    });
+    catch(4 * REACH, connect)?
 }
 
 #[cfg(test)]
@@ -186,21 +145,6 @@ mod tests {
         assert_eq!(at(Some("/x")).unwrap(), PathBuf::from("/x/burn-dataset"));
         assert_eq!(at(Some("relative")), at(None));
         assert_eq!(root_from(None, None, None), None);
-    }
-
-    #[test]
-    fn a_panicking_or_endless_download_is_an_error() {
-        let limit = Duration::from_secs(20);
-        assert_eq!(in_thread(|| {}, limit), Ok(()));
-        assert_eq!(
-            in_thread(|| panic!("no route"), limit),
-            Err("no route".into())
-        );
-        let error = in_thread(
-            || thread::sleep(Duration::from_secs(5)),
-            Duration::from_millis(20),
-        );
-        assert!(error.unwrap_err().contains("not finished"));
     }
 
     #[test]

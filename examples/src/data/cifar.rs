@@ -1,5 +1,6 @@
 //! What CIFAR-10 and CIFAR-100 share: class folders of 32×32 colour photographs.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use super::cache::Remote;
@@ -41,15 +42,25 @@ impl Cifar {
         options: &LoadOptions,
     ) -> Result<ImageDataset, DataError> {
         let listed = |name: &str, expected: Option<usize>| {
-            let listing = list(&dir.join(name))?;
-            match expected {
-                Some(expected) if listing.files.len() != expected => Err(DataError::Incomplete {
-                    path: dir.to_path_buf(),
-                    found: listing.files.len(),
-                    expected,
-                }),
-                _ => Ok(listing),
+            let listing = list(&dir.join(name));
+            let Some(expected) = expected else {
+                return listing;
+            };
+            // A folder that is absent or empty was left behind by the same interruption.
+            let found = match &listing {
+                Ok(listing) => listing.files.len(),
+                Err(DataError::Empty { .. }) => 0,
+                Err(DataError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => 0,
+                Err(_) => return listing,
+            };
+            if found == expected {
+                return listing;
             }
+            Err(DataError::Incomplete {
+                path: dir.to_path_buf(),
+                found,
+                expected,
+            })
         };
         let train = listed("train", complete.map(|c| c.0))?;
         let mut test = listed("test", complete.map(|c| c.1))?;
@@ -171,6 +182,14 @@ pub(crate) mod tests {
             "{error}"
         );
         assert!(!error.is_missing());
+        let absent = dir.path().join("absent");
+        let error = tiny(2)
+            .load_from(&absent, Some((7, 2)), &options)
+            .unwrap_err();
+        assert!(
+            matches!(error, DataError::Incomplete { found: 0, .. }),
+            "{error}"
+        );
         let error = tiny(3).load_from(dir.path(), None, &options).unwrap_err();
         assert!(error.to_string().contains("2 class folders"), "{error}");
     }

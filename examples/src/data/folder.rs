@@ -21,9 +21,13 @@ pub const TEST_FRACTION: f64 = 0.2;
 /// Largest edge that can be asked for.
 const MAX_SIZE: usize = 4096;
 
-/// The usual constants of photographs (those of `ImageNet`).
+/// The usual constants of photographs (those of `ImageNet`), for three channels or for
+/// one, their mean.
 #[must_use]
-pub fn normalization() -> Normalization {
+pub fn normalization(channels: usize) -> Normalization {
+    if channels == 1 {
+        return Normalization::new([0.449], [0.226]);
+    }
     Normalization::new([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 }
 
@@ -45,7 +49,7 @@ pub fn load(options: &LoadOptions) -> Result<ImageDataset, DataError> {
             "images of {size}x{size} pixels; choose an edge between 1 and {MAX_SIZE}"
         )));
     }
-    let shape = ImageShape::square(3, size);
+    let shape = ImageShape::square(if options.grey { 1 } else { 3 }, size);
     let mut notices = Vec::new();
     let mut parts = Parts::find(dir, options, &mut notices)?;
     if parts.train.classes.len() < 2 {
@@ -70,7 +74,7 @@ pub fn load(options: &LoadOptions) -> Result<ImageDataset, DataError> {
             .map_or("folder".into(), |n| n.to_string_lossy().into_owned()),
         classes,
         shape,
-        normalization: normalization(),
+        normalization: normalization(shape.channels),
         augment: Augment {
             flip: true,
             pad: size / 8,
@@ -248,6 +252,12 @@ mod tests {
                 assert_eq!(split.image(i)[0] > 100, label == 1);
             }
         }
+        let grey = load(&LoadOptions {
+            grey: true,
+            ..options(dir.path())
+        })
+        .unwrap();
+        assert_eq!((grey.shape.channels, grey.normalization.mean.len()), (1, 1));
         let again = load(&options(dir.path())).unwrap();
         assert_eq!((&set.train, &set.test), (&again.train, &again.test));
     }

@@ -52,6 +52,8 @@ pub struct LoadOptions {
     pub seed: u64,
     /// Edge of the images, for [`Source::Folder`] and [`Source::Shapes`].
     pub size: Option<usize>,
+    /// One channel instead of three, for the same two sources.
+    pub grey: bool,
     /// Use what is on this machine; download nothing.
     pub offline: bool,
     /// Show the decoding.
@@ -68,6 +70,7 @@ impl Default for LoadOptions {
             valid_fraction: 0.1,
             seed: 0,
             size: None,
+            grey: false,
             offline: false,
             progress: false,
         }
@@ -92,7 +95,7 @@ impl LoadOptions {
 }
 
 /// Loads a source; when a known set can be neither found nor downloaded, draws
-/// [`shapes`] of the set's usual size instead and puts a notice into
+/// [`shapes`] of the same size and channels instead and puts a notice into
 /// [`ImageDataset::notices`].
 ///
 /// A folder that was named (`options.data`) is never replaced: if it cannot be loaded, that is an
@@ -111,7 +114,15 @@ fn load_or(
 ) -> Result<ImageDataset, DataError> {
     match loader(source, options) {
         Err(error) if error.is_missing() => {
-            let mut set = load_exactly(Source::Shapes, options)?;
+            // Shaped like the images it replaces, so that the same network takes them.
+            let size = if source == Source::Mnist { 28 } else { 32 };
+            let grey = source == Source::Mnist;
+            let options = LoadOptions {
+                size: Some(size),
+                grey,
+                ..options.clone()
+            };
+            let mut set = load_exactly(Source::Shapes, &options)?;
             set.notices.push(format!(
                 "training on the drawn set `shapes` instead of {source}; its accuracies say \
                  nothing about {source}. Why: {error}"
@@ -164,6 +175,12 @@ mod tests {
             set.summary()
         );
         assert!(set.notices[0].contains("not in the cache"));
+        assert_eq!(set.shape.to_string(), "3x32x32");
+        let set = load_or(Source::Mnist, &options, |source, options| match source {
+            Source::Mnist => missing(source, options),
+            _ => load_exactly(source, options),
+        });
+        assert_eq!(set.unwrap().shape.to_string(), "1x28x28");
     }
 
     #[test]

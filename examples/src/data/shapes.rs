@@ -39,12 +39,6 @@ const SIZES: std::ops::RangeInclusive<usize> = 8..=1024;
 /// Samples per pixel and axis; they smooth the edges.
 const SAMPLES: usize = 2;
 
-/// Mean and deviation of the drawn pixels.
-#[must_use]
-pub fn normalization() -> Normalization {
-    Normalization::new([0.5; 3], [0.25; 3])
-}
-
 /// Draws the set: `options.limit` training and `options.test_limit` test images, the classes as
 /// equal as the counts allow.
 ///
@@ -60,7 +54,7 @@ pub fn load(options: &LoadOptions) -> Result<ImageDataset, DataError> {
             SIZES.end()
         )));
     }
-    let shape = ImageShape::square(3, size);
+    let shape = ImageShape::square(if options.grey { 1 } else { 3 }, size);
     let (train, test) = (
         options.limit.unwrap_or(DEFAULT_TRAIN),
         options.test_limit.unwrap_or(DEFAULT_TEST),
@@ -69,7 +63,7 @@ pub fn load(options: &LoadOptions) -> Result<ImageDataset, DataError> {
         name: "shapes".into(),
         classes: CLASSES.map(String::from).to_vec(),
         shape,
-        normalization: normalization(),
+        normalization: Normalization::new([0.5], [0.25]).repeated(shape.channels),
         // No flips are needed for forms of any angle; a crop shifts them a little.
         augment: Augment {
             flip: true,
@@ -172,7 +166,9 @@ fn star_radius(u: f32, v: f32) -> f32 {
 /// Draws one image into planar bytes.
 fn draw(class: usize, size: usize, random: &mut ChaCha8Rng, to: &mut [u8]) {
     let pose = Pose::random(class, random);
-    let (back, front) = colours(random);
+    let plane = size * size;
+    let channels = to.len() / plane;
+    let (back, front) = colours(random, channels);
     let shade: [f32; 2] = [
         random.random_range(-0.12..0.12),
         random.random_range(-0.12..0.12),
@@ -184,7 +180,6 @@ fn draw(class: usize, size: usize, random: &mut ChaCha8Rng, to: &mut [u8]) {
     let line: [f32; 3] = std::array::from_fn(|_| random.random());
     let noise = random.random_range(0.02..0.10f32);
 
-    let plane = size * size;
     let step = 2.0 / (size * SAMPLES) as f32;
     for row in 0..size {
         for column in 0..size {
@@ -203,7 +198,7 @@ fn draw(class: usize, size: usize, random: &mut ChaCha8Rng, to: &mut [u8]) {
             let x = column as f32 / size as f32 - 0.5;
             let y = row as f32 / size as f32 - 0.5;
             let light = shade[0] * x + shade[1] * y;
-            for c in 0..3 {
+            for c in 0..channels {
                 let value = back[c] + form * (front[c] - back[c]) + light;
                 let value = value + stroke * (line[c] - value);
                 // The sum of two uniform numbers is near enough to a Gaussian one.
@@ -215,13 +210,14 @@ fn draw(class: usize, size: usize, random: &mut ChaCha8Rng, to: &mut [u8]) {
     }
 }
 
-/// Two colours that differ enough to be told apart.
-fn colours(random: &mut ChaCha8Rng) -> ([f32; 3], [f32; 3]) {
+/// Two colours that differ enough to be told apart in so many channels.
+fn colours(random: &mut ChaCha8Rng, channels: usize) -> ([f32; 3], [f32; 3]) {
     loop {
         let back: [f32; 3] = std::array::from_fn(|_| random.random());
         let front: [f32; 3] = std::array::from_fn(|_| random.random());
-        let contrast: f32 = back.iter().zip(&front).map(|(a, b)| (a - b).abs()).sum();
-        if contrast > 0.6 {
+        let pairs = back.iter().zip(&front).take(channels);
+        let contrast: f32 = pairs.map(|(a, b)| (a - b).abs()).sum();
+        if contrast > if channels == 1 { 0.25 } else { 0.6 } {
             return (back, front);
         }
     }
@@ -274,6 +270,13 @@ mod tests {
             assert_eq!(set.valid.class_counts(10), [1; 10]);
             assert_eq!(set.test.class_counts(10), [5; 10]);
         }
+        let grey = load(&LoadOptions {
+            grey: true,
+            ..options(20, 28, 3)
+        })
+        .unwrap();
+        assert_eq!(grey.shape, ImageShape::square(1, 28));
+        assert_eq!(grey.normalization.mean.len(), 1);
         assert!(load(&options(1, 7, 0)).is_err());
         assert!(load(&options(1, 1025, 0)).is_err());
         assert!(matches!(

@@ -8,6 +8,9 @@ use super::seed::{Purpose, rng};
 ///
 /// Classes are visited in turn (in a seeded order) and give one image each until the limit is
 /// reached, so two classes that both have images left differ by at most one.
+///
+/// # Panics
+/// If a label is not below `classes`.
 #[must_use]
 pub fn balanced_subset(labels: &[u32], classes: usize, limit: usize, seed: u64) -> Vec<usize> {
     if limit >= labels.len() {
@@ -32,6 +35,9 @@ pub fn balanced_subset(labels: &[u32], classes: usize, limit: usize, seed: u64) 
 /// Splits indices into `(kept, held_out)`, both ascending, holding out `fraction` of every class
 /// (rounded), at least one image of each class that has two or more when `fraction > 0`, and never
 /// the last one.
+///
+/// # Panics
+/// If a label is not below `classes`.
 #[must_use]
 pub fn carve(labels: &[u32], classes: usize, fraction: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
     let mut kept = Vec::with_capacity(labels.len());
