@@ -18,7 +18,7 @@ pub enum Source {
     Cifar100,
     /// MNIST: 70,000 handwritten digits of 28x28 grey pixels
     Mnist,
-    /// Your own images: DIR/{train,test}/<class>/* or DIR/<class>/*, with --data DIR
+    /// Your own images with --data DIR: a folder per class, in DIR or in DIR/train and DIR/test
     Folder,
     /// Ten drawn classes; needs no download
     Shapes,

@@ -64,7 +64,7 @@ pub fn load(options: &LoadOptions) -> Result<ImageDataset, DataError> {
         classes: CLASSES.map(String::from).to_vec(),
         shape,
         normalization: Normalization::new([0.5], [0.25]).repeated(shape.channels),
-        // No flips are needed for forms of any angle; a crop shifts them a little.
+        // A mirrored form is the same form; forms vary in place already, so crops shift them little.
         augment: Augment {
             flip: true,
             pad: size / 16,
