@@ -3,6 +3,7 @@
 pub mod cpu;
 mod error;
 pub mod format;
+pub mod nn;
 pub mod ops;
 pub mod problem;
 mod sparsity;
