@@ -1,7 +1,9 @@
 //! Sparse layers for Burn.
 
+pub mod cpu;
 mod error;
 pub mod format;
+pub mod ops;
 pub mod problem;
 mod sparsity;
 
