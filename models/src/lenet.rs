@@ -1,10 +1,10 @@
 //! LeNet-5 as Caffe defined it and as pruning papers count it.
 
-use crate::layers::{Activation, Conv2d, Conv2dConfig, Fused, Linear, LinearConfig};
 use burn::module::Module;
 use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
+use burn_sparse::nn::{Activation, Conv2d, Conv2dConfig, Linear, LinearConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::summary::Window;

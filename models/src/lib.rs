@@ -1,4 +1,4 @@
-//! Networks of the published pruning work, written once on one set of layers.
+//! Networks of the published pruning work, written once on `burn_sparse::nn` layers.
 //!
 //! | family | networks | source |
 //! |---|---|---|
@@ -6,9 +6,10 @@
 //! | [`ResNet`] for CIFAR | 20, 32, 56 | the same paper, section 4.2 |
 //! | [`LeNet5`] | 20-50-500-10 | Caffe's variant of LeCun et al. 1998, the one pruning papers count on |
 //!
-//! Parameters are named as in torchvision (`layer1.0.conv2.weight`, `fc.bias`), so a plan written
-//! for a PyTorch network applies unchanged and [`weights::load`] reads a `state_dict` from `.pth` or
-//! `.safetensors` in one call.
+//! Every layer is one of [`burn_sparse::nn`], so the same value is trained dense, pruned, packed
+//! and run. Parameters are named as in torchvision (`layer1.0.conv2.weight`, `fc.bias`), so a plan
+//! written for a PyTorch network applies unchanged and [`weights::load`] reads a `state_dict` from
+//! `.pth` or `.safetensors` in one call.
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};
@@ -34,7 +35,6 @@
 
 mod arch;
 mod classifier;
-mod layers;
 mod lenet;
 mod model;
 mod resnet;

@@ -1,11 +1,11 @@
 //! One residual block.
 
-use crate::layers::{Activation, Conv2d, Conv2dConfig, Fused, fold_batch_norm};
 use burn::module::{Module, Param};
 use burn::nn::{BatchNorm, BatchNormConfig, Initializer, PaddingConfig2d};
 use burn::tensor::activation::relu;
 use burn::tensor::ops::PadMode;
 use burn::tensor::{Device, Tensor, s};
+use burn_sparse::nn::{Activation, Conv2d, Conv2dConfig, fold_batch_norm};
 use serde::{Deserialize, Serialize};
 
 use super::shape::BlockShape;

@@ -1,11 +1,11 @@
 //! The whole network.
 
-use crate::layers::{Activation, Conv2d, Linear, LinearConfig};
 use burn::module::Module;
 use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::nn::{BatchNorm, PaddingConfig2d};
 use burn::tensor::module::adaptive_avg_pool2d;
 use burn::tensor::{Device, Tensor};
+use burn_sparse::nn::{Activation, Conv2d, Linear, LinearConfig};
 
 use super::block::{apply, conv_bn, fold};
 use super::{Block, ResNetConfig};
