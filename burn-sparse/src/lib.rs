@@ -2,6 +2,8 @@
 
 mod error;
 pub mod format;
+#[cfg(feature = "cubecl-backend")]
+pub mod kernel;
 pub mod problem;
 mod sparsity;
 
