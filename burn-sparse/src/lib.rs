@@ -1,9 +1,11 @@
 //! Sparse layers for Burn.
 
+pub mod cpu;
 mod error;
 pub mod format;
 #[cfg(feature = "cubecl-backend")]
 pub mod kernel;
+pub mod ops;
 pub mod problem;
 mod sparsity;
 

@@ -1,1 +1,25 @@
-//! placeholder
+//! What the runnable examples share: image data, command-line habits, device choice, timing,
+//! progress and the report every run leaves behind.
+//!
+//! An example is a thin program over these modules; nothing here knows a pruning method.
+//!
+//! * [`data`]: CIFAR-10/100, MNIST, folders of images and a drawn set, decoded once into memory,
+//!   split, shuffled and augmented reproducibly.
+//! * [`cli`]: the arguments every example understands.
+//! * [`device`]: `--device auto|flex|vulkan|…` to a [`burn::tensor::Device`].
+//! * [`timing`]: median and minimum milliseconds with the device synchronised inside.
+//! * [`report`]: `report.json` and the printed table.
+//! * [`progress`], [`output`]: bars that degrade to lines; folders and files written whole or not
+//!   at all.
+
+pub mod cli;
+pub mod data;
+pub mod device;
+pub mod output;
+pub mod progress;
+mod quiet;
+pub mod report;
+pub mod timing;
+
+#[cfg(test)]
+mod testing;

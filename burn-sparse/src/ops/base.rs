@@ -1,13 +1,57 @@
 //! The operations that a backend implements.
 
 use burn::backend::{
-    Backend, backend_extension,
+    Backend, ExtensionType, backend_extension,
     tensor::{FloatTensor, IntTensor},
 };
 #[cfg(feature = "cubecl-backend")]
 use burn::tensor::Shape;
 
 use crate::ConvProblem;
+
+/// A float tensor or none: `Option` as it can cross from [`Tensor`](burn::tensor::Tensor) to a
+/// backend.
+#[derive(Debug, Clone, ExtensionType)]
+#[extension_type(fusion: cfg(feature = "cubecl-backend"))]
+pub enum OptionalFloat<B: Backend> {
+    /// None.
+    Absent,
+    /// Some.
+    Present(FloatTensor<B>),
+}
+
+/// An integer tensor or none, as [`OptionalFloat`].
+#[derive(Debug, Clone, ExtensionType)]
+#[extension_type(fusion: cfg(feature = "cubecl-backend"))]
+pub enum OptionalInt<B: Backend> {
+    /// None.
+    Absent,
+    /// Some.
+    Present(IntTensor<B>),
+}
+
+macro_rules! optional {
+    ($name:ident, $tensor:ident) => {
+        impl<B: Backend> From<Option<$tensor<B>>> for $name<B> {
+            fn from(tensor: Option<$tensor<B>>) -> Self {
+                tensor.map_or(Self::Absent, Self::Present)
+            }
+        }
+
+        impl<B: Backend> $name<B> {
+            /// The tensor, if there is one.
+            pub fn into_option(self) -> Option<$tensor<B>> {
+                match self {
+                    Self::Absent => None,
+                    Self::Present(tensor) => Some(tensor),
+                }
+            }
+        }
+    };
+}
+
+optional!(OptionalFloat, FloatTensor);
+optional!(OptionalInt, IntTensor);
 
 /// Sparse convolution and product for a backend: one implementation for Flex (CPU), one for every
 /// CubeCL runtime (CUDA, ROCm, Vulkan, Metal, WebGPU, CPU), gradients for all.
@@ -39,9 +83,9 @@ pub trait SparseOps: Backend {
         values: FloatTensor<Self>,
         offsets: IntTensor<Self>,
         row_ptr: IntTensor<Self>,
-        transpose: Option<IntTensor<Self>>,
-        bias: Option<FloatTensor<Self>>,
-        residual: Option<FloatTensor<Self>>,
+        #[extension_type] transpose: OptionalInt<Self>,
+        #[extension_type] bias: OptionalFloat<Self>,
+        #[extension_type] residual: OptionalFloat<Self>,
         problem: ConvProblem,
         relu: bool,
     ) -> FloatTensor<Self>;
@@ -78,9 +122,9 @@ pub trait SparseOps: Backend {
         values: FloatTensor<Self>,
         columns: IntTensor<Self>,
         row_ptr: IntTensor<Self>,
-        transpose: Option<IntTensor<Self>>,
-        bias: Option<FloatTensor<Self>>,
-        residual: Option<FloatTensor<Self>>,
+        #[extension_type] transpose: OptionalInt<Self>,
+        #[extension_type] bias: OptionalFloat<Self>,
+        #[extension_type] residual: OptionalFloat<Self>,
         rows: usize,
         relu: bool,
     ) -> FloatTensor<Self>;

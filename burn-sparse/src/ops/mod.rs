@@ -1,7 +1,25 @@
 //! Sparse operations on [`Tensor`](burn::tensor::Tensor), on every backend.
 //!
-//! [`SparseOps`] is what a backend implements; the functions of this module are what users call.
+//! [`SparseOps`] is what a backend implements; [`sparse_conv2d`], [`sparse_conv1d`] and
+//! [`sparse_linear`] are what users call, on a [`SparseWeight`] and with an [`Epilogue`].
 
+mod autodiff;
 mod base;
+mod conv1d;
+mod conv2d;
+#[cfg(feature = "cubecl-backend")]
+mod cube;
+mod epilogue;
+#[cfg(feature = "flex")]
+mod flex;
+mod linear;
+mod pattern;
+mod weight;
 
-pub use base::SparseOps;
+pub use base::{OptionalFloat, OptionalInt, SparseOps};
+pub use conv1d::sparse_conv1d;
+pub use conv2d::{ConvWindow, sparse_conv2d};
+pub use epilogue::{Activation, Epilogue};
+pub use linear::sparse_linear;
+pub use pattern::Pattern;
+pub use weight::SparseWeight;

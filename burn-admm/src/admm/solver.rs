@@ -1,0 +1,265 @@
+use std::collections::HashMap;
+
+use burn::module::Module;
+
+use super::layer::{Layer, Norms};
+use super::{AdmmConfig, AdmmError, AdmmInfo, Divergence, LayerInfo};
+use crate::params::{Weight, read};
+use crate::plan::{Plan, ResolvedLayer, ResolvedPlan};
+use crate::projection::ProjectionError;
+
+/// ADMM over the constrained weights of a module.
+///
+/// Holds for each of them a feasible copy `Z` and a scaled dual `U`. Training adds
+/// [`penalty`](Self::penalty) to its loss; every outer iteration ends with
+/// [`update`](Self::update). See the [crate documentation](crate) for the algorithm and a complete
+/// loop.
+#[derive(Debug)]
+pub struct Admm {
+    pub(super) plan: ResolvedPlan,
+    pub(super) config: AdmmConfig,
+    pub(super) layers: Vec<Layer>,
+    pub(super) index: HashMap<String, usize>,
+    pub(super) rho: f64,
+    pub(super) iteration: usize,
+    pub(super) steps: u64,
+}
+
+impl Admm {
+    /// Starts with `Z = Π(W)` and `U = 0`. The weights are copied, never aliased or changed.
+    ///
+    /// # Errors
+    /// [`AdmmError::Config`] for settings out of range, [`AdmmError::Plan`] for a plan that does
+    /// not fit the model, [`AdmmError::NothingConstrained`], [`AdmmError::Projection`] for
+    /// non-finite weights, [`AdmmError::Read`] if a device fails.
+    pub fn new<M: Module>(model: &M, plan: &Plan, config: AdmmConfig) -> Result<Self, AdmmError> {
+        config.validate()?;
+        let plan = plan.resolve(model)?;
+        if plan.layers().is_empty() {
+            return Err(AdmmError::NothingConstrained);
+        }
+        let layers = read_layers(model, plan.layers())?
+            .into_iter()
+            .zip(plan.layers())
+            .map(|(weight, spec)| {
+                Layer::new(spec.clone(), &weight.data)
+                    .map_err(|source| projection_error(&spec.path, source))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let index = layers
+            .iter()
+            .enumerate()
+            .map(|(i, l)| (l.spec.path.clone(), i))
+            .collect();
+        Ok(Self {
+            plan,
+            config,
+            layers,
+            index,
+            rho: config.rho,
+            iteration: 0,
+            steps: 0,
+        })
+    }
+
+    /// Ends an outer iteration: `Z ← Π(W + U)`, `U ← U + W − Z`, then rho by its schedule with
+    /// `U ← U · rho / rho'`.
+    ///
+    /// # Errors
+    /// [`AdmmError::Diverged`] for a non-finite weight or a dual that keeps growing,
+    /// [`AdmmError::Model`] if a constrained parameter is gone or has another shape,
+    /// [`AdmmError::Read`] if a device fails. Only after a growing dual has the state moved on;
+    /// otherwise it is as before the call.
+    pub fn update<M: Module>(&mut self, model: &M) -> Result<AdmmInfo, AdmmError> {
+        let iteration = self.iteration + 1;
+        let weights = read_layers(model, self.plan.layers())?;
+        let mut next = Vec::with_capacity(weights.len());
+        for (layer, weight) in self.layers.iter().zip(&weights) {
+            if let Some(index) = weight.data.iter().position(|w| !w.is_finite()) {
+                let value = weight.data[index];
+                return Err(self.diverged(layer, Divergence::Weight { index, value }));
+            }
+            next.push(layer.next_z(&weight.data).map_err(|source| match source {
+                // The weights are finite, so W + U has overflowed.
+                ProjectionError::NonFinite { .. } => self.diverged(
+                    layer,
+                    Divergence::GrowingDual {
+                        ratio: f64::INFINITY,
+                        limit: self.config.dual_limit,
+                    },
+                ),
+                source => projection_error(&layer.spec.path, source),
+            })?);
+        }
+
+        let mut total = Norms::default();
+        let mut infos = Vec::with_capacity(weights.len());
+        for ((layer, weight), z) in self.layers.iter_mut().zip(&weights).zip(next) {
+            let norms = layer.advance(&weight.data, z);
+            total.add(norms);
+            infos.push(LayerInfo {
+                path: layer.spec.path.clone(),
+                primal_residual: layer.primal,
+                dual_residual: norms.relative(norms.dual),
+                dual_norm: layer.dual_norm,
+                nnz: layer.spec.nnz,
+                weights: layer.spec.weights(),
+            });
+        }
+        self.iteration = iteration;
+        let (primal, dual) = (total.relative(total.primal), total.relative(total.dual));
+        let rho = self.rho;
+        let next_rho = self.config.schedule.next(rho, primal, dual);
+
+        let limit = self.config.dual_limit;
+        let growing = self
+            .layers
+            .iter()
+            .find(|l| l.dual_norm > limit && l.growing >= self.config.dual_patience.max(1));
+        if let Some(layer) = growing {
+            return Err(AdmmError::Diverged {
+                iteration,
+                layer: layer.spec.path.clone(),
+                residual: layer.primal,
+                cause: Divergence::GrowingDual {
+                    ratio: layer.dual_norm,
+                    limit,
+                },
+            });
+        }
+        self.layers
+            .iter_mut()
+            .for_each(|layer| layer.rescale(rho / next_rho));
+        self.rho = next_rho;
+        Ok(AdmmInfo {
+            iteration,
+            rho,
+            next_rho,
+            primal_residual: primal,
+            dual_residual: dual,
+            sparsity: self.plan.sparsity(),
+            layers: infos,
+        })
+    }
+
+    /// Counts an optimiser step, and ends the outer iteration with [`update`](Self::update) after
+    /// every `steps_per_iteration` of them. The count is saved with the state.
+    ///
+    /// # Errors
+    /// As [`update`](Self::update).
+    ///
+    /// # Panics
+    /// If `steps_per_iteration` is zero.
+    pub fn step<M: Module>(
+        &mut self,
+        model: &M,
+        steps_per_iteration: usize,
+    ) -> Result<Option<AdmmInfo>, AdmmError> {
+        assert!(
+            steps_per_iteration > 0,
+            "an outer iteration needs at least one step, got 0"
+        );
+        self.steps += 1;
+        if self.steps < steps_per_iteration as u64 {
+            return Ok(None);
+        }
+        self.steps = 0;
+        self.update(model).map(Some)
+    }
+
+    /// Checks the loss of a training step.
+    ///
+    /// # Errors
+    /// [`AdmmError::Diverged`] if it is a NaN or an infinity, naming the layer whose primal
+    /// residual was largest at the last update.
+    pub fn check_loss(&self, loss: f64) -> Result<(), AdmmError> {
+        match self
+            .layers
+            .iter()
+            .max_by(|a, b| a.primal.total_cmp(&b.primal))
+        {
+            Some(worst) if !loss.is_finite() => Err(self.diverged(worst, Divergence::Loss(loss))),
+            _ => Ok(()),
+        }
+    }
+
+    fn diverged(&self, layer: &Layer, cause: Divergence) -> AdmmError {
+        AdmmError::Diverged {
+            iteration: self.iteration + 1,
+            layer: layer.spec.path.clone(),
+            residual: layer.primal,
+            cause,
+        }
+    }
+
+    /// The constrained parameters; [`Masks::project`](crate::Masks::project) takes it.
+    pub fn plan(&self) -> &ResolvedPlan {
+        &self.plan
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &AdmmConfig {
+        &self.config
+    }
+
+    /// The rho of the current outer iteration.
+    pub fn rho(&self) -> f64 {
+        self.rho
+    }
+
+    /// Outer iterations done.
+    pub fn iteration(&self) -> usize {
+        self.iteration
+    }
+
+    /// Optimiser steps that [`step`](Self::step) has counted since the last update.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// The feasible copy `Z` of a constrained parameter, in storage order.
+    pub fn z(&self, path: &str) -> Option<&[f32]> {
+        self.index.get(path).map(|&i| self.layers[i].z.as_slice())
+    }
+
+    /// The scaled dual `U` of a constrained parameter, in storage order.
+    pub fn u(&self, path: &str) -> Option<&[f32]> {
+        self.index.get(path).map(|&i| self.layers[i].u.as_slice())
+    }
+}
+
+fn projection_error(path: &str, source: ProjectionError) -> AdmmError {
+    AdmmError::Projection {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Reads the constrained parameters of a model, in the order of `specs`.
+pub(crate) fn read_layers<M: Module>(
+    model: &M,
+    specs: &[ResolvedLayer],
+) -> Result<Vec<Weight>, AdmmError> {
+    let wanted: HashMap<&str, usize> = specs
+        .iter()
+        .enumerate()
+        .map(|(i, spec)| (spec.path.as_str(), i))
+        .collect();
+    let mut weights: Vec<Option<Weight>> = specs.iter().map(|_| None).collect();
+    for weight in read(model, |path| wanted.contains_key(path))? {
+        let slot = wanted[weight.path.as_str()];
+        weights[slot] = Some(weight);
+    }
+    weights
+        .into_iter()
+        .zip(specs)
+        .map(|(weight, spec)| match weight {
+            Some(weight) if weight.shape == spec.shape => Ok(weight),
+            other => Err(AdmmError::Model {
+                path: spec.path.clone(),
+                expected: spec.shape.clone(),
+                found: other.map(|weight| weight.shape),
+            }),
+        })
+        .collect()
+}

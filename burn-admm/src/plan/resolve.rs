@@ -1,0 +1,228 @@
+use burn::module::Module;
+use burn_sparse::Sparsity;
+use serde::Serialize;
+
+use super::{Constraint, Plan, PlanError, Rule};
+use crate::MatrixView;
+use crate::params::{Parameter, Role, parameters};
+
+/// A constrained parameter of a model.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ResolvedLayer {
+    /// Dotted path of the parameter.
+    pub path: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// How it is read as a matrix of output channels.
+    pub view: MatrixView,
+    /// The constraint.
+    pub sparsity: Sparsity,
+    /// Weights that may be non-zero.
+    pub nnz: usize,
+}
+
+impl ResolvedLayer {
+    /// All weights of the parameter.
+    pub fn weights(&self) -> usize {
+        self.view.len()
+    }
+}
+
+/// A plan applied to a model: the constrained parameters, in traversal order.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ResolvedPlan {
+    layers: Vec<ResolvedLayer>,
+}
+
+impl ResolvedPlan {
+    pub(crate) fn new(layers: Vec<ResolvedLayer>) -> Self {
+        Self { layers }
+    }
+
+    /// The constrained parameters, in traversal order.
+    pub fn layers(&self) -> &[ResolvedLayer] {
+        &self.layers
+    }
+
+    /// The constrained parameter of this path.
+    pub fn layer(&self, path: &str) -> Option<&ResolvedLayer> {
+        self.layers.iter().find(|layer| layer.path == path)
+    }
+
+    /// Weights that may be non-zero, over all constrained parameters.
+    pub fn nnz(&self) -> usize {
+        self.layers.iter().map(|layer| layer.nnz).sum()
+    }
+
+    /// Weights of all constrained parameters.
+    pub fn weights(&self) -> usize {
+        self.layers.iter().map(ResolvedLayer::weights).sum()
+    }
+
+    /// Fraction of zeros over all constrained parameters; 0 if there are none.
+    pub fn sparsity(&self) -> f64 {
+        match self.weights() {
+            0 => 0.0,
+            weights => 1.0 - self.nnz() as f64 / weights as f64,
+        }
+    }
+}
+
+/// What holds on a parameter, and why.
+pub(super) struct Decision {
+    pub(super) parameter: Parameter,
+    pub(super) layer: Option<ResolvedLayer>,
+    pub(super) reason: String,
+}
+
+impl Plan {
+    /// The constrained parameters of `model` with exact counts.
+    ///
+    /// # Errors
+    /// [`PlanError::UnknownPattern`] for a rule that matches no parameter (with the most similar
+    /// ones), [`PlanError::NoEffect`] for a rule that could only constrain parameters kept dense,
+    /// [`PlanError::Budget`] for more non-zeros than a parameter holds, naming it.
+    pub fn resolve<M: Module>(&self, model: &M) -> Result<ResolvedPlan, PlanError> {
+        let layers = self
+            .decide(model)?
+            .into_iter()
+            .filter_map(|decision| decision.layer);
+        Ok(ResolvedPlan::new(layers.collect()))
+    }
+
+    pub(super) fn decide<M: Module>(&self, model: &M) -> Result<Vec<Decision>, PlanError> {
+        let parameters = parameters(model);
+        let first_convolution = parameters
+            .iter()
+            .position(|p| p.role == Role::Convolution)
+            .filter(|_| self.keeps_first_convolution());
+        let last_linear = parameters
+            .iter()
+            .rposition(|p| p.role == Role::Linear)
+            .filter(|_| self.keeps_last_linear());
+        let protected: Vec<Option<&'static str>> = parameters
+            .iter()
+            .enumerate()
+            .map(|(i, parameter)| match parameter.role {
+                _ if parameter.weights() == 0 => Some("empty"),
+                Role::Vector => Some("bias or vector"),
+                Role::Norm => Some("normalisation"),
+                Role::Embedding => Some("embedding"),
+                _ if Some(i) == first_convolution => Some("first convolution"),
+                _ if Some(i) == last_linear => Some("last linear layer"),
+                _ => None,
+            })
+            .collect();
+        self.check_rules(&parameters, &protected)?;
+        parameters
+            .into_iter()
+            .zip(protected)
+            .map(|(parameter, protected)| self.decide_one(parameter, protected))
+            .collect()
+    }
+
+    fn decide_one(
+        &self,
+        parameter: Parameter,
+        protected: Option<&'static str>,
+    ) -> Result<Decision, PlanError> {
+        let rule = self
+            .rules()
+            .iter()
+            .rev()
+            .find(|rule| applies(rule, protected) && rule.pattern.matches(&parameter.path));
+        let (constraint, reason) = match (rule, protected) {
+            (Some(rule), _) => (rule.constraint, format!("rule `{}`", rule.pattern)),
+            (None, Some(why)) => (Constraint::Dense, format!("{why}, dense unless named")),
+            (None, None) => (self.default_constraint(), "default".to_owned()),
+        };
+        let layer = match constraint {
+            Constraint::Dense => None,
+            Constraint::Sparse(sparsity) => Some(resolve(&parameter, sparsity)?),
+        };
+        Ok(Decision {
+            parameter,
+            layer,
+            reason,
+        })
+    }
+
+    fn check_rules(
+        &self,
+        parameters: &[Parameter],
+        protected: &[Option<&'static str>],
+    ) -> Result<(), PlanError> {
+        for rule in self.rules() {
+            let matched: Vec<usize> = (0..parameters.len())
+                .filter(|&i| rule.pattern.matches(&parameters[i].path))
+                .collect();
+            if matched.is_empty() {
+                let near = nearest(rule.pattern.as_str(), parameters);
+                return Err(PlanError::UnknownPattern {
+                    pattern: rule.pattern.to_string(),
+                    near,
+                });
+            }
+            if !matched.iter().any(|&i| applies(rule, protected[i])) {
+                let matched = matched
+                    .iter()
+                    .map(|&i| parameters[i].path.clone())
+                    .collect();
+                return Err(PlanError::NoEffect {
+                    pattern: rule.pattern.to_string(),
+                    matched,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a rule whose pattern matches has a say on a parameter: only a rule without wildcards
+/// makes a protected one sparse.
+fn applies(rule: &Rule, protected: Option<&str>) -> bool {
+    protected.is_none() || rule.constraint == Constraint::Dense || rule.pattern.is_literal()
+}
+
+fn resolve(parameter: &Parameter, sparsity: Sparsity) -> Result<ResolvedLayer, PlanError> {
+    let view = parameter.view;
+    let nnz = sparsity
+        .nnz(view.rows(), view.row_len())
+        .map_err(|source| PlanError::Budget {
+            path: parameter.path.clone(),
+            rows: view.rows(),
+            row_len: view.row_len(),
+            source,
+        })?;
+    crate::projection::projection_of(sparsity).map_err(|source| PlanError::Projection {
+        path: parameter.path.clone(),
+        source,
+    })?;
+    Ok(ResolvedLayer {
+        path: parameter.path.clone(),
+        shape: parameter.shape.clone(),
+        view,
+        sparsity,
+        nnz,
+    })
+}
+
+/// The three paths most similar to a pattern, best first.
+fn nearest(pattern: &str, parameters: &[Parameter]) -> Vec<String> {
+    let mut scored: Vec<(f64, &str)> = parameters
+        .iter()
+        .map(|p| {
+            (
+                strsim::normalized_damerau_levenshtein(pattern, &p.path),
+                p.path.as_str(),
+            )
+        })
+        .collect();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0));
+    scored
+        .into_iter()
+        .take(3)
+        .map(|(_, path)| path.to_owned())
+        .collect()
+}

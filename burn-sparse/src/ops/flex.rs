@@ -1,0 +1,148 @@
+//! Burn's pure-Rust CPU backend.
+
+use burn::backend::{
+    TensorMetadata,
+    ops::FloatTensorOps,
+    tensor::{FloatTensor, IntTensor},
+};
+use burn::tensor::{DType, FloatDType, TensorData};
+use burn_flex::{Flex, FlexTensor};
+
+use super::{OptionalFloat, OptionalInt, SparseOps};
+use crate::{
+    ConvProblem,
+    cpu::{self, Entries, Finish},
+};
+
+/// The kernels compute in f32: other dtypes are converted, and back by [`restore`].
+fn f32s(tensor: FlexTensor) -> FlexTensor {
+    let tensor = match tensor.dtype() {
+        DType::F32 => tensor,
+        _ => Flex::float_cast(tensor, FloatDType::F32),
+    };
+    if tensor.is_contiguous() && tensor.layout().start_offset() == 0 {
+        tensor
+    } else {
+        tensor.to_contiguous()
+    }
+}
+
+fn restore(out: Vec<f32>, shape: impl Into<Vec<usize>>, dtype: DType) -> FlexTensor {
+    let out = FlexTensor::from_data(TensorData::new(out, shape.into()));
+    match dtype {
+        DType::F32 => out,
+        other => Flex::float_cast(out, other.into()),
+    }
+}
+
+fn slice(tensor: &FlexTensor) -> &[f32] {
+    &tensor.storage::<f32>()[..tensor.shape().num_elements()]
+}
+
+fn indices(tensor: &FlexTensor) -> &[i32] {
+    &tensor.storage::<i32>()[..tensor.shape().num_elements()]
+}
+
+impl SparseOps for Flex {
+    fn sparse_conv(
+        input: FloatTensor<Self>,
+        values: FloatTensor<Self>,
+        offsets: IntTensor<Self>,
+        row_ptr: IntTensor<Self>,
+        _transpose: OptionalInt<Self>,
+        bias: OptionalFloat<Self>,
+        residual: OptionalFloat<Self>,
+        problem: ConvProblem,
+        relu: bool,
+    ) -> FloatTensor<Self> {
+        let dtype = input.dtype();
+        let (input, values) = (f32s(input), f32s(values));
+        let bias = bias.into_option().map(f32s);
+        let residual = residual.into_option().map(f32s);
+        let entries = Entries {
+            values: slice(&values),
+            offsets: indices(&offsets),
+            row_ptr: indices(&row_ptr),
+        };
+        let finish = Finish {
+            bias: bias.as_ref().map(slice),
+            residual: residual.as_ref().map(slice),
+            relu,
+        };
+        let mut out = vec![0.0; problem.output_shape().iter().product()];
+        cpu::sparse_conv(slice(&input), entries, finish, &problem, &mut out);
+        restore(out, problem.output_shape(), dtype)
+    }
+
+    fn sparse_conv_grad_input(
+        grad: FloatTensor<Self>,
+        values: FloatTensor<Self>,
+        offsets: IntTensor<Self>,
+        row_ptr: IntTensor<Self>,
+        transpose: IntTensor<Self>,
+        problem: ConvProblem,
+    ) -> FloatTensor<Self> {
+        let dtype = grad.dtype();
+        let (grad, values) = (f32s(grad), f32s(values));
+        let entries = Entries {
+            values: slice(&values),
+            offsets: indices(&offsets),
+            row_ptr: indices(&row_ptr),
+        };
+        let out =
+            cpu::sparse_conv_grad_input(slice(&grad), entries, indices(&transpose), &problem);
+        restore(out, problem.input_shape(), dtype)
+    }
+
+    fn sparse_conv_grad_values(
+        input: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        offsets: IntTensor<Self>,
+        row_ptr: IntTensor<Self>,
+        problem: ConvProblem,
+    ) -> FloatTensor<Self> {
+        let dtype = grad.dtype();
+        let (input, grad) = (f32s(input), f32s(grad));
+        let (offsets, row_ptr) = (indices(&offsets), indices(&row_ptr));
+        let out = cpu::sparse_conv_grad_values(
+            slice(&input),
+            slice(&grad),
+            offsets,
+            row_ptr,
+            &problem,
+        );
+        let len = out.len();
+        restore(out, [len], dtype)
+    }
+
+    fn sparse_linear(
+        input: FloatTensor<Self>,
+        values: FloatTensor<Self>,
+        columns: IntTensor<Self>,
+        row_ptr: IntTensor<Self>,
+        _transpose: OptionalInt<Self>,
+        bias: OptionalFloat<Self>,
+        residual: OptionalFloat<Self>,
+        rows: usize,
+        relu: bool,
+    ) -> FloatTensor<Self> {
+        let dtype = input.dtype();
+        let [m, d_input] = input.shape().dims();
+        let (input, values) = (f32s(input), f32s(values));
+        let bias = bias.into_option().map(f32s);
+        let residual = residual.into_option().map(f32s);
+        let entries = Entries {
+            values: slice(&values),
+            offsets: indices(&columns),
+            row_ptr: indices(&row_ptr),
+        };
+        let finish = Finish {
+            bias: bias.as_ref().map(slice),
+            residual: residual.as_ref().map(slice),
+            relu,
+        };
+        let mut out = vec![0.0; m * rows];
+        cpu::sparse_linear(slice(&input), d_input, entries, finish, &mut out);
+        restore(out, [m, rows], dtype)
+    }
+}

@@ -1,0 +1,154 @@
+//! Where the non-zeros are, on the host and, once asked for, on a device.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+
+use crate::{ConvProblem, SparseError, format::Csr};
+
+/// The positions of a packed weight's entries, shared by its clones.
+///
+/// Index tensors for a device and an input size are computed when first used (packing a model for
+/// a known input does it there) and kept: running a layer never analyses its weight.
+#[derive(Debug, Clone)]
+pub struct Pattern {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    csr: Csr,
+    cached: Mutex<Vec<Cached>>,
+}
+
+#[derive(Debug)]
+struct Cached {
+    device: Device,
+    key: Key,
+    tensor: Tensor<1, Int>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Key {
+    Columns,
+    RowPtr,
+    Offsets(ConvProblem),
+    Transpose { channel_len: usize, groups: usize },
+}
+
+/// Input sizes remembered for a layer. A fully convolutional network fed images of ever new sizes
+/// recomputes offsets instead of keeping them all.
+const REMEMBERED: usize = 16;
+
+impl Pattern {
+    pub(crate) fn new(csr: Csr) -> Self {
+        Self { inner: Arc::new(Inner { csr, cached: Mutex::default() }) }
+    }
+
+    /// The matrix as it was packed. Its values do not follow later training;
+    /// [`SparseWeight::to_csr`](super::SparseWeight::to_csr) reads those that do.
+    pub fn csr(&self) -> &Csr {
+        &self.inner.csr
+    }
+
+    fn cached(
+        &self,
+        device: &Device,
+        key: Key,
+        compute: impl FnOnce(&Csr) -> Result<Vec<i32>, SparseError>,
+    ) -> Result<Tensor<1, Int>, SparseError> {
+        let mut cached = self.inner.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(hit) = cached.iter().find(|hit| hit.key == key && hit.device == *device) {
+            return Ok(hit.tensor.clone());
+        }
+        let indices = compute(&self.inner.csr)?;
+        let data = TensorData::new(indices, [self.len_of(key)]);
+        let tensor = Tensor::from_data(data, (device, DType::I32));
+        if cached.len() >= REMEMBERED {
+            cached.remove(0);
+        }
+        cached.push(Cached { device: device.clone(), key, tensor: tensor.clone() });
+        Ok(tensor)
+    }
+
+    fn len_of(&self, key: Key) -> usize {
+        let csr = &self.inner.csr;
+        match key {
+            Key::Columns | Key::Offsets(_) => csr.stored(),
+            Key::RowPtr => csr.rows() + 1,
+            Key::Transpose { channel_len, groups } => {
+                csr.row_len() / channel_len * groups + 1 + 2 * csr.stored()
+            }
+        }
+    }
+
+    pub(crate) fn columns(&self, device: &Device) -> Tensor<1, Int> {
+        let columns = self.cached(device, Key::Columns, |csr| Ok(signed(csr.columns())));
+        columns.expect("columns of a valid matrix fit")
+    }
+
+    pub(crate) fn row_ptr(&self, device: &Device) -> Tensor<1, Int> {
+        let row_ptr = self.cached(device, Key::RowPtr, |csr| Ok(signed(csr.row_ptr())));
+        row_ptr.expect("row pointers of a valid matrix fit")
+    }
+
+    /// Offsets into the stretched image of `problem`, whatever its batch.
+    pub(crate) fn offsets(
+        &self,
+        problem: &ConvProblem,
+        device: &Device,
+    ) -> Result<Tensor<1, Int>, SparseError> {
+        let problem = problem.with_batch(1);
+        self.cached(device, Key::Offsets(problem), |csr| csr.offsets(&problem).map(|o| signed(&o)))
+    }
+
+    /// `[ptr (channels + 1) | entry | row]`: the entries ordered by the input channel they read,
+    /// `channel_len` columns making one channel.
+    pub(crate) fn transpose(
+        &self,
+        channel_len: usize,
+        groups: usize,
+        device: &Device,
+    ) -> Tensor<1, Int> {
+        let key = Key::Transpose { channel_len, groups };
+        let transpose = self.cached(device, key, |csr| Ok(transpose(csr, channel_len, groups)));
+        transpose.expect("the transpose of a valid matrix fits")
+    }
+}
+
+fn signed(indices: &[u32]) -> Vec<i32> {
+    indices.iter().map(|&index| index as i32).collect()
+}
+
+fn transpose(csr: &Csr, channel_len: usize, groups: usize) -> Vec<i32> {
+    let per_group = csr.row_len() / channel_len;
+    let channels = per_group * groups;
+    let rows_per_group = (csr.rows() / groups).max(1);
+    let channel = |row: usize, column: usize| {
+        row / rows_per_group * per_group + column / channel_len
+    };
+    let mut ptr = vec![0i32; channels + 1];
+    for row in 0..csr.rows() {
+        csr.row(row).for_each(|(column, _)| ptr[channel(row, column) + 1] += 1);
+    }
+    for c in 0..channels {
+        ptr[c + 1] += ptr[c];
+    }
+    let mut next = ptr.clone();
+    let stored = csr.stored();
+    let mut out = vec![0i32; channels + 1 + 2 * stored];
+    let (head, rest) = out.split_at_mut(channels + 1);
+    let (entry, of_row) = rest.split_at_mut(stored);
+    head.copy_from_slice(&ptr);
+    let mut index = 0;
+    for row in 0..csr.rows() {
+        for (column, _) in csr.row(row) {
+            let at = &mut next[channel(row, column)];
+            entry[*at as usize] = index;
+            of_row[*at as usize] = row as i32;
+            *at += 1;
+            index += 1;
+        }
+    }
+    out
+}

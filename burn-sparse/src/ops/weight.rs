@@ -1,0 +1,84 @@
+//! A packed weight as an operand.
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use super::Pattern;
+use crate::{SparseError, format::Csr};
+
+/// Values on a device (they may be trained) and the [`Pattern`] that says where they belong.
+///
+/// # Example
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_sparse::{format::Csr, ops::{self, Epilogue, SparseWeight}};
+///
+/// let device = Device::flex();
+/// let csr = Csr::from_dense(&[0.0, 2.0, 1.0, 0.0], [2, 2])?;
+/// let weight = SparseWeight::new(csr, &device);
+/// let x = Tensor::<2>::from_data([[3.0, 5.0]], &device);
+/// let y = ops::sparse_linear(x, &weight, Epilogue::new());
+/// y.into_data().assert_eq(&burn::tensor::TensorData::from([[10.0f32, 3.0]]), false);
+/// # Ok::<(), burn_sparse::SparseError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct SparseWeight {
+    values: Tensor<1>,
+    pattern: Pattern,
+}
+
+impl SparseWeight {
+    /// Puts the values of `csr` on `device`.
+    pub fn new(csr: Csr, device: &Device) -> Self {
+        let values = Tensor::from_data(TensorData::new(csr.values().to_vec(), [csr.stored()]), device);
+        Self { values, pattern: Pattern::new(csr) }
+    }
+
+    /// Other values for a known pattern.
+    ///
+    /// # Panics
+    /// If there are not as many values as entries.
+    pub fn from_parts(values: Tensor<1>, pattern: Pattern) -> Self {
+        assert!(
+            values.dims() == [pattern.csr().stored()],
+            "{} values for a pattern of {} entries",
+            values.dims()[0],
+            pattern.csr().stored()
+        );
+        Self { values, pattern }
+    }
+
+    /// The values, one per entry, `[stored]`.
+    pub fn values(&self) -> Tensor<1> {
+        self.values.clone()
+    }
+
+    /// The positions.
+    pub fn pattern(&self) -> &Pattern {
+        &self.pattern
+    }
+
+    /// Output channels.
+    pub fn rows(&self) -> usize {
+        self.pattern.csr().rows()
+    }
+
+    /// Weights of an output channel, zeros included.
+    pub fn row_len(&self) -> usize {
+        self.pattern.csr().row_len()
+    }
+
+    /// The matrix with the values as they are now, read back from the device.
+    ///
+    /// # Errors
+    /// [`SparseError::NonFinite`] when training produced a NaN or an infinity.
+    pub fn to_csr(&self) -> Result<Csr, SparseError> {
+        let pattern = self.pattern.csr();
+        let values = self.values.clone().into_data().convert::<f32>();
+        Csr::new(
+            [pattern.rows(), pattern.row_len()],
+            pattern.row_ptr().to_vec(),
+            pattern.columns().to_vec(),
+            values.try_to_vec().expect("values were converted to f32"),
+        )
+    }
+}
