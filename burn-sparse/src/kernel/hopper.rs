@@ -1,4 +1,4 @@
-//! Compiles every kernel for Hopper (`sm_90a`) without a card: CubeCL's LLVM route to PTX, then
+//! Compiles every kernel for Hopper (`sm_90a`) without a card: `CubeCL`'s LLVM route to PTX, then
 //! NVIDIA's assembler, which also says how many registers each kernel takes and what it spills.
 //!
 //! The assembler is found through `PTXAS`, `PATH`, a `.venv` at the root of the repository or the
@@ -80,7 +80,10 @@ fn every_kernel_compiles_for_hopper() {
     if let Ok(path) = env::var("BURN_SPARSE_PTX_REPORT") {
         std::fs::write(&path, &table).unwrap_or_else(|error| panic!("{path}: {error}"));
     }
-    assert!(spilling.is_empty(), "more than {SPILL_LIMIT} bytes spilled by {spilling:?}");
+    assert!(
+        spilling.is_empty(),
+        "more than {SPILL_LIMIT} bytes spilled by {spilling:?}"
+    );
 }
 
 /// Every kernel in every variant that a GPU can be given.

@@ -1,4 +1,4 @@
-//! The operations on every CubeCL runtime.
+//! The operations on every `CubeCL` runtime.
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn_cubecl::CubeBackend;
@@ -49,14 +49,7 @@ impl SparseOps for CubeBackend {
         row_ptr: IntTensor<Self>,
         problem: ConvProblem,
     ) -> FloatTensor<Self> {
-        kernel::sparse_conv_grad_values(
-            input,
-            grad,
-            offsets,
-            row_ptr,
-            &problem,
-            Choice::Heuristic,
-        )
+        kernel::sparse_conv_grad_values(input, grad, offsets, row_ptr, &problem, Choice::Heuristic)
     }
 
     fn sparse_linear(

@@ -9,3 +9,4 @@ mod conv;
 mod grad;
 mod linear;
 mod support;
+mod tensors;

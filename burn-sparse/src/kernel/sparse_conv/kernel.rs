@@ -161,8 +161,9 @@ fn add_entry<E: Float>(
 /// Walks the entries of a row where they are: no shared memory, no synchronisation.
 #[cube]
 #[allow(
+    clippy::needless_range_loop,
     clippy::too_many_arguments,
-    reason = "a kernel takes its tensors one by one"
+    reason = "device code has no iterators over slices, and takes its tensors one by one"
 )]
 fn walk_direct<E: Float>(
     input: &[E],

@@ -54,7 +54,8 @@ pub(crate) fn grad_values_kernel<E: Float>(
             if comptime!(tile.lanes > 1) {
                 sums = add_lanes(&sums, tile);
             }
-            if UNIT_POS as usize % tile.lanes == 0 {
+            let lane = UNIT_POS as usize % tile.lanes;
+            if lane == 0 {
                 #[unroll]
                 for i in 0..tile.entries {
                     if block + i < end {
