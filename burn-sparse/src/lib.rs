@@ -5,6 +5,7 @@ mod error;
 pub mod format;
 #[cfg(feature = "cubecl-backend")]
 pub mod kernel;
+pub mod nn;
 pub mod ops;
 pub mod problem;
 mod sparsity;

@@ -1,1 +1,49 @@
-//! placeholder
+//! Networks of the published pruning work, written once on `burn_sparse::nn` layers.
+//!
+//! | family | networks | source |
+//! |---|---|---|
+//! | [`ResNet`] for ImageNet | 18, 34, 50, 101, 152 | He et al., *Deep Residual Learning*, table 1 |
+//! | [`ResNet`] for CIFAR | 20, 32, 56 | the same paper, section 4.2 |
+//! | [`LeNet5`] | 20-50-500-10 | Caffe's variant of LeCun et al. 1998, the one pruning papers count on |
+//!
+//! Every layer is one of [`burn_sparse::nn`], so the same value is trained dense, pruned, packed
+//! and run. Parameters are named as in torchvision (`layer1.0.conv2.weight`, `fc.bias`), so a plan
+//! written for a PyTorch network applies unchanged and [`weights::load`] reads a `state_dict` from
+//! `.pth` or `.safetensors` in one call.
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor};
+//! use models::{Arch, Classifier, ModelConfig, Stem};
+//!
+//! let device = Device::flex();
+//! let arch: Arch = "resnet20".parse()?;
+//! let config = ModelConfig::new(arch).with_classes(10);
+//! let model = config.init(&device);
+//! let logits = model.forward(Tensor::zeros([1, 3, 32, 32], &device));
+//! assert_eq!(logits.dims(), [1, 10]);
+//!
+//! // What it costs, from its structure alone.
+//! let summary = config.summary([32, 32]);
+//! assert_eq!(summary.params(), 269_722);
+//! assert_eq!(summary.macs(), 40_551_040);
+//!
+//! // The same network for ImageNet images and for CIFAR images differs in its stem.
+//! let cifar = ModelConfig::new(Arch::ResNet50).with_classes(10).with_stem(Stem::Cifar);
+//! assert!(cifar.summary([32, 32]).params() < 25_557_032);
+//! # Ok::<(), models::UnknownArch>(())
+//! ```
+
+mod arch;
+mod classifier;
+mod lenet;
+mod model;
+mod resnet;
+mod summary;
+pub mod weights;
+
+pub use arch::{Arch, UnknownArch};
+pub use classifier::Classifier;
+pub use lenet::{LeNet5, LeNet5Config};
+pub use model::{Model, ModelConfig};
+pub use resnet::{Block, BlockKind, ResNet, ResNetConfig, Shortcut, Stem};
+pub use summary::{Layer, LayerKind, Summary};

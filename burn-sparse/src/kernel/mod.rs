@@ -1,4 +1,4 @@
-//! Kernels in `CubeCL`: one source for CUDA, ROCm, Vulkan, Metal, `WebGPU` and its own CPU runtime.
+//! Kernels in `CubeCL`: one source for CUDA, `ROCm`, Vulkan, Metal, `WebGPU` and its CPU runtime.
 //!
 //! Each operation has the same rooms: `config` (the tile, known when the kernel is compiled, with
 //! its rules), `kernel` (device code), `launch` (host side, the only unsafe code) and `select`

@@ -62,6 +62,7 @@ impl Pattern {
             return Ok(hit.tensor.clone());
         }
         let indices = compute(&self.inner.csr)?;
+        // Device equality ignores autodiff, and indices have no gradient: they live on the plain device.
         let data = TensorData::new(indices, [self.len_of(key)]);
         let tensor = Tensor::from_data(data, (device, DType::I32));
         if cached.len() >= REMEMBERED {

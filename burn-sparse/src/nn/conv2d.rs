@@ -1,0 +1,200 @@
+//! 2-D convolution.
+
+use burn::config::Config;
+use burn::module::{Module, Param};
+use burn::nn::{Initializer, PaddingConfig2d};
+use burn::tensor::{Device, Tensor, module::conv2d, ops::ConvOptions};
+
+use super::{Activation, Weight, trace};
+use crate::{
+    SparseError,
+    ops::{ConvWindow, Epilogue, sparse_conv2d},
+};
+
+/// Configuration of a [`Conv2d`]; the fields and builders of `burn::nn::conv::Conv2dConfig`.
+#[derive(Config, Debug)]
+pub struct Conv2dConfig {
+    /// Input and output channels.
+    pub channels: [usize; 2],
+    /// Height and width of the kernel.
+    pub kernel_size: [usize; 2],
+    /// Step between outputs.
+    #[config(default = "[1, 1]")]
+    pub stride: [usize; 2],
+    /// Distance between kernel elements.
+    #[config(default = "[1, 1]")]
+    pub dilation: [usize; 2],
+    /// Groups that divide the channels.
+    #[config(default = "1")]
+    pub groups: usize,
+    /// Zeros around the input; asymmetric ones included.
+    #[config(default = "PaddingConfig2d::Valid")]
+    pub padding: PaddingConfig2d,
+    /// Whether a bias is added.
+    #[config(default = true)]
+    pub bias: bool,
+    /// How the parameters start.
+    #[config(
+        default = "Initializer::KaimingUniform{gain:1.0/f64::sqrt(3.0),fan_out_only:false}"
+    )]
+    pub initializer: Initializer,
+}
+
+impl Conv2dConfig {
+    /// A dense layer, initialised as Burn's.
+    ///
+    /// # Panics
+    /// If the groups do not divide the channels.
+    pub fn init(&self, device: &Device) -> Conv2d {
+        burn::nn::conv::Conv2dConfig::new(self.channels, self.kernel_size)
+            .with_stride(self.stride)
+            .with_dilation(self.dilation)
+            .with_groups(self.groups)
+            .with_padding(self.padding.clone())
+            .with_bias(self.bias)
+            .with_initializer(self.initializer.clone())
+            .init(device)
+            .into()
+    }
+}
+
+/// A 2-D convolution whose weight is dense or packed.
+///
+/// # Example
+/// ```
+/// use burn::tensor::{Device, Distribution, Tensor};
+/// use burn_sparse::nn::Conv2dConfig;
+///
+/// let device = Device::flex();
+/// let conv = Conv2dConfig::new([3, 8], [3, 3]).with_stride([2, 2]).init(&device);
+/// let x = Tensor::<4>::random([1, 3, 9, 9], Distribution::Default, &device);
+/// let dense = conv.forward(x.clone());
+/// let packed = conv.pack()?.forward(x);
+/// assert_eq!(packed.dims(), [1, 8, 4, 4]);
+/// assert!((packed - dense).abs().max().into_scalar::<f32>() < 1e-5);
+/// # Ok::<(), burn_sparse::SparseError>(())
+/// ```
+#[derive(Module, Debug)]
+pub struct Conv2d {
+    /// `[channels_out, channels_in / groups, kernel_height, kernel_width]`.
+    pub weight: Weight<4>,
+    /// `[channels_out]`.
+    pub bias: Option<Param<Tensor<1>>>,
+    /// Step between outputs.
+    pub stride: [usize; 2],
+    /// Height and width of the kernel.
+    pub kernel_size: [usize; 2],
+    /// Distance between kernel elements.
+    pub dilation: [usize; 2],
+    /// Groups that divide the channels.
+    pub groups: usize,
+    /// Zeros around the input.
+    #[module(skip)]
+    pub padding: PaddingConfig2d,
+}
+
+impl From<burn::nn::conv::Conv2d> for Conv2d {
+    fn from(conv: burn::nn::conv::Conv2d) -> Self {
+        Self {
+            weight: conv.weight.into(),
+            bias: conv.bias,
+            stride: conv.stride,
+            kernel_size: conv.kernel_size,
+            dilation: conv.dilation,
+            groups: conv.groups,
+            padding: conv.padding,
+        }
+    }
+}
+
+/// Zeros before and after an axis so that `ceil(len / stride)` outputs result, the odd one after
+/// (the rule of ONNX's `SAME_UPPER` and of Burn).
+pub(super) fn same_padding(kernel: usize, stride: usize, len: usize) -> [usize; 2] {
+    let outputs = len.div_ceil(stride);
+    let total = (outputs.saturating_sub(1) * stride + kernel).saturating_sub(len);
+    [total / 2, total - total / 2]
+}
+
+impl Conv2d {
+    /// How the kernel moves over an input of that height and width.
+    pub fn window(&self, input: [usize; 2]) -> ConvWindow<2> {
+        let padding = match self.padding {
+            PaddingConfig2d::Valid => [[0, 0], [0, 0]],
+            PaddingConfig2d::Same => core::array::from_fn(|i| {
+                same_padding(self.kernel_size[i], self.stride[i], input[i])
+            }),
+            PaddingConfig2d::Explicit(top, left, bottom, right) => [[top, bottom], [left, right]],
+        };
+        ConvWindow {
+            kernel: self.kernel_size,
+            stride: self.stride,
+            padding,
+            dilation: self.dilation,
+            groups: self.groups,
+        }
+    }
+
+    /// `conv(x) + bias`.
+    ///
+    /// # Shapes
+    /// - input `[batch, channels_in, height, width]`
+    /// - output `[batch, channels_out, height_out, width_out]`
+    ///
+    /// # Panics
+    /// On an input whose shape does not fit.
+    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        self.forward_fused(input, None, Activation::None)
+    }
+
+    /// `act(conv(x) + bias + residual)`: one kernel when packed, Burn's operations when dense.
+    ///
+    /// # Panics
+    /// On shapes that do not fit.
+    pub fn forward_fused(
+        &self,
+        input: Tensor<4>,
+        residual: Option<Tensor<4>>,
+        activation: Activation,
+    ) -> Tensor<4> {
+        let shape = input.dims();
+        let window = self.window([shape[2], shape[3]]);
+        trace::record(self.weight.id(), || {
+            let problem = window.problem(shape, self.weight.dims()[0]);
+            problem.unwrap_or_else(|error| panic!("Conv2d: {error}"))
+        });
+        let bias = self.bias.as_ref().map(Param::val);
+        match &self.weight {
+            Weight::Packed(packed) => {
+                let epilogue = Epilogue { bias, residual, activation };
+                sparse_conv2d(input, &packed.sparse(), &window, epilogue)
+            }
+            Weight::Dense(weight) => {
+                let options = ConvOptions::new_with_padding(
+                    window.stride,
+                    window.padding.map(|[before, after]| (before, after)),
+                    window.dilation,
+                    window.groups,
+                );
+                let y = conv2d(input, weight.val(), bias, options);
+                Epilogue::finish_dense(residual, activation, y)
+            }
+        }
+    }
+
+    /// Keeps only the non-zeros of the weight; see [`Weight::pack`]. Whole models:
+    /// [`pack`](crate::pack).
+    ///
+    /// # Errors
+    /// [`SparseError::NonFinite`] for a NaN or an infinity.
+    pub fn pack(mut self) -> Result<Self, SparseError> {
+        self.weight = self.weight.pack(true)?;
+        Ok(self)
+    }
+
+    /// The dense layer again.
+    #[must_use]
+    pub fn unpack(mut self) -> Self {
+        self.weight = self.weight.unpack();
+        self
+    }
+}

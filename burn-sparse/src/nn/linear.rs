@@ -1,0 +1,123 @@
+//! Linear map.
+
+use burn::config::Config;
+use burn::module::{Module, Param};
+use burn::nn::{Initializer, LinearLayout};
+use burn::tensor::{Device, Tensor, module::linear};
+
+use super::{Activation, Weight, trace};
+use crate::{
+    ConvProblem, SparseError,
+    ops::{Epilogue, sparse_linear},
+};
+
+/// Configuration of a [`Linear`]; the fields and builders of `burn::nn::LinearConfig`.
+#[derive(Config, Debug)]
+pub struct LinearConfig {
+    /// Input features.
+    pub d_input: usize,
+    /// Output features.
+    pub d_output: usize,
+    /// Whether a bias is added.
+    #[config(default = true)]
+    pub bias: bool,
+    /// How the parameters start.
+    #[config(
+        default = "Initializer::KaimingUniform{gain:1.0/f64::sqrt(3.0),fan_out_only:false}"
+    )]
+    pub initializer: Initializer,
+    /// How the dense weight lies in memory.
+    #[config(default = "LinearLayout::Row")]
+    pub layout: LinearLayout,
+}
+
+impl LinearConfig {
+    /// A dense layer, initialised as Burn's.
+    pub fn init(&self, device: &Device) -> Linear {
+        burn::nn::LinearConfig::new(self.d_input, self.d_output)
+            .with_bias(self.bias)
+            .with_initializer(self.initializer.clone())
+            .with_layout(self.layout)
+            .init(device)
+            .into()
+    }
+}
+
+/// A linear map `y = x W + b` whose weight is dense or packed.
+#[derive(Module, Debug)]
+pub struct Linear {
+    /// `[d_input, d_output]`.
+    pub weight: Weight<2>,
+    /// `[d_output]`.
+    pub bias: Option<Param<Tensor<1>>>,
+}
+
+impl From<burn::nn::Linear> for Linear {
+    fn from(linear: burn::nn::Linear) -> Self {
+        Self { weight: linear.weight.into(), bias: linear.bias }
+    }
+}
+
+impl Linear {
+    /// `x W + b`.
+    ///
+    /// # Shapes
+    /// - input `[.., d_input]`
+    /// - output `[.., d_output]`
+    ///
+    /// # Panics
+    /// If the last axis of the input is not `d_input`.
+    pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+        self.forward_fused(input, None, Activation::None)
+    }
+
+    /// `act(x W + b + residual)`: one kernel when packed, Burn's operations when dense.
+    ///
+    /// # Panics
+    /// On shapes that do not fit.
+    pub fn forward_fused<const D: usize>(
+        &self,
+        input: Tensor<D>,
+        residual: Option<Tensor<D>>,
+        activation: Activation,
+    ) -> Tensor<D> {
+        let shape = input.dims();
+        trace::record(self.weight.id(), || {
+            let [d_input, d_output] = self.weight.dims();
+            let rows = shape[..D - 1].iter().product();
+            ConvProblem::new(rows, [d_input, d_output], [1, 1], [1, 1])
+        });
+        let bias = self.bias.as_ref().map(Param::val);
+        match &self.weight {
+            Weight::Packed(packed) => {
+                sparse_linear(input, &packed.sparse(), Epilogue { bias, residual, activation })
+            }
+            Weight::Dense(weight) => {
+                let weight = weight.val();
+                let d_input = weight.dims()[0];
+                assert!(
+                    shape[D - 1] == d_input,
+                    "Linear: input {shape:?}, but the layer has {d_input} input features"
+                );
+                let y = linear(input, weight, bias);
+                Epilogue::finish_dense(residual, activation, y)
+            }
+        }
+    }
+
+    /// Keeps only the non-zeros of the weight; see [`Weight::pack`].
+    ///
+    /// # Errors
+    /// [`SparseError::NonFinite`] for a NaN or an infinity.
+    pub fn pack(mut self) -> Result<Self, SparseError> {
+        self.weight = self.weight.pack(true)?;
+        Ok(self)
+    }
+
+    /// The dense layer again.
+    #[must_use]
+    pub fn unpack(mut self) -> Self {
+        self.weight = self.weight.unpack();
+        self
+    }
+}

@@ -1,0 +1,22 @@
+//! Drop-in layers: the configurations, parameter paths and records of Burn's own, with a weight
+//! that is dense or packed.
+//!
+//! A model written on these layers trains, prunes and records as any other. Packing
+//! ([`pack`](crate::pack)) replaces weights inside it and leaves its struct as it is.
+
+mod conv1d;
+mod conv2d;
+mod fold;
+mod linear;
+mod trace;
+mod traverse;
+mod weight;
+
+pub use crate::ops::Activation;
+pub use conv1d::{Conv1d, Conv1dConfig};
+pub use conv2d::{Conv2d, Conv2dConfig};
+pub use fold::fold_batch_norm;
+pub use linear::{Linear, LinearConfig};
+pub use trace::Trace;
+pub use traverse::{AnyWeight, NamedWeight, replace_weights, weights};
+pub use weight::{PackedWeight, Weight};

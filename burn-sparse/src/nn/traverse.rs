@@ -1,0 +1,273 @@
+//! Finding and replacing the weights of our layers inside anyone's module.
+//!
+//! Burn's traversal shows a visitor tensors, not the layers that own them, and a mapper can change
+//! a tensor but not turn a dense weight into a packed one. So a weight announces itself to a
+//! session of the current thread while Burn's derived `visit` and `map` walk the module: no trait
+//! to implement, no list of layers to keep, whatever `Vec`, `Option` or enum they sit in.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, ParamId};
+use burn::tensor::Device;
+
+use super::Weight;
+use crate::{SparseError, format::Csr};
+
+/// A weight of one of the layers of this crate.
+#[derive(Debug, Clone)]
+pub enum AnyWeight {
+    /// Of a [`Linear`](super::Linear), `[d_input, d_output]`.
+    Linear(Weight<2>),
+    /// Of a [`Conv1d`](super::Conv1d), `[out, in / groups, kernel]`.
+    Conv1d(Weight<3>),
+    /// Of a [`Conv2d`](super::Conv2d), `[out, in / groups, height, width]`.
+    Conv2d(Weight<4>),
+}
+
+macro_rules! each {
+    ($any:expr, $weight:ident => $body:expr) => {
+        match $any {
+            AnyWeight::Linear($weight) => $body,
+            AnyWeight::Conv1d($weight) => $body,
+            AnyWeight::Conv2d($weight) => $body,
+        }
+    };
+}
+
+macro_rules! map_each {
+    ($any:expr, $weight:ident => $body:expr) => {
+        match $any {
+            AnyWeight::Linear($weight) => AnyWeight::Linear($body),
+            AnyWeight::Conv1d($weight) => AnyWeight::Conv1d($body),
+            AnyWeight::Conv2d($weight) => AnyWeight::Conv2d($body),
+        }
+    };
+}
+
+impl AnyWeight {
+    /// The layer's kind as manifests name it: `linear`, `conv1d` or `conv2d`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Linear(_) => "linear",
+            Self::Conv1d(_) => "conv1d",
+            Self::Conv2d(_) => "conv2d",
+        }
+    }
+
+    /// The shape of the dense weight.
+    pub fn shape(&self) -> Vec<usize> {
+        each!(self, weight => weight.dims().to_vec())
+    }
+
+    /// Output channels and weights of each.
+    pub fn matrix(&self) -> [usize; 2] {
+        each!(self, weight => weight.matrix())
+    }
+
+    /// Identifies the weight, before and after packing.
+    pub fn id(&self) -> ParamId {
+        each!(self, weight => weight.id())
+    }
+
+    /// The device of the parameter.
+    pub fn device(&self) -> Device {
+        each!(self, weight => weight.device())
+    }
+
+    /// Whether only the non-zeros are held.
+    pub fn is_packed(&self) -> bool {
+        each!(self, weight => weight.packed().is_some())
+    }
+
+    /// The weight as rows of non-zeros.
+    ///
+    /// # Errors
+    /// As [`Weight::to_csr`].
+    pub fn to_csr(&self) -> Result<Csr, SparseError> {
+        each!(self, weight => weight.to_csr())
+    }
+
+    /// As [`Weight::pack`].
+    ///
+    /// # Errors
+    /// As [`Weight::pack`].
+    pub fn pack(self, equalise: bool) -> Result<Self, SparseError> {
+        Ok(map_each!(self, weight => weight.pack(equalise)?))
+    }
+
+    /// As [`Weight::unpack`].
+    #[must_use]
+    pub fn unpack(self) -> Self {
+        map_each!(self, weight => weight.unpack())
+    }
+
+    /// A packed weight of the same kind and shape with other non-zeros, on the same device.
+    ///
+    /// # Errors
+    /// [`SparseError::Shape`] when the matrix does not have this weight's rows.
+    pub fn with_csr(&self, csr: Csr) -> Result<Self, SparseError> {
+        use super::PackedWeight;
+        Ok(map_each!(self, weight => {
+            Weight::Packed(PackedWeight::new(csr, weight.dims(), &weight.device())?)
+        }))
+    }
+
+    fn from_weight<const D: usize>(weight: Weight<D>) -> Option<Self> {
+        let weight = &weight as &dyn Any;
+        if let Some(weight) = weight.downcast_ref::<Weight<4>>() {
+            return Some(Self::Conv2d(weight.clone()));
+        }
+        if let Some(weight) = weight.downcast_ref::<Weight<3>>() {
+            return Some(Self::Conv1d(weight.clone()));
+        }
+        weight.downcast_ref::<Weight<2>>().map(|weight| Self::Linear(weight.clone()))
+    }
+
+    fn into_weight<const D: usize>(self) -> Option<Weight<D>> {
+        each!(self, weight => (&weight as &dyn Any).downcast_ref::<Weight<D>>().cloned())
+    }
+}
+
+/// A weight and where it is.
+#[derive(Debug, Clone)]
+pub struct NamedWeight {
+    /// The layer's path in its model, such as `layer1.0.conv1`.
+    pub layer: String,
+    /// The weight.
+    pub weight: AnyWeight,
+}
+
+enum Session {
+    Off,
+    Collect { path: Vec<String>, found: Vec<NamedWeight> },
+    Replace(VecDeque<AnyWeight>),
+}
+
+thread_local! {
+    static SESSION: RefCell<Session> = const { RefCell::new(Session::Off) };
+}
+
+/// Ends the session even if a visit panics.
+struct Open;
+
+impl Open {
+    fn new(session: Session) -> Self {
+        SESSION.with_borrow_mut(|current| {
+            assert!(matches!(current, Session::Off), "weights are already being traversed");
+            *current = session;
+        });
+        Self
+    }
+
+    fn close(self) -> Session {
+        SESSION.with_borrow_mut(|current| std::mem::replace(current, Session::Off))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        SESSION.with_borrow_mut(|current| *current = Session::Off);
+    }
+}
+
+/// Called by every weight that is visited.
+pub(super) fn announce<const D: usize>(weight: &Weight<D>) {
+    SESSION.with_borrow_mut(|session| {
+        if let Session::Collect { path, found } = session
+            && let Some(weight) = AnyWeight::from_weight(weight.clone())
+        {
+            let layer = path[..path.len().saturating_sub(1)].join(".");
+            found.push(NamedWeight { layer, weight });
+        }
+    });
+}
+
+/// Called by every weight that is mapped: what takes its place, or itself.
+pub(super) fn replacement<const D: usize>(weight: Weight<D>) -> Result<Weight<D>, Weight<D>> {
+    SESSION.with_borrow_mut(|session| match session {
+        Session::Replace(queue) => {
+            let next = queue.pop_front().expect("as many weights as were collected");
+            Ok(next.into_weight().expect("a weight of the kind that was collected"))
+        }
+        _ => Err(weight),
+    })
+}
+
+struct Paths;
+
+impl ModuleVisitor for Paths {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        SESSION.with_borrow_mut(|session| {
+            if let Session::Collect { path, .. } = session {
+                path.push(name.to_string());
+            }
+        });
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        SESSION.with_borrow_mut(|session| {
+            if let Session::Collect { path, .. } = session {
+                path.pop();
+            }
+        });
+    }
+}
+
+struct Identity;
+
+impl ModuleMapper for Identity {}
+
+/// The weights of all layers of this crate inside `module`, in the order of traversal. Layers of
+/// Burn's own are not among them.
+///
+/// # Example
+/// ```
+/// use burn::tensor::Device;
+/// use burn_sparse::nn::{LinearConfig, weights};
+///
+/// let layers = vec![LinearConfig::new(4, 8).init(&Device::flex()); 2];
+/// let names: Vec<_> = weights(&layers).into_iter().map(|weight| weight.layer).collect();
+/// assert_eq!(names, ["0", "1"]);
+/// ```
+///
+/// # Panics
+/// If called from inside another traversal of the same thread.
+pub fn weights<M: Module>(module: &M) -> Vec<NamedWeight> {
+    let open = Open::new(Session::Collect { path: Vec::new(), found: Vec::new() });
+    module.visit(&mut Paths);
+    match open.close() {
+        Session::Collect { found, .. } => found,
+        _ => unreachable!("the session opened above"),
+    }
+}
+
+/// Puts weights in the place of those that [`weights`] found, in the same order.
+///
+/// # Panics
+/// If there are not as many, or one is of another kind or shape than the one it replaces.
+pub fn replace_weights<M: Module>(module: M, replacements: Vec<AnyWeight>) -> M {
+    let current = weights(&module);
+    assert!(
+        current.len() == replacements.len(),
+        "{} weights to replace {}",
+        replacements.len(),
+        current.len()
+    );
+    for (old, new) in current.iter().zip(&replacements) {
+        assert!(
+            old.weight.kind() == new.kind() && old.weight.shape() == new.shape(),
+            "{}: a {} weight {:?} cannot replace a {} weight {:?}",
+            old.layer,
+            new.kind(),
+            new.shape(),
+            old.weight.kind(),
+            old.weight.shape()
+        );
+    }
+    let open = Open::new(Session::Replace(replacements.into()));
+    let module = module.map(&mut Identity);
+    open.close();
+    module
+}

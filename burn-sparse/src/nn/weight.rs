@@ -1,0 +1,301 @@
+//! A weight that is dense or packed.
+
+use burn::module::{
+    Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor,
+    Param, ParamId,
+};
+use burn::tensor::{Device, Tensor, TensorData};
+
+use super::traverse;
+use crate::{
+    SparseError,
+    format::Csr,
+    ops::{Pattern, SparseWeight},
+};
+
+/// A layer's weight: Burn's parameter, or its non-zeros.
+///
+/// Dense, it is the parameter itself: same path (`conv1.weight`), same record, same optimiser
+/// state. Packed, the values are a parameter of their own (`conv1.weight.values`), so a packed
+/// network can be fine-tuned.
+///
+/// `D` is 4 for 2-D convolutions, 3 for 1-D ones (both `[out, in / groups, kernel..]`) and 2 for
+/// linear layers (`[d_input, d_output]`, as Burn stores them).
+#[derive(Debug, Clone)]
+pub enum Weight<const D: usize> {
+    /// All entries.
+    Dense(Param<Tensor<D>>),
+    /// Only the non-zeros.
+    Packed(PackedWeight<D>),
+}
+
+/// The non-zeros of a weight and the shape they came from.
+#[derive(Debug, Clone)]
+pub struct PackedWeight<const D: usize> {
+    id: ParamId,
+    shape: [usize; D],
+    values: Param<Tensor<1>>,
+    pattern: Pattern,
+}
+
+/// Output channels and weights of each.
+fn matrix<const D: usize>(shape: [usize; D]) -> [usize; 2] {
+    if D == 2 { [shape[1], shape[0]] } else { [shape[0], shape[1..].iter().product()] }
+}
+
+impl<const D: usize> PackedWeight<D> {
+    /// Non-zeros for a weight of `shape`.
+    ///
+    /// # Errors
+    /// [`SparseError::Shape`] when the matrix does not have that shape's rows.
+    pub fn new(csr: Csr, shape: [usize; D], device: &Device) -> Result<Self, SparseError> {
+        Self::with_id(ParamId::new(), csr, shape, device)
+    }
+
+    fn with_id(
+        id: ParamId,
+        csr: Csr,
+        shape: [usize; D],
+        device: &Device,
+    ) -> Result<Self, SparseError> {
+        if [csr.rows(), csr.row_len()] != matrix(shape) {
+            return Err(SparseError::shape(format!(
+                "{} rows of {} do not make a weight of shape {shape:?}",
+                csr.rows(),
+                csr.row_len()
+            )));
+        }
+        let weight = SparseWeight::new(csr, device);
+        let values = Param::from_tensor(weight.values());
+        Ok(Self { id, shape, values, pattern: weight.pattern().clone() })
+    }
+
+    /// The shape of the dense weight.
+    pub fn dims(&self) -> [usize; D] {
+        self.shape
+    }
+
+    /// The operand for [`ops`](crate::ops).
+    pub fn sparse(&self) -> SparseWeight {
+        SparseWeight::from_parts(self.values.val(), self.pattern.clone())
+    }
+
+    /// The positions and the values as they were packed.
+    pub fn pattern(&self) -> &Pattern {
+        &self.pattern
+    }
+
+    fn map_values(self, map: impl FnOnce(Param<Tensor<1>>) -> Param<Tensor<1>>) -> Self {
+        Self { values: map(self.values), ..self }
+    }
+}
+
+impl<const D: usize> Weight<D> {
+    /// The shape of the dense weight.
+    pub fn dims(&self) -> [usize; D] {
+        match self {
+            Self::Dense(param) => param.lazy_shape().dims(),
+            Self::Packed(packed) => packed.shape,
+        }
+    }
+
+    /// Output channels and weights of each: the matrix that [`Csr`] holds.
+    pub fn matrix(&self) -> [usize; 2] {
+        matrix(self.dims())
+    }
+
+    /// Identifies the weight, before and after packing.
+    pub fn id(&self) -> ParamId {
+        match self {
+            Self::Dense(param) => param.id,
+            Self::Packed(packed) => packed.id,
+        }
+    }
+
+    /// The dense weight; unpacked on the host if need be. For a parameter with a mask attached it
+    /// is the masked value.
+    pub fn val(&self) -> Tensor<D> {
+        match self {
+            Self::Dense(param) => param.val(),
+            Self::Packed(packed) => {
+                let weight = packed.sparse();
+                let dense = weight.to_csr().unwrap_or_else(|error| panic!("{error}")).to_dense();
+                self.tensor_from_rows(dense, &weight.values().device())
+            }
+        }
+    }
+
+    fn tensor_from_rows(&self, rows: Vec<f32>, device: &Device) -> Tensor<D> {
+        let shape = self.dims();
+        if D == 2 {
+            let [out, len] = matrix(shape);
+            let rows = Tensor::<2>::from_data(TensorData::new(rows, [out, len]), device);
+            return rows.transpose().reshape(shape);
+        }
+        Tensor::from_data(TensorData::new(rows, shape), device)
+    }
+
+    /// The dense parameter, unless packed.
+    pub fn dense(&self) -> Option<&Param<Tensor<D>>> {
+        match self {
+            Self::Dense(param) => Some(param),
+            Self::Packed(_) => None,
+        }
+    }
+
+    /// The packed weight, unless dense.
+    pub fn packed(&self) -> Option<&PackedWeight<D>> {
+        match self {
+            Self::Dense(_) => None,
+            Self::Packed(packed) => Some(packed),
+        }
+    }
+
+    /// The device of the parameter.
+    pub fn device(&self) -> Device {
+        match self {
+            Self::Dense(param) => param.lazy_device(),
+            Self::Packed(packed) => packed.values.lazy_device(),
+        }
+    }
+
+    /// The weight as rows of non-zeros, read from the device.
+    ///
+    /// # Errors
+    /// [`SparseError::NonFinite`] for a NaN or an infinity.
+    pub fn to_csr(&self) -> Result<Csr, SparseError> {
+        match self {
+            Self::Packed(packed) => packed.sparse().to_csr(),
+            Self::Dense(param) => {
+                let shape = matrix(self.dims());
+                let tensor = param.val();
+                let tensor: Tensor<2> = if D == 2 {
+                    tensor.reshape([shape[1], shape[0]]).transpose()
+                } else {
+                    tensor.reshape(shape)
+                };
+                let data = tensor.into_data().convert::<f32>();
+                let dense: Vec<f32> = data.try_to_vec().expect("weights were converted to f32");
+                Csr::from_dense(&dense, shape)
+            }
+        }
+    }
+
+    /// Keeps only the non-zeros. With `equalise`, output channels with fewer get stored zeros up
+    /// to the longest ([`Csr::equalised`]), unless that would store more than half as much again.
+    /// Already packed, it stays as it is.
+    ///
+    /// # Errors
+    /// [`SparseError::NonFinite`] for a NaN or an infinity.
+    pub fn pack(self, equalise: bool) -> Result<Self, SparseError> {
+        let Self::Dense(param) = &self else { return Ok(self) };
+        let mut csr = self.to_csr()?;
+        let longest = (0..csr.rows()).map(|row| csr.row_nnz(row)).max().unwrap_or(0);
+        if equalise && longest * csr.rows() <= csr.stored() + csr.stored() / 2 {
+            csr = csr.equalised();
+        }
+        PackedWeight::with_id(param.id, csr, self.dims(), &self.device()).map(Self::Packed)
+    }
+
+    /// The dense parameter again, zeros and all.
+    #[must_use]
+    pub fn unpack(self) -> Self {
+        match &self {
+            Self::Dense(_) => self,
+            Self::Packed(packed) => Self::Dense(Param::initialized(packed.id, self.val())),
+        }
+    }
+}
+
+impl<const D: usize> From<Param<Tensor<D>>> for Weight<D> {
+    fn from(param: Param<Tensor<D>>) -> Self {
+        Self::Dense(param)
+    }
+}
+
+impl<const D: usize> Module for Weight<D> {
+    fn collect_devices(&self, devices: Devices) -> Devices {
+        match self {
+            Self::Dense(param) => param.collect_devices(devices),
+            Self::Packed(packed) => packed.values.collect_devices(devices),
+        }
+    }
+
+    fn fork(self, device: &Device) -> Self {
+        match self {
+            Self::Dense(param) => Self::Dense(param.fork(device)),
+            Self::Packed(packed) => Self::Packed(packed.map_values(|v| v.fork(device))),
+        }
+    }
+
+    fn to_device(self, device: &Device) -> Self {
+        match self {
+            Self::Dense(param) => Self::Dense(param.to_device(device)),
+            Self::Packed(packed) => Self::Packed(packed.map_values(|v| v.to_device(device))),
+        }
+    }
+
+    fn train(self) -> Self {
+        match self {
+            Self::Dense(param) => Self::Dense(param.train()),
+            Self::Packed(packed) => Self::Packed(packed.map_values(Module::train)),
+        }
+    }
+
+    fn valid(&self) -> Self {
+        match self {
+            Self::Dense(param) => Self::Dense(param.valid()),
+            Self::Packed(packed) => Self::Packed(packed.clone().map_values(|v| v.valid())),
+        }
+    }
+
+    fn materialize(self) -> Self {
+        match self {
+            Self::Dense(param) => Self::Dense(param.materialize()),
+            Self::Packed(packed) => Self::Packed(packed.map_values(Module::materialize)),
+        }
+    }
+
+    fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
+        traverse::announce(self);
+        match self {
+            Self::Dense(param) => param.visit(visitor),
+            Self::Packed(packed) => {
+                visitor.enter_module("values", "Struct:PackedWeight");
+                packed.values.visit(visitor);
+                visitor.exit_module("values", "Struct:PackedWeight");
+            }
+        }
+    }
+
+    fn map<M: ModuleMapper>(self, mapper: &mut M) -> Self {
+        let weight = match traverse::replacement(self) {
+            Ok(replacement) => return replacement,
+            Err(weight) => weight,
+        };
+        match weight {
+            Self::Dense(param) => Self::Dense(Module::map(param, mapper)),
+            Self::Packed(packed) => {
+                mapper.enter_module("values", "Struct:PackedWeight");
+                let packed = packed.map_values(|values| Module::map(values, mapper));
+                mapper.exit_module("values", "Struct:PackedWeight");
+                Self::Packed(packed)
+            }
+        }
+    }
+}
+
+impl<const D: usize> ModuleDisplayDefault for Weight<D> {
+    fn content(&self, content: Content) -> Option<Content> {
+        let text = match self {
+            Self::Dense(param) => format!("Dense {{shape: {:?}}}", param.lazy_shape().as_slice()),
+            Self::Packed(packed) => {
+                let csr = packed.pattern.csr();
+                format!("Packed {{shape: {:?}, stored: {}}}", packed.shape, csr.stored())
+            }
+        };
+        content.add_formatted(&text).optional()
+    }
+}
+
+impl<const D: usize> ModuleDisplay for Weight<D> {}

@@ -1,0 +1,216 @@
+//! One residual block.
+
+use burn::module::{Module, Param};
+use burn::nn::{BatchNorm, BatchNormConfig, Initializer, PaddingConfig2d};
+use burn::tensor::activation::relu;
+use burn::tensor::ops::PadMode;
+use burn::tensor::{Device, Tensor, s};
+use burn_sparse::nn::{Activation, Conv2d, Conv2dConfig, fold_batch_norm};
+use serde::{Deserialize, Serialize};
+
+use super::shape::BlockShape;
+use crate::summary::Window;
+
+/// The layers of the residual branch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BlockKind {
+    /// Two 3×3 convolutions.
+    Basic,
+    /// A 1×1, a 3×3 and a 1×1 convolution that widens four times.
+    Bottleneck,
+}
+
+/// What the shortcut does where a block changes the shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shortcut {
+    /// Option A: every second row and column, and channels of zeros before and after the others.
+    /// It has no parameters.
+    ZeroPad,
+    /// Option B: a 1×1 convolution with its batch norm.
+    Projection,
+}
+
+/// A residual block: `relu(branch(x) + shortcut(x))`.
+///
+/// The fields are torchvision's, so is the path of every parameter.
+#[derive(Module, Debug)]
+pub struct Block {
+    /// First convolution of the branch.
+    pub conv1: Conv2d,
+    /// Its batch norm, until it is folded.
+    pub bn1: Option<BatchNorm>,
+    /// Second convolution of the branch.
+    pub conv2: Conv2d,
+    /// Its batch norm, until it is folded.
+    pub bn2: Option<BatchNorm>,
+    /// Third convolution of a bottleneck's branch.
+    pub conv3: Option<Conv2d>,
+    /// Its batch norm, until it is folded.
+    pub bn3: Option<BatchNorm>,
+    /// The projection of the shortcut with its batch norm: `downsample.0` and `downsample.1`.
+    pub downsample: Option<(Conv2d, Option<BatchNorm>)>,
+    /// Stride and added channels of a shortcut without parameters.
+    #[module(skip)]
+    pub(crate) zero_pad: Option<ZeroPad>,
+}
+
+/// A shortcut of option A.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ZeroPad {
+    stride: usize,
+    before: usize,
+    after: usize,
+}
+
+impl ZeroPad {
+    fn forward(self, x: Tensor<4>) -> Tensor<4> {
+        let step = self.stride as isize;
+        let x = if step == 1 {
+            x
+        } else {
+            x.slice(s![.., .., ..;step, ..;step])
+        };
+        let channels = (self.before, self.after);
+        x.pad([(0, 0), channels, (0, 0), (0, 0)], PadMode::Constant(0.0))
+    }
+}
+
+impl Block {
+    pub(super) fn new(shape: BlockShape, zero_init: bool, device: &Device) -> Self {
+        let mut channels = shape.input;
+        let mut layers = shape.convs().into_iter().map(|(out, window)| {
+            let layer = conv_bn([channels, out], window, device);
+            channels = out;
+            layer
+        });
+        let (conv1, bn1) = layers.next().expect("a branch has two layers at least");
+        let (conv2, bn2) = layers.next().expect("a branch has two layers at least");
+        let (conv3, bn3) = layers.next().unzip();
+        let (mut bn2, mut bn3) = (Some(bn2), bn3);
+        if zero_init && let Some(last) = bn3.as_mut().or(bn2.as_mut()) {
+            last.gamma = zeros(shape.output(), device);
+        }
+        let downsample = shape.projection().map(|window| {
+            let (conv, bn) = conv_bn([shape.input, shape.output()], window, device);
+            (conv, Some(bn))
+        });
+        let added = shape.output().saturating_sub(shape.input);
+        let zero_pad = (shape.reshapes() && downsample.is_none()).then_some(ZeroPad {
+            stride: shape.stride,
+            before: added / 2,
+            after: added - added / 2,
+        });
+        Self {
+            conv1,
+            bn1: Some(bn1),
+            conv2,
+            bn2,
+            conv3,
+            bn3,
+            downsample,
+            zero_pad,
+        }
+    }
+
+    /// The block's output.
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, channels_in, height, width]`
+    /// - output: `[batch, channels_out, height / stride, width / stride]`, rounded up
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let shortcut = match (&self.downsample, self.zero_pad) {
+            (Some((conv, bn)), _) => apply(conv, bn.as_ref(), x.clone(), None, Activation::None),
+            (None, Some(pad)) => pad.forward(x.clone()),
+            (None, None) => x.clone(),
+        };
+        let y = apply(&self.conv1, self.bn1.as_ref(), x, None, Activation::Relu);
+        match &self.conv3 {
+            None => apply(
+                &self.conv2,
+                self.bn2.as_ref(),
+                y,
+                Some(shortcut),
+                Activation::Relu,
+            ),
+            Some(conv3) => {
+                let y = apply(&self.conv2, self.bn2.as_ref(), y, None, Activation::Relu);
+                apply(
+                    conv3,
+                    self.bn3.as_ref(),
+                    y,
+                    Some(shortcut),
+                    Activation::Relu,
+                )
+            }
+        }
+    }
+
+    /// With every batch norm folded into the convolution before it.
+    pub(super) fn fold(self) -> Self {
+        let (conv1, conv2) = (fold(self.conv1, self.bn1), fold(self.conv2, self.bn2));
+        Self {
+            conv1,
+            bn1: None,
+            conv2,
+            bn2: None,
+            conv3: self.conv3.map(|conv3| fold(conv3, self.bn3)),
+            bn3: None,
+            downsample: self.downsample.map(|(conv, bn)| (fold(conv, bn), None)),
+            zero_pad: self.zero_pad,
+        }
+    }
+}
+
+/// `activation(bn(conv(x)) + residual)`: one kernel once the batch norm is folded.
+pub(super) fn apply(
+    conv: &Conv2d,
+    bn: Option<&BatchNorm>,
+    x: Tensor<4>,
+    residual: Option<Tensor<4>>,
+    activation: Activation,
+) -> Tensor<4> {
+    let Some(bn) = bn else {
+        return conv.forward_fused(x, residual, activation);
+    };
+    let y = bn.forward(conv.forward(x));
+    let y = match residual {
+        Some(residual) => y + residual,
+        None => y,
+    };
+    match activation {
+        Activation::None => y,
+        Activation::Relu => relu(y),
+    }
+}
+
+pub(super) fn fold(conv: Conv2d, bn: Option<BatchNorm>) -> Conv2d {
+    match bn {
+        Some(bn) => fold_batch_norm(conv, &bn),
+        None => conv,
+    }
+}
+
+/// A convolution without bias, initialised as torchvision does, and its batch norm.
+pub(super) fn conv_bn(
+    channels: [usize; 2],
+    window: Window,
+    device: &Device,
+) -> (Conv2d, BatchNorm) {
+    let pad = window.padding;
+    let conv = Conv2dConfig::new(channels, [window.kernel; 2])
+        .with_stride([window.stride; 2])
+        .with_padding(PaddingConfig2d::Explicit(pad, pad, pad, pad))
+        .with_bias(false)
+        .with_initializer(Initializer::KaimingNormal {
+            gain: std::f64::consts::SQRT_2,
+            fan_out_only: true,
+        })
+        .init(device);
+    (conv, BatchNormConfig::new(channels[1]).init(device))
+}
+
+fn zeros(channels: usize, device: &Device) -> Param<Tensor<1>> {
+    Initializer::Zeros.init([channels], device)
+}

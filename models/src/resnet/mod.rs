@@ -1,0 +1,10 @@
+//! Residual networks: He, Zhang, Ren and Sun, *Deep Residual Learning for Image Recognition*.
+
+mod block;
+mod config;
+mod network;
+mod shape;
+
+pub use block::{Block, BlockKind, Shortcut};
+pub use config::{ResNetConfig, Stem};
+pub use network::ResNet;

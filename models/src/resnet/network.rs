@@ -1,0 +1,133 @@
+//! The whole network.
+
+use burn::module::Module;
+use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
+use burn::nn::{BatchNorm, PaddingConfig2d};
+use burn::tensor::module::adaptive_avg_pool2d;
+use burn::tensor::{Device, Tensor};
+use burn_sparse::nn::{Activation, Conv2d, Linear, LinearConfig};
+
+use super::block::{apply, conv_bn, fold};
+use super::{Block, ResNetConfig};
+use crate::Classifier;
+
+/// A residual network, described by [`ResNetConfig`].
+///
+/// Its parameters have torchvision's paths. A network with fewer than four stages (those for CIFAR
+/// have three) has no blocks in the others.
+#[derive(Module, Debug)]
+pub struct ResNet {
+    /// The convolution of the stem.
+    pub conv1: Conv2d,
+    /// Its batch norm, until it is folded.
+    pub bn1: Option<BatchNorm>,
+    /// The pooling of a stem for ImageNet.
+    pub maxpool: Option<MaxPool2d>,
+    /// First stage.
+    pub layer1: Vec<Block>,
+    /// Second stage.
+    pub layer2: Vec<Block>,
+    /// Third stage.
+    pub layer3: Vec<Block>,
+    /// Fourth stage.
+    pub layer4: Vec<Block>,
+    /// The classifier.
+    pub fc: Linear,
+    classes: usize,
+}
+
+impl ResNet {
+    pub(super) fn new(config: &ResNetConfig, device: &Device) -> Self {
+        let shape = config.shape();
+        let (conv1, bn1) = conv_bn([config.channels, config.width], shape.stem, device);
+        let maxpool = shape.pool.map(|pool| {
+            let pad = pool.padding;
+            MaxPool2dConfig::new([pool.kernel; 2])
+                .with_strides([pool.stride; 2])
+                .with_padding(PaddingConfig2d::Explicit(pad, pad, pad, pad))
+                .init()
+        });
+        let mut stages = shape.stages.iter().map(|blocks| {
+            let block = |shape| Block::new(shape, config.zero_init_residual, device);
+            blocks.iter().copied().map(block).collect::<Vec<_>>()
+        });
+        let mut stage = || stages.next().unwrap_or_default();
+        Self {
+            conv1,
+            bn1: Some(bn1),
+            maxpool,
+            layer1: stage(),
+            layer2: stage(),
+            layer3: stage(),
+            layer4: stage(),
+            fc: LinearConfig::new(shape.features, config.classes).init(device),
+            classes: config.classes,
+        }
+    }
+
+    /// Class scores before the softmax.
+    ///
+    /// # Shapes
+    /// - `images`: `[batch, channels, height, width]`, of any size
+    /// - output: `[batch, classes]`
+    ///
+    /// # Panics
+    /// When the number of channels is not the one the network was built for.
+    pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        let mut x = apply(
+            &self.conv1,
+            self.bn1.as_ref(),
+            images,
+            None,
+            Activation::Relu,
+        );
+        if let Some(pool) = &self.maxpool {
+            x = pool.forward(x);
+        }
+        for block in self.blocks() {
+            x = block.forward(x);
+        }
+        self.fc
+            .forward(adaptive_avg_pool2d(x, [1, 1]).flatten(1, 3))
+    }
+
+    /// The blocks of all stages in order.
+    pub fn blocks(&self) -> impl Iterator<Item = &Block> {
+        [&self.layer1, &self.layer2, &self.layer3, &self.layer4]
+            .into_iter()
+            .flatten()
+    }
+
+    /// The same function with every batch norm folded into the convolution before it.
+    ///
+    /// For inference: the running statistics become constants, and bias, residual addition and
+    /// ReLU run inside the convolution's kernel. The convolutions have a bias from then on.
+    pub fn fold_batch_norm(self) -> Self {
+        let stage = |blocks: Vec<Block>| blocks.into_iter().map(Block::fold).collect();
+        Self {
+            conv1: fold(self.conv1, self.bn1),
+            bn1: None,
+            maxpool: self.maxpool,
+            layer1: stage(self.layer1),
+            layer2: stage(self.layer2),
+            layer3: stage(self.layer3),
+            layer4: stage(self.layer4),
+            fc: self.fc,
+            classes: self.classes,
+        }
+    }
+}
+
+impl Classifier for ResNet {
+    fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        self.forward(images)
+    }
+
+    fn fold(self) -> Self {
+        self.fold_batch_norm()
+    }
+
+    fn classes(&self) -> usize {
+        self.classes
+    }
+}

@@ -1,0 +1,6 @@
+//! The networks as their users see them, in one binary to link once.
+
+mod common;
+mod counts;
+mod networks;
+mod weights;
