@@ -4,7 +4,7 @@
 use burn::tensor::{Device, DeviceKind, Tensor, TensorData};
 use burn_sparse::{
     format::Csr,
-    ops::{Activation, ConvWindow, Epilogue, Pattern, SparseWeight, sparse_conv2d, sparse_linear},
+    ops::{Activation, ConvWindow, Epilogue, SparseWeight, sparse_conv2d, sparse_linear},
 };
 
 use crate::support::{devices, numbers, rng, weight};
@@ -72,17 +72,13 @@ fn a_convolution_between_fused_operations() {
 /// Gradients for input and values of a convolution and a product.
 fn gradients(device: &Device) -> Vec<TensorData> {
     let device = device.clone().autodiff();
-    let values = |csr: &Csr| {
-        Tensor::<1>::from_data(
-            TensorData::new(csr.values().to_vec(), [csr.stored()]),
-            &device,
-        )
-        .require_grad()
+    let trained = |csr: Csr| {
+        let weight = SparseWeight::new(csr, &device);
+        SparseWeight::from_parts(weight.values().require_grad(), weight.pattern().clone())
     };
     let mut results = Vec::new();
 
-    let csr = pattern([6, 36]);
-    let kernel = SparseWeight::from_parts(values(&csr), Pattern::new(csr));
+    let kernel = trained(pattern([6, 36]));
     let x = random(8, [3, 4, 7, 7], &device).require_grad();
     let mut window = ConvWindow::new([3, 3]);
     window.padding = [[1, 1], [1, 1]];
@@ -92,8 +88,7 @@ fn gradients(device: &Device) -> Vec<TensorData> {
     results.push(x.grad(&grads).expect("of the input").into_data());
     results.push(kernel.values().grad(&grads).expect("of values").into_data());
 
-    let csr = pattern([10, 20]);
-    let kernel = SparseWeight::from_parts(values(&csr), Pattern::new(csr));
+    let kernel = trained(pattern([10, 20]));
     let x = random(10, [5, 20], &device).require_grad();
     let y = sparse_linear(x.clone(), &kernel, Epilogue::new());
     let factor = random(11, y.dims(), &device);
