@@ -36,6 +36,8 @@ pub mod catalogue;
 pub mod cpu;
 mod error;
 pub mod format;
+#[cfg(feature = "cubecl-backend")]
+pub mod kernel;
 pub mod nn;
 pub mod ops;
 pub mod pack;
