@@ -29,8 +29,14 @@ pub struct SparseWeight {
 impl SparseWeight {
     /// Puts the values of `csr` on `device`.
     pub fn new(csr: Csr, device: &Device) -> Self {
-        let values = Tensor::from_data(TensorData::new(csr.values().to_vec(), [csr.stored()]), device);
-        Self { values, pattern: Pattern::new(csr) }
+        let values = Tensor::from_data(
+            TensorData::new(csr.values().to_vec(), [csr.stored()]),
+            device,
+        );
+        Self {
+            values,
+            pattern: Pattern::new(csr),
+        }
     }
 
     /// Other values for a known pattern.
