@@ -7,6 +7,7 @@ pub mod nn;
 pub mod ops;
 pub mod problem;
 mod sparsity;
+pub mod store;
 
 pub use error::SparseError;
 pub use problem::ConvProblem;
