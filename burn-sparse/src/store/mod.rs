@@ -52,9 +52,11 @@
 mod decode;
 mod encode;
 mod file;
+mod fill;
 mod manifest;
 mod report;
 mod survey;
+mod tensors;
 
 pub use decode::{from_bytes, load, read_manifest};
 pub use encode::{save, to_bytes};
