@@ -110,7 +110,7 @@ impl AnyWeight {
     pub fn with_csr(&self, csr: Csr) -> Result<Self, SparseError> {
         use super::PackedWeight;
         Ok(map_each!(self, weight => {
-            Weight::Packed(PackedWeight::new(csr, weight.dims(), &weight.device())?)
+            Weight::Packed(PackedWeight::with_id(weight.id(), csr, weight.dims(), &weight.device())?)
         }))
     }
 

@@ -56,7 +56,7 @@ impl<const D: usize> PackedWeight<D> {
         Self::with_id(ParamId::new(), csr, shape, device)
     }
 
-    fn with_id(
+    pub(super) fn with_id(
         id: ParamId,
         csr: Csr,
         shape: [usize; D],
@@ -126,6 +126,9 @@ impl<const D: usize> Weight<D> {
 
     /// The dense weight; unpacked on the host if need be. For a parameter with a mask attached it
     /// is the masked value.
+    ///
+    /// # Panics
+    /// If training made a packed value NaN or infinite.
     pub fn val(&self) -> Tensor<D> {
         match self {
             Self::Dense(param) => param.val(),
@@ -178,6 +181,9 @@ impl<const D: usize> Weight<D> {
     ///
     /// # Errors
     /// [`SparseError::NonFinite`] for a NaN or an infinity.
+    ///
+    /// # Panics
+    /// If the device cannot be read.
     pub fn to_csr(&self) -> Result<Csr, SparseError> {
         match self {
             Self::Packed(packed) => packed.sparse().to_csr(),

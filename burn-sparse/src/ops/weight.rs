@@ -77,6 +77,9 @@ impl SparseWeight {
     ///
     /// # Errors
     /// [`SparseError::NonFinite`] when training produced a NaN or an infinity.
+    ///
+    /// # Panics
+    /// If the device cannot be read.
     pub fn to_csr(&self) -> Result<Csr, SparseError> {
         let pattern = self.pattern.csr();
         let values = self.values.clone().into_data().convert::<f32>();

@@ -127,7 +127,7 @@ mod tests {
             .with_stride([2, 2])
             .with_padding([1, 1]);
         let out = conv2d(&input, &[1., 2., 3., 4.], Some(&[0.5]), &problem);
-        assert_eq!(out, [4.5, 18.5, 30.5, 77.5]);
+        assert_eq!(out, [4.5, 18.5, 36.5, 77.5]);
     }
 
     /// `<conv(x, w), g> = <x, grad_input(g)> = <w, grad_weight(g)>`: the gradients are the adjoints.
