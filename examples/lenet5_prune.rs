@@ -19,8 +19,8 @@ use examples::data::{ImageDataset, Source, load};
 use examples::device::Selected;
 use examples::report::Report;
 use examples::training::{
-    Comparison, Context, Method, Pattern, PruneArgs, Recipe, SETTINGS, TrainingError, lenet_plan,
-    lenet_recipe, prune, settle, summarise, train_dense,
+    Comparison, Context, Method, Pattern, PruneArgs, Recipe, SETTINGS, TrainingError, deploy,
+    lenet_plan, lenet_recipe, prune, settle, summarise, train_dense,
 };
 use models::{Arch, Model, ModelConfig};
 use serde_json::json;
@@ -184,7 +184,9 @@ fn one_seed(
         let folder = folder.join(method.name());
         let pruned = prune(&context, build, dense.model.clone(), &plan, method, &folder)?;
         let device = selected.to_string();
-        reports.push(summarise(&context, "lenet5", &device, &dense, &pruned)?);
+        let mut report = summarise(&context, "lenet5", &device, &dense, &pruned)?;
+        deploy(&context, build, &pruned, &folder)?.add_to(&mut report);
+        reports.push(report);
     }
     Ok(reports)
 }

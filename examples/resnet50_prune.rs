@@ -16,7 +16,7 @@ use clap::{Parser, ValueEnum};
 use examples::cli::{CommonArgs, DataArgs, Preset, sparsity};
 use examples::data::{Source, load};
 use examples::training::{
-    Context, Method, Pattern, PruneArgs, SETTINGS, TrainingError, prune, resnet_limits,
+    Context, Method, Pattern, PruneArgs, SETTINGS, TrainingError, deploy, prune, resnet_limits,
     resnet_recipe, resnet_stem, settle, summarise, train_dense,
 };
 use models::{Arch, Model, ModelConfig, Stem};
@@ -165,7 +165,8 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let model = dense.model.clone();
     let pruned = prune(&context, build, model, &plan, args.method, &folder)?;
     let device = selected.to_string();
-    let report = summarise(&context, args.arch.name(), &device, &dense, &pruned)?;
+    let mut report = summarise(&context, args.arch.name(), &device, &dense, &pruned)?;
+    deploy(&context, build, &pruned, &folder)?.add_to(&mut report);
     let path = output.file("report.json");
     report.save(&path)?;
     println!("\n{}\nreport: {}", report.table(), path.display());

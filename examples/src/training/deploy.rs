@@ -88,7 +88,9 @@ pub fn deploy<M: Classifier>(
     for batch in BATCHES {
         let x = Tensor::<4>::zeros(image(batch), &device);
         let time = |model: &M| {
-            let timing = measure(&device, TimingOptions::default(), || model.forward(x.clone()));
+            let timing = measure(&device, TimingOptions::default(), || {
+                model.forward(x.clone())
+            });
             timing.map(|timing| timing.median)
         };
         let (dense, packed) = (time(&dense)?, time(&loaded)?);

@@ -12,6 +12,7 @@
 
 mod args;
 mod comparison;
+mod deploy;
 mod error;
 mod evaluate;
 mod lenet;
@@ -24,6 +25,7 @@ mod summary;
 
 pub use args::{Pattern, PruneArgs};
 pub use comparison::Comparison;
+pub use deploy::{DENSE_FILE, Deployed, PACKED_FILE, deploy};
 pub use error::TrainingError;
 pub use evaluate::accuracy;
 pub use lenet::{lenet_plan, lenet_recipe};

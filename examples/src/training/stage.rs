@@ -346,16 +346,17 @@ impl Stage {
         (epoch, info): (&Epoch, &Option<AdmmInfo>),
     ) -> Result<(), TrainingError> {
         let valid = accuracy(model, context.data, &context.data.valid, &context.device)?;
+        let valid = short(valid);
         state.epochs_done += 1;
         let number = state.epochs_done;
         state.history.push(EpochRecord {
             epoch: number,
-            loss: epoch.loss,
-            train_accuracy: epoch.accuracy,
+            loss: short(epoch.loss),
+            train_accuracy: short(epoch.accuracy),
             valid_accuracy: valid,
-            primal_residual: info.as_ref().map(|info| info.primal_residual),
-            dual_residual: info.as_ref().map(|info| info.dual_residual),
-            sparsity: masked(model),
+            primal_residual: info.as_ref().map(|info| short(info.primal_residual)),
+            dual_residual: info.as_ref().map(|info| short(info.dual_residual)),
+            sparsity: masked(model).map(short),
         });
         // Without validation images the last epoch counts.
         let better = context.data.valid.is_empty()
@@ -429,6 +430,12 @@ impl Stage {
         line.push_str(&format!(", {}:{:02} left", seconds / 60, seconds % 60));
         line
     }
+}
+
+/// A number of ten digits: written as JSON and read back it is the same, bit for bit, so that a
+/// resumed run compares accuracies as an uninterrupted one does.
+fn short(value: f64) -> f64 {
+    format!("{value:.9e}").parse().unwrap_or(value)
 }
 
 /// The part of the masked weights that is pruned.
