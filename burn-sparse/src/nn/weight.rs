@@ -196,7 +196,9 @@ impl<const D: usize> Weight<D> {
                     tensor.reshape(shape)
                 };
                 let data = tensor.into_data().convert::<f32>();
-                let dense: Vec<f32> = data.try_to_vec().expect("weights were converted to f32");
+                let mut dense: Vec<f32> = data.try_to_vec().expect("weights were converted to f32");
+                // Multiplying by a mask leaves -0.0 where a weight was negative: no entry either.
+                dense.iter_mut().for_each(|weight| *weight += 0.0);
                 Csr::from_dense(&dense, shape)
             }
         }
