@@ -32,7 +32,7 @@ pub fn lenet_recipe(preset: Preset, seed: u64) -> Recipe {
         admm_iterations: 4,
         admm_epochs: 1,
         retrain_epochs: 4,
-        admm: admm(1e-2, 1.5),
+        admm: admm(5e-2, 2.0),
         seed,
     };
     match preset {
