@@ -57,7 +57,7 @@ pub fn resnet_recipe(preset: Preset, seed: u64) -> Recipe {
 #[must_use]
 pub fn resnet_limits(preset: Preset) -> (Option<usize>, Option<usize>) {
     match preset {
-        Preset::Quick => (Some(1_600), Some(500)),
+        Preset::Quick => (Some(1_400), Some(500)),
         Preset::Full => (None, None),
     }
 }
