@@ -8,6 +8,7 @@
 //! * [`cli`]: the arguments every example understands.
 //! * [`device`]: `--device auto|flex|vulkan|…` to a [`burn::tensor::Device`].
 //! * [`timing`]: median and minimum milliseconds with the device synchronised inside.
+//! * [`infer`]: running a network that was pruned elsewhere.
 //! * [`training`]: dense training, pruning, retraining and packing, stoppable at any epoch.
 //! * [`report`]: `report.json` and the printed table.
 //! * [`progress`], [`output`]: bars that degrade to lines; folders and files written whole or not
@@ -16,6 +17,7 @@
 pub mod cli;
 pub mod data;
 pub mod device;
+pub mod infer;
 pub mod output;
 pub mod progress;
 mod quiet;

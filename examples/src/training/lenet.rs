@@ -1,9 +1,9 @@
 //! LeNet-5 on MNIST: its presets, and how much each layer keeps.
 
+use burn::module::Module;
 use burn_admm::{Plan, PlanError};
 use burn_sparse::nn::weights;
 use burn_sparse::{Budget, Sparsity};
-use models::Classifier;
 
 use super::args::admm;
 use super::{Optimizer, Pattern, Recipe, TrainingError};
@@ -32,7 +32,7 @@ pub fn lenet_recipe(preset: Preset, seed: u64) -> Recipe {
         admm_iterations: 4,
         admm_epochs: 1,
         retrain_epochs: 4,
-        admm: admm(1e-2, 1.5),
+        admm: admm(5e-2, 2.0),
         seed,
     };
     match preset {
@@ -89,16 +89,21 @@ fn budgets(sizes: &[usize], densities: &[f64], keep: usize) -> Vec<usize> {
 ///
 /// # Errors
 /// [`TrainingError::Settings`] for a network without these four layers.
-pub fn lenet_plan<M: Classifier>(
+pub fn lenet_plan<M: Module>(
     model: &M,
     sparsity: f64,
     pattern: Pattern,
 ) -> Result<Plan, TrainingError> {
     let layers = weights(model);
-    let sizes = DENSITIES.map(|(name, _)| {
-        let layer = layers.iter().find(|layer| layer.layer == name);
-        layer.map_or(0, |layer| layer.weight.matrix().iter().product())
-    });
+    // The network may be part of another module, whose field then stands before the name.
+    let find = |name: &str| {
+        let inside = format!(".{name}");
+        layers
+            .iter()
+            .find(|layer| layer.layer == name || layer.layer.ends_with(&inside))
+    };
+    let sizes = DENSITIES
+        .map(|(name, _)| find(name).map_or(0, |layer| layer.weight.matrix().iter().product()));
     if let Some(i) = sizes.iter().position(|&size| size == 0) {
         let name = DENSITIES[i].0;
         return Err(TrainingError::Settings(format!(
@@ -116,7 +121,9 @@ pub fn lenet_plan<M: Classifier>(
                 Sparsity::row_balanced(1.0 - counts[i] as f64 / sizes[i] as f64)?
             }
         };
-        plan = with(plan, name, sparsity)?;
+        if let Some(layer) = find(name) {
+            plan = with(plan, &layer.layer, sparsity)?;
+        }
     }
     Ok(plan)
 }
