@@ -1,0 +1,92 @@
+//! Tiles of the sparse product, known when its kernels are compiled.
+
+use cubecl::ir::HardwareProperties;
+
+use crate::kernel::ConvTile;
+
+/// How a sparse product is computed, and with which tile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LinearTile {
+    /// `lanes` units share a row.
+    Gather(GatherTile),
+    /// A sparse convolution of the transposed input.
+    Stream(ConvTile),
+}
+
+impl core::fmt::Display for LinearTile {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Gather(tile) => write!(f, "gather_{tile}"),
+            Self::Stream(tile) => write!(f, "stream_{tile}"),
+        }
+    }
+}
+
+/// What a cube of the gathering product works on: `units / lanes` rows, `inputs` inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct GatherTile {
+    /// Units of a cube.
+    pub units: usize,
+    /// Units that share a row; a power of two.
+    pub lanes: usize,
+    /// Inputs for which a unit uses each entry that it has loaded.
+    pub inputs: usize,
+}
+
+impl GatherTile {
+    /// A tile of `[units, lanes, inputs]`.
+    pub const fn new([units, lanes, inputs]: [usize; 3]) -> Self {
+        Self {
+            units,
+            lanes,
+            inputs,
+        }
+    }
+
+    /// Rows of a cube.
+    pub(crate) const fn rows(&self) -> usize {
+        self.units / self.lanes
+    }
+
+    /// The first rule that this tile breaks for `m` inputs on this hardware, as a sentence.
+    ///
+    /// # Errors
+    /// The sentence.
+    pub fn check(&self, m: usize, hardware: &HardwareProperties) -> Result<(), String> {
+        let rules = [
+            (
+                self.lanes.is_power_of_two() && self.units >= 1 && self.inputs >= 1,
+                "lanes must be a power of two, units and inputs at least 1",
+            ),
+            (
+                self.units.is_multiple_of(self.lanes.max(1)),
+                "lanes must divide the units of a cube",
+            ),
+            (
+                self.units <= hardware.max_units_per_cube as usize,
+                "a cube must not have more units than the device allows",
+            ),
+            (self.inputs <= m, "a tile must not have more inputs than m"),
+            (self.inputs <= 16, "inputs must not exceed 16 accumulators"),
+            (
+                self.units * self.inputs * 4 <= hardware.max_shared_memory_size,
+                "partial sums must fit shared memory",
+            ),
+        ];
+        match rules.iter().find(|(holds, _)| !holds) {
+            None => Ok(()),
+            Some((_, rule)) => Err(format!("{self}: {rule}")),
+        }
+    }
+}
+
+impl core::fmt::Display for GatherTile {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Self {
+            units,
+            lanes,
+            inputs,
+        } = self;
+        write!(f, "units{units}_lanes{lanes}_inputs{inputs}")
+    }
+}

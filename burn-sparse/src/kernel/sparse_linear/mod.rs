@@ -1,0 +1,20 @@
+//! Sparse product `x [m, d] -> [m, rows]`, in two ways.
+//!
+//! - *Gather*: a few units share a row, stride over its entries and add up what they find; each
+//!   value is used for a tile of inputs. It parallelises over rows and entries, and serves small
+//!   `m`, down to a single vector.
+//! - *Stream*: `x` is transposed, and the product is a sparse convolution of one image whose pixels
+//!   are the `m` inputs. Loads of neighbouring units are neighbours; it serves large `m`.
+
+mod config;
+mod kernel;
+mod launch;
+mod select;
+
+pub use config::{GatherTile, LinearTile};
+pub use launch::sparse_linear;
+
+#[cfg(all(test, feature = "cuda"))]
+pub(crate) use kernel::{LinearShapeCompilationArg, sparse_linear_kernel};
+#[cfg(all(test, feature = "cuda"))]
+pub(crate) use select::GATHER_TILES;

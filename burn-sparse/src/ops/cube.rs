@@ -1,0 +1,74 @@
+//! The operations on every `CubeCL` runtime.
+
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn_cubecl::CubeBackend;
+
+use super::{OptionalFloat, OptionalInt, SparseOps};
+use crate::{
+    ConvProblem,
+    kernel::{self, Choice, Entries, Epilogue},
+};
+
+impl SparseOps for CubeBackend {
+    fn sparse_conv(
+        input: FloatTensor<Self>,
+        values: FloatTensor<Self>,
+        offsets: IntTensor<Self>,
+        row_ptr: IntTensor<Self>,
+        _transpose: OptionalInt<Self>,
+        bias: OptionalFloat<Self>,
+        residual: OptionalFloat<Self>,
+        problem: ConvProblem,
+        relu: bool,
+    ) -> FloatTensor<Self> {
+        let entries = Entries::new(values, offsets, row_ptr);
+        let epilogue = Epilogue {
+            bias: bias.into_option(),
+            residual: residual.into_option(),
+            relu,
+        };
+        kernel::sparse_conv(input, entries, epilogue, &problem, Choice::Tuned)
+    }
+
+    fn sparse_conv_grad_input(
+        grad: FloatTensor<Self>,
+        values: FloatTensor<Self>,
+        offsets: IntTensor<Self>,
+        row_ptr: IntTensor<Self>,
+        transpose: IntTensor<Self>,
+        problem: ConvProblem,
+    ) -> FloatTensor<Self> {
+        let entries = Entries::new(values, offsets, row_ptr);
+        kernel::sparse_conv_grad_input(grad, entries, transpose, &problem, Choice::Heuristic)
+    }
+
+    fn sparse_conv_grad_values(
+        input: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        offsets: IntTensor<Self>,
+        row_ptr: IntTensor<Self>,
+        problem: ConvProblem,
+    ) -> FloatTensor<Self> {
+        kernel::sparse_conv_grad_values(input, grad, offsets, row_ptr, &problem, Choice::Heuristic)
+    }
+
+    fn sparse_linear(
+        input: FloatTensor<Self>,
+        values: FloatTensor<Self>,
+        columns: IntTensor<Self>,
+        row_ptr: IntTensor<Self>,
+        _transpose: OptionalInt<Self>,
+        bias: OptionalFloat<Self>,
+        residual: OptionalFloat<Self>,
+        rows: usize,
+        relu: bool,
+    ) -> FloatTensor<Self> {
+        let entries = Entries::new(values, columns, row_ptr);
+        let epilogue = Epilogue {
+            bias: bias.into_option(),
+            residual: residual.into_option(),
+            relu,
+        };
+        kernel::sparse_linear(input, entries, epilogue, rows, Choice::Tuned)
+    }
+}

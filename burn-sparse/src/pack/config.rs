@@ -1,0 +1,89 @@
+//! What packing may decide.
+
+use serde::{Deserialize, Serialize};
+
+use crate::nn::Trace;
+
+/// Who decides between dense and packed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Choice {
+    /// Measurement, layer by layer: dense where dense wins.
+    #[default]
+    Auto,
+    /// Every layer becomes sparse rows, faster or not.
+    Csr,
+    /// Every layer stays dense.
+    Dense,
+}
+
+/// Settings of [`pack`](super::pack()).
+#[derive(Debug, Clone)]
+pub struct PackConfig {
+    pub(super) choice: Choice,
+    pub(super) trace: Trace,
+    pub(super) min_sparsity: f64,
+    pub(super) equalise: bool,
+    pub(super) tolerance: Option<f64>,
+    pub(super) runs: usize,
+}
+
+impl Default for PackConfig {
+    /// Measured choice, from half of the weights zero on, rows equalised.
+    fn default() -> Self {
+        Self {
+            choice: Choice::Auto,
+            trace: Trace::default(),
+            min_sparsity: 0.5,
+            equalise: true,
+            tolerance: None,
+            runs: 9,
+        }
+    }
+}
+
+impl PackConfig {
+    /// Who decides; by default measurement.
+    #[must_use]
+    pub fn with_choice(mut self, choice: Choice) -> Self {
+        self.choice = choice;
+        self
+    }
+
+    /// The geometry of the layers, from a forward pass at the size and batch that matter. Without
+    /// it nothing is timed and sparsity alone decides.
+    #[must_use]
+    pub fn with_trace(mut self, trace: Trace) -> Self {
+        self.trace = trace;
+        self
+    }
+
+    /// Fraction of zeros below which [`Choice::Auto`] keeps a layer dense untimed; 0.5 by default.
+    #[must_use]
+    pub fn with_min_sparsity(mut self, min_sparsity: f64) -> Self {
+        self.min_sparsity = min_sparsity;
+        self
+    }
+
+    /// Whether nearly equal output channels get stored zeros up to the longest; on by default.
+    #[must_use]
+    pub fn with_equalise(mut self, equalise: bool) -> Self {
+        self.equalise = equalise;
+        self
+    }
+
+    /// Largest absolute difference allowed between a layer packed and dense, on random input of
+    /// unit variance; by default derived from the layer's weights (see [`pack`](super::pack())).
+    #[must_use]
+    pub fn with_tolerance(mut self, tolerance: f64) -> Self {
+        self.tolerance = Some(tolerance);
+        self
+    }
+
+    /// Timed runs of each candidate, of which the median counts; 9 by default.
+    #[must_use]
+    pub fn with_runs(mut self, runs: usize) -> Self {
+        self.runs = runs.max(1);
+        self
+    }
+}

@@ -1,0 +1,114 @@
+//! Timing a layer in both forms, on its device.
+
+use std::time::{Duration, Instant};
+
+use burn::tensor::{Device, Tensor, module::conv2d, ops::ConvOptions};
+
+use crate::{
+    ConvProblem,
+    ops::{ConvWindow, Epilogue, SparseWeight, sparse_conv2d, sparse_linear},
+};
+
+/// A layer's input, dense weight and packed weight, ready to run either way.
+///
+/// A 1-D convolution runs as the 2-D one of height 1 that it is; a linear layer as itself.
+pub(super) struct Candidate {
+    pub(super) problem: ConvProblem,
+    pub(super) linear: bool,
+    pub(super) input: Tensor<4>,
+    pub(super) dense: Tensor<4>,
+    pub(super) sparse: SparseWeight,
+}
+
+impl Candidate {
+    fn options(&self) -> ConvOptions<2> {
+        ConvOptions::new_with_padding(
+            self.problem.stride,
+            self.problem.padding.map(|[before, after]| (before, after)),
+            self.problem.dilation,
+            self.problem.groups,
+        )
+    }
+
+    fn rows(&self) -> Tensor<2> {
+        let problem = &self.problem;
+        self.input.clone().reshape([problem.batch, problem.in_channels])
+    }
+
+    /// Burn's kernel; the linear weight is laid out as Burn's layer holds it.
+    pub(super) fn dense(&self) -> Box<dyn Fn() -> Tensor<4> + '_> {
+        if self.linear {
+            let problem = self.problem;
+            let (x, weight) = (self.rows(), self.dense.clone());
+            let weight: Tensor<2> =
+                weight.reshape([problem.out_channels, problem.in_channels]).transpose();
+            // As the layer holds it, not a view that every product would have to copy.
+            let weight = Tensor::from_data(weight.clone().into_data(), &weight.device());
+            return Box::new(move || x.clone().matmul(weight.clone()).unsqueeze());
+        }
+        Box::new(|| conv2d(self.input.clone(), self.dense.clone(), None, self.options()))
+    }
+
+    /// The kernel of this crate.
+    pub(super) fn packed(&self) -> Box<dyn Fn() -> Tensor<4> + '_> {
+        if self.linear {
+            let x = self.rows();
+            return Box::new(move || {
+                sparse_linear(x.clone(), &self.sparse, Epilogue::new()).unsqueeze()
+            });
+        }
+        let problem = &self.problem;
+        let window = ConvWindow {
+            kernel: problem.kernel,
+            stride: problem.stride,
+            padding: problem.padding,
+            dilation: problem.dilation,
+            groups: problem.groups,
+        };
+        Box::new(move || {
+            sparse_conv2d(self.input.clone(), &self.sparse, &window, Epilogue::new())
+        })
+    }
+}
+
+/// Longest time given to one candidate; slow layers get fewer runs, never fewer than three.
+const BUDGET: Duration = Duration::from_millis(400);
+
+/// Median milliseconds of both, run in turn so that a slower machine slows both alike. The device
+/// is synchronised inside the timed region.
+pub(super) fn medians(
+    first: &dyn Fn() -> Tensor<4>,
+    second: &dyn Fn() -> Tensor<4>,
+    runs: usize,
+    device: &Device,
+) -> [f64; 2] {
+    let sync = || device.sync().expect("the device runs what was queued on it");
+    let time = |run: &dyn Fn() -> Tensor<4>| {
+        let start = Instant::now();
+        let out = run();
+        sync();
+        drop(out);
+        start.elapsed()
+    };
+    // The first runs compile kernels and tune them.
+    for _ in 0..2 {
+        time(first);
+        time(second);
+    }
+    let mut times = [Vec::new(), Vec::new()];
+    let mut spent = Duration::ZERO;
+    for run in 0..runs.max(3) {
+        if run >= 3 && spent > 2 * BUDGET {
+            break;
+        }
+        for (times, run) in times.iter_mut().zip([first, second]) {
+            let elapsed = time(run);
+            spent += elapsed;
+            times.push(elapsed);
+        }
+    }
+    times.map(|mut times| {
+        times.sort_unstable();
+        times[times.len() / 2].as_secs_f64() * 1e3
+    })
+}

@@ -1,0 +1,109 @@
+//! The operations on tensors, through dispatch, fusion and autodiff, against the same on Flex.
+#![cfg(feature = "flex")]
+
+use burn::tensor::{Device, DeviceKind, Tensor, TensorData};
+use burn_sparse::{
+    format::Csr,
+    ops::{Activation, ConvWindow, Epilogue, SparseWeight, sparse_conv2d, sparse_linear},
+};
+
+use crate::support::{devices, numbers, rng, weight};
+
+/// The CubeCL devices of this machine as users name them.
+fn user_devices() -> Vec<(&'static str, Device)> {
+    devices()
+        .into_iter()
+        .map(|(name, _)| match name {
+            "vulkan" => (name, Device::vulkan(DeviceKind::Cpu)),
+            "cpu" => (name, Device::cpu()),
+            _ => (name, Device::default()),
+        })
+        .collect()
+}
+
+fn random<const D: usize>(seed: u64, shape: [usize; D], device: &Device) -> Tensor<D> {
+    let data = numbers(
+        &mut rng(seed),
+        shape.iter().product(),
+        burn::tensor::DType::F32,
+    );
+    Tensor::from_data(TensorData::new(data, shape), device)
+}
+
+fn pattern(shape: [usize; 2]) -> Csr {
+    weight(&mut rng(3), shape, 0.3, burn::tensor::DType::F32)
+}
+
+/// Largest difference between results, which must be finite and as long as each other.
+fn assert_close(got: TensorData, expected: TensorData, what: &str) {
+    let [got, expected] =
+        [got, expected].map(|data| data.try_to_vec::<f32>().expect("f32 results"));
+    assert_eq!(got.len(), expected.len(), "{what}: length");
+    for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
+        // Both are f32 sums of at most a few hundred terms below 1.
+        let close = (got - expected).abs() <= 1e-4;
+        assert!(close, "{what}: {got} instead of {expected} at {i}");
+    }
+}
+
+/// A residual block's convolution with everything fused, then one more operation for fusion.
+fn convolve(device: &Device) -> TensorData {
+    let weight = SparseWeight::new(pattern([6, 36]), device);
+    let mut window = ConvWindow::new([3, 3]);
+    window.stride = [2, 1];
+    window.padding = [[1, 1], [0, 1]];
+    let x = random(5, [3, 4, 9, 8], device) * 0.5;
+    let [height, width] = window.problem(x.dims(), 6).expect("fits").output();
+    let epilogue = Epilogue::new()
+        .with_bias(random(6, [6], device))
+        .with_residual(random(7, [3, 6, height, width], device))
+        .with_activation(Activation::Relu);
+    (sparse_conv2d(x, &weight, &window, epilogue) * 2.0 + 1.0).into_data()
+}
+
+#[test]
+fn a_convolution_between_fused_operations() {
+    let expected = convolve(&Device::flex());
+    for (name, device) in user_devices() {
+        assert_close(convolve(&device), expected.clone(), name);
+    }
+}
+
+/// Gradients for input and values of a convolution and a product.
+fn gradients(device: &Device) -> Vec<TensorData> {
+    let device = device.clone().autodiff();
+    let trained = |csr: Csr| {
+        let weight = SparseWeight::new(csr, &device);
+        SparseWeight::from_parts(weight.values().require_grad(), weight.pattern().clone())
+    };
+    let mut results = Vec::new();
+
+    let kernel = trained(pattern([6, 36]));
+    let x = random(8, [3, 4, 7, 7], &device).require_grad();
+    let mut window = ConvWindow::new([3, 3]);
+    window.padding = [[1, 1], [1, 1]];
+    let y = sparse_conv2d(x.clone(), &kernel, &window, Epilogue::new());
+    let factor = random(9, y.dims(), &device);
+    let grads = (y * factor).backward();
+    results.push(x.grad(&grads).expect("of the input").into_data());
+    results.push(kernel.values().grad(&grads).expect("of values").into_data());
+
+    let kernel = trained(pattern([10, 20]));
+    let x = random(10, [5, 20], &device).require_grad();
+    let y = sparse_linear(x.clone(), &kernel, Epilogue::new());
+    let factor = random(11, y.dims(), &device);
+    let grads = (y * factor).backward();
+    results.push(x.grad(&grads).expect("of the input").into_data());
+    results.push(kernel.values().grad(&grads).expect("of values").into_data());
+    results
+}
+
+#[test]
+fn gradients_are_those_of_flex() {
+    let expected = gradients(&Device::flex());
+    for (name, device) in user_devices() {
+        for (i, (got, expected)) in gradients(&device).into_iter().zip(&expected).enumerate() {
+            assert_close(got, expected.clone(), &format!("{name}, gradient {i}"));
+        }
+    }
+}
