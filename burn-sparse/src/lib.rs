@@ -44,6 +44,7 @@ pub mod pack;
 pub mod problem;
 pub mod reference;
 mod sparsity;
+pub mod store;
 
 pub use error::SparseError;
 pub use problem::ConvProblem;
