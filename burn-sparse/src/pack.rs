@@ -62,6 +62,9 @@ pub fn pack<M: Module>(module: M, config: &PackConfig) -> Result<(M, PackReport)
 
 /// The same module with every weight dense again, zeros and all.
 pub fn unpack<M: Module>(module: M) -> M {
-    let dense = weights(&module).into_iter().map(|named| named.weight.unpack()).collect();
+    let dense = weights(&module)
+        .into_iter()
+        .map(|named| named.weight.unpack())
+        .collect();
     replace_weights(module, dense)
 }

@@ -38,8 +38,11 @@ pub fn sparse_conv(
     let sums_len = span(problem).next_multiple_of(16);
     // The plain input serves where vector loads end exactly where it does.
     let plain = layout.is_identity(problem) && span(problem) == sums_len;
-    let stretched: Cow<'_, [f32]> =
-        if plain { input.into() } else { stretch(input, problem).into() };
+    let stretched: Cow<'_, [f32]> = if plain {
+        input.into()
+    } else {
+        stretch(input, problem).into()
+    };
     let arch = accumulate::arch();
     let plane = height * width;
     let work = (entries.values.len() / channels).max(1) * sums_len;
@@ -51,7 +54,12 @@ pub fn sparse_conv(
             |sums, (index, out)| {
                 let (n, k) = (index / channels, index % channels);
                 let input = &stretched[n * image..];
-                arch.dispatch(accumulate::Row { entries, row: k, input, sums: &mut *sums });
+                arch.dispatch(accumulate::Row {
+                    entries,
+                    row: k,
+                    input,
+                    sums: &mut *sums,
+                });
                 for (e, out) in out.chunks_exact_mut(width).enumerate() {
                     let start = index * plane + e * width;
                     finish.store(&sums[e * layout.cols..][..width], k, start, out);

@@ -15,13 +15,13 @@ fn stretch_grad(grad: &[f32], problem: &ConvProblem) -> (Vec<f32>, usize) {
     let cols = problem.stretched().cols;
     let span = (height - 1) * cols + width;
     let mut out = vec![0.0; problem.batch * problem.out_channels * span];
-    out.par_chunks_exact_mut(span).zip(grad.par_chunks_exact(height * width)).for_each(
-        |(out, plane)| {
+    out.par_chunks_exact_mut(span)
+        .zip(grad.par_chunks_exact(height * width))
+        .for_each(|(out, plane)| {
             for (e, row) in plane.chunks_exact(width).enumerate() {
                 out[e * cols..][..width].copy_from_slice(row);
             }
-        },
-    );
+        });
     (out, span)
 }
 

@@ -26,7 +26,9 @@ pub fn stretch(input: &[f32], problem: &ConvProblem) -> Vec<f32> {
         .with_min_len((4096 / layout.channel_stride()).max(1))
         .for_each(|(out, plane)| {
             for (y, row) in plane.chunks_exact(width).enumerate() {
-                let Some(start) = layout.position(y + top, 0) else { continue };
+                let Some(start) = layout.position(y + top, 0) else {
+                    continue;
+                };
                 if stride[1] == 1 {
                     out[start + left..][..width].copy_from_slice(row);
                     continue;
@@ -48,7 +50,9 @@ pub fn unstretch(stretched: &[f32], problem: &ConvProblem, plane: &mut [f32]) {
     let [top, left] = [problem.padding[0][0], problem.padding[1][0]];
     for (y, row) in plane.chunks_exact_mut(problem.input[1].max(1)).enumerate() {
         for (x, out) in row.iter_mut().enumerate() {
-            *out = layout.position(y + top, x + left).map_or(0.0, |at| stretched[at]);
+            *out = layout
+                .position(y + top, x + left)
+                .map_or(0.0, |at| stretched[at]);
         }
     }
 }

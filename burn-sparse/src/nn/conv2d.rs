@@ -34,9 +34,7 @@ pub struct Conv2dConfig {
     #[config(default = true)]
     pub bias: bool,
     /// How the parameters start.
-    #[config(
-        default = "Initializer::KaimingUniform{gain:1.0/f64::sqrt(3.0),fan_out_only:false}"
-    )]
+    #[config(default = "Initializer::KaimingUniform{gain:1.0/f64::sqrt(3.0),fan_out_only:false}")]
     pub initializer: Initializer,
 }
 
@@ -165,7 +163,11 @@ impl Conv2d {
         let bias = self.bias.as_ref().map(Param::val);
         match &self.weight {
             Weight::Packed(packed) => {
-                let epilogue = Epilogue { bias, residual, activation };
+                let epilogue = Epilogue {
+                    bias,
+                    residual,
+                    activation,
+                };
                 sparse_conv2d(input, &packed.sparse(), &window, epilogue)
             }
             Weight::Dense(weight) => {

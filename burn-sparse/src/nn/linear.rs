@@ -22,9 +22,7 @@ pub struct LinearConfig {
     #[config(default = true)]
     pub bias: bool,
     /// How the parameters start.
-    #[config(
-        default = "Initializer::KaimingUniform{gain:1.0/f64::sqrt(3.0),fan_out_only:false}"
-    )]
+    #[config(default = "Initializer::KaimingUniform{gain:1.0/f64::sqrt(3.0),fan_out_only:false}")]
     pub initializer: Initializer,
     /// How the dense weight lies in memory.
     #[config(default = "LinearLayout::Row")]
@@ -54,7 +52,10 @@ pub struct Linear {
 
 impl From<burn::nn::Linear> for Linear {
     fn from(linear: burn::nn::Linear) -> Self {
-        Self { weight: linear.weight.into(), bias: linear.bias }
+        Self {
+            weight: linear.weight.into(),
+            bias: linear.bias,
+        }
     }
 }
 
@@ -89,9 +90,15 @@ impl Linear {
         });
         let bias = self.bias.as_ref().map(Param::val);
         match &self.weight {
-            Weight::Packed(packed) => {
-                sparse_linear(input, &packed.sparse(), Epilogue { bias, residual, activation })
-            }
+            Weight::Packed(packed) => sparse_linear(
+                input,
+                &packed.sparse(),
+                Epilogue {
+                    bias,
+                    residual,
+                    activation,
+                },
+            ),
             Weight::Dense(weight) => {
                 let weight = weight.val();
                 let d_input = weight.dims()[0];

@@ -49,14 +49,22 @@ impl Trace {
     /// The convolution that the layer with this weight computed; a linear layer is a 1x1
     /// convolution of one pixel for each row of its input.
     pub fn problem(&self, weight: ParamId) -> Option<&ConvProblem> {
-        self.layers.iter().find(|(id, _)| *id == weight).map(|(_, problem)| problem)
+        self.layers
+            .iter()
+            .find(|(id, _)| *id == weight)
+            .map(|(_, problem)| problem)
     }
 
     /// The same layers with another batch.
     #[must_use]
     pub fn with_batch(&self, batch: usize) -> Self {
-        let layers = self.layers.iter().map(|(id, problem)| (*id, problem.with_batch(batch)));
-        Self { layers: layers.collect() }
+        let layers = self
+            .layers
+            .iter()
+            .map(|(id, problem)| (*id, problem.with_batch(batch)));
+        Self {
+            layers: layers.collect(),
+        }
     }
 }
 

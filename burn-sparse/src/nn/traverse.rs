@@ -110,7 +110,7 @@ impl AnyWeight {
     pub fn with_csr(&self, csr: Csr) -> Result<Self, SparseError> {
         use super::PackedWeight;
         Ok(map_each!(self, weight => {
-            Weight::Packed(PackedWeight::new(csr, weight.dims(), &weight.device())?)
+            Weight::Packed(PackedWeight::with_id(weight.id(), csr, weight.dims(), &weight.device())?)
         }))
     }
 
@@ -122,7 +122,9 @@ impl AnyWeight {
         if let Some(weight) = weight.downcast_ref::<Weight<3>>() {
             return Some(Self::Conv1d(weight.clone()));
         }
-        weight.downcast_ref::<Weight<2>>().map(|weight| Self::Linear(weight.clone()))
+        weight
+            .downcast_ref::<Weight<2>>()
+            .map(|weight| Self::Linear(weight.clone()))
     }
 
     fn into_weight<const D: usize>(self) -> Option<Weight<D>> {
@@ -141,7 +143,10 @@ pub struct NamedWeight {
 
 enum Session {
     Off,
-    Collect { path: Vec<String>, found: Vec<NamedWeight> },
+    Collect {
+        path: Vec<String>,
+        found: Vec<NamedWeight>,
+    },
     Replace(VecDeque<AnyWeight>),
 }
 
@@ -155,7 +160,10 @@ struct Open;
 impl Open {
     fn new(session: Session) -> Self {
         SESSION.with_borrow_mut(|current| {
-            assert!(matches!(current, Session::Off), "weights are already being traversed");
+            assert!(
+                matches!(current, Session::Off),
+                "weights are already being traversed"
+            );
             *current = session;
         });
         Self
@@ -188,8 +196,12 @@ pub(super) fn announce<const D: usize>(weight: &Weight<D>) {
 pub(super) fn replacement<const D: usize>(weight: Weight<D>) -> Result<Weight<D>, Weight<D>> {
     SESSION.with_borrow_mut(|session| match session {
         Session::Replace(queue) => {
-            let next = queue.pop_front().expect("as many weights as were collected");
-            Ok(next.into_weight().expect("a weight of the kind that was collected"))
+            let next = queue
+                .pop_front()
+                .expect("as many weights as were collected");
+            Ok(next
+                .into_weight()
+                .expect("a weight of the kind that was collected"))
         }
         _ => Err(weight),
     })
@@ -235,7 +247,10 @@ impl ModuleMapper for Identity {}
 /// # Panics
 /// If called from inside another traversal of the same thread.
 pub fn weights<M: Module>(module: &M) -> Vec<NamedWeight> {
-    let open = Open::new(Session::Collect { path: Vec::new(), found: Vec::new() });
+    let open = Open::new(Session::Collect {
+        path: Vec::new(),
+        found: Vec::new(),
+    });
     module.visit(&mut Paths);
     match open.close() {
         Session::Collect { found, .. } => found,

@@ -40,7 +40,11 @@ pub struct PackedWeight<const D: usize> {
 
 /// Output channels and weights of each.
 fn matrix<const D: usize>(shape: [usize; D]) -> [usize; 2] {
-    if D == 2 { [shape[1], shape[0]] } else { [shape[0], shape[1..].iter().product()] }
+    if D == 2 {
+        [shape[1], shape[0]]
+    } else {
+        [shape[0], shape[1..].iter().product()]
+    }
 }
 
 impl<const D: usize> PackedWeight<D> {
@@ -52,7 +56,7 @@ impl<const D: usize> PackedWeight<D> {
         Self::with_id(ParamId::new(), csr, shape, device)
     }
 
-    fn with_id(
+    pub(super) fn with_id(
         id: ParamId,
         csr: Csr,
         shape: [usize; D],
@@ -67,7 +71,12 @@ impl<const D: usize> PackedWeight<D> {
         }
         let weight = SparseWeight::new(csr, device);
         let values = Param::from_tensor(weight.values());
-        Ok(Self { id, shape, values, pattern: weight.pattern().clone() })
+        Ok(Self {
+            id,
+            shape,
+            values,
+            pattern: weight.pattern().clone(),
+        })
     }
 
     /// The shape of the dense weight.
@@ -86,7 +95,10 @@ impl<const D: usize> PackedWeight<D> {
     }
 
     fn map_values(self, map: impl FnOnce(Param<Tensor<1>>) -> Param<Tensor<1>>) -> Self {
-        Self { values: map(self.values), ..self }
+        Self {
+            values: map(self.values),
+            ..self
+        }
     }
 }
 
@@ -114,12 +126,18 @@ impl<const D: usize> Weight<D> {
 
     /// The dense weight; unpacked on the host if need be. For a parameter with a mask attached it
     /// is the masked value.
+    ///
+    /// # Panics
+    /// If training made a packed value NaN or infinite.
     pub fn val(&self) -> Tensor<D> {
         match self {
             Self::Dense(param) => param.val(),
             Self::Packed(packed) => {
                 let weight = packed.sparse();
-                let dense = weight.to_csr().unwrap_or_else(|error| panic!("{error}")).to_dense();
+                let dense = weight
+                    .to_csr()
+                    .unwrap_or_else(|error| panic!("{error}"))
+                    .to_dense();
                 self.tensor_from_rows(dense, &weight.values().device())
             }
         }
@@ -163,6 +181,9 @@ impl<const D: usize> Weight<D> {
     ///
     /// # Errors
     /// [`SparseError::NonFinite`] for a NaN or an infinity.
+    ///
+    /// # Panics
+    /// If the device cannot be read.
     pub fn to_csr(&self) -> Result<Csr, SparseError> {
         match self {
             Self::Packed(packed) => packed.sparse().to_csr(),
@@ -188,9 +209,14 @@ impl<const D: usize> Weight<D> {
     /// # Errors
     /// [`SparseError::NonFinite`] for a NaN or an infinity.
     pub fn pack(self, equalise: bool) -> Result<Self, SparseError> {
-        let Self::Dense(param) = &self else { return Ok(self) };
+        let Self::Dense(param) = &self else {
+            return Ok(self);
+        };
         let mut csr = self.to_csr()?;
-        let longest = (0..csr.rows()).map(|row| csr.row_nnz(row)).max().unwrap_or(0);
+        let longest = (0..csr.rows())
+            .map(|row| csr.row_nnz(row))
+            .max()
+            .unwrap_or(0);
         if equalise && longest * csr.rows() <= csr.stored() + csr.stored() / 2 {
             csr = csr.equalised();
         }
@@ -291,7 +317,11 @@ impl<const D: usize> ModuleDisplayDefault for Weight<D> {
             Self::Dense(param) => format!("Dense {{shape: {:?}}}", param.lazy_shape().as_slice()),
             Self::Packed(packed) => {
                 let csr = packed.pattern.csr();
-                format!("Packed {{shape: {:?}, stored: {}}}", packed.shape, csr.stored())
+                format!(
+                    "Packed {{shape: {:?}, stored: {}}}",
+                    packed.shape,
+                    csr.stored()
+                )
             }
         };
         content.add_formatted(&text).optional()

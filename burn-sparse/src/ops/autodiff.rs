@@ -63,8 +63,7 @@ impl<B: SparseOps> Backward<B, 2> for SparseConv {
         let values = checkpointer.retrieve_node_output::<FloatTensor<B>>(saved.values);
         if let Some(node) = values_node {
             let (offsets, row_ptr) = (saved.offsets.clone(), saved.row_ptr.clone());
-            let grad =
-                B::sparse_conv_grad_values(input, grad.clone(), offsets, row_ptr, problem);
+            let grad = B::sparse_conv_grad_values(input, grad.clone(), offsets, row_ptr, problem);
             grads.register::<B>(node.id, grad);
         }
         if let Some(node) = input_node {
@@ -178,7 +177,9 @@ impl<B: SparseOps, C: CheckpointStrategy> SparseOps for Autodiff<B, C> {
                 false,
             )
         };
-        let prep = SparseConv.prepare::<C>([input.node(), values.node()]).compute_bound();
+        let prep = SparseConv
+            .prepare::<C>([input.node(), values.node()])
+            .compute_bound();
         let y = match prep.stateful() {
             OpsKind::Tracked(mut prep) => {
                 let saved = Saved {
@@ -245,7 +246,9 @@ impl<B: SparseOps, C: CheckpointStrategy> SparseOps for Autodiff<B, C> {
                 false,
             )
         };
-        let prep = SparseLinear.prepare::<C>([input.node(), values.node()]).compute_bound();
+        let prep = SparseLinear
+            .prepare::<C>([input.node(), values.node()])
+            .compute_bound();
         let y = match prep.stateful() {
             OpsKind::Tracked(mut prep) => {
                 let saved = Saved {

@@ -76,7 +76,10 @@ pub trait SparseOps: Backend {
     /// with `act` the identity or `max(0, .)`.
     ///
     /// `transpose` is only read by the backward pass and may be absent outside of training.
-    #[allow(clippy::too_many_arguments, reason = "a backend call takes tensors, not structs of them")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "a backend call takes tensors, not structs of them"
+    )]
     #[fusion(dtype = input, shape = Shape::from(problem.output_shape()))]
     fn sparse_conv(
         input: FloatTensor<Self>,
@@ -115,7 +118,10 @@ pub trait SparseOps: Backend {
 
     /// `out[m,k] = act(bias[k] + residual[m,k] + sum_j values[j] * x[m, columns[j]])` for
     /// `x [m, d_input]` and an output of `[m, rows]`.
-    #[allow(clippy::too_many_arguments, reason = "a backend call takes tensors, not structs of them")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "a backend call takes tensors, not structs of them"
+    )]
     #[fusion(dtype = input, shape = Shape::new([input[0], *rows]))]
     fn sparse_linear(
         input: FloatTensor<Self>,

@@ -43,7 +43,9 @@ pub fn sparse_conv1d(
     };
     let epilogue = Epilogue {
         bias: epilogue.bias,
-        residual: epilogue.residual.map(|residual| residual.unsqueeze_dim::<4>(2)),
+        residual: epilogue
+            .residual
+            .map(|residual| residual.unsqueeze_dim::<4>(2)),
         activation: epilogue.activation,
     };
     sparse_conv2d(input.unsqueeze_dim::<4>(2), weight, &window, epilogue).squeeze_dim::<3>(2)

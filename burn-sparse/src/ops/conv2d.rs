@@ -24,7 +24,13 @@ pub struct ConvWindow<const N: usize> {
 impl<const N: usize> ConvWindow<N> {
     /// A kernel with stride and dilation 1, no padding and one group.
     pub fn new(kernel: [usize; N]) -> Self {
-        Self { kernel, stride: [1; N], padding: [[0; 2]; N], dilation: [1; N], groups: 1 }
+        Self {
+            kernel,
+            stride: [1; N],
+            padding: [[0; 2]; N],
+            dilation: [1; N],
+            groups: 1,
+        }
     }
 }
 
@@ -33,7 +39,11 @@ impl ConvWindow<2> {
     ///
     /// # Errors
     /// As [`ConvProblem::check`].
-    pub fn problem(&self, input: [usize; 4], out_channels: usize) -> Result<ConvProblem, SparseError> {
+    pub fn problem(
+        &self,
+        input: [usize; 4],
+        out_channels: usize,
+    ) -> Result<ConvProblem, SparseError> {
         let [batch, in_channels, height, width] = input;
         let problem = ConvProblem {
             batch,
@@ -102,8 +112,9 @@ pub fn sparse_conv2d(
         .offsets(&problem, &device)
         .unwrap_or_else(|error| panic!("sparse_conv2d: {error}"));
     let taps = problem.kernel[0] * problem.kernel[1];
-    let transpose =
-        device.is_autodiff().then(|| pattern.transpose(taps, problem.groups, &device));
+    let transpose = device
+        .is_autodiff()
+        .then(|| pattern.transpose(taps, problem.groups, &device));
     Tensor::from_dispatch(Dispatch::sparse_conv(
         input.into_dispatch(),
         weight.values().into_dispatch(),

@@ -43,7 +43,11 @@ impl<const D: usize> Default for Epilogue<D> {
 impl<const D: usize> Epilogue<D> {
     /// Nothing: the product as it is.
     pub fn new() -> Self {
-        Self { bias: None, residual: None, activation: Activation::None }
+        Self {
+            bias: None,
+            residual: None,
+            activation: Activation::None,
+        }
     }
 
     /// Adds a bias of shape `[out]`.
@@ -69,7 +73,11 @@ impl<const D: usize> Epilogue<D> {
 
     /// The same on a tensor that already has its bias, with Burn's own operations: what a layer
     /// that stayed dense does.
-    pub fn finish_dense(residual: Option<Tensor<D>>, activation: Activation, y: Tensor<D>) -> Tensor<D> {
+    pub fn finish_dense(
+        residual: Option<Tensor<D>>,
+        activation: Activation,
+        y: Tensor<D>,
+    ) -> Tensor<D> {
         let y = match residual {
             Some(residual) => y + residual,
             None => y,

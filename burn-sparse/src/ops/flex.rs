@@ -89,8 +89,7 @@ impl SparseOps for Flex {
             offsets: indices(&offsets),
             row_ptr: indices(&row_ptr),
         };
-        let out =
-            cpu::sparse_conv_grad_input(slice(&grad), entries, indices(&transpose), &problem);
+        let out = cpu::sparse_conv_grad_input(slice(&grad), entries, indices(&transpose), &problem);
         restore(out, problem.input_shape(), dtype)
     }
 
@@ -104,13 +103,8 @@ impl SparseOps for Flex {
         let dtype = grad.dtype();
         let (input, grad) = (f32s(input), f32s(grad));
         let (offsets, row_ptr) = (indices(&offsets), indices(&row_ptr));
-        let out = cpu::sparse_conv_grad_values(
-            slice(&input),
-            slice(&grad),
-            offsets,
-            row_ptr,
-            &problem,
-        );
+        let out =
+            cpu::sparse_conv_grad_values(slice(&input), slice(&grad), offsets, row_ptr, &problem);
         let len = out.len();
         restore(out, [len], dtype)
     }

@@ -34,7 +34,9 @@ pub fn sparse_linear<const D: usize>(
     let m: usize = shape[..D - 1].iter().product();
     let device = input.device();
     let pattern = weight.pattern();
-    let transpose = device.is_autodiff().then(|| pattern.transpose(1, 1, &device));
+    let transpose = device
+        .is_autodiff()
+        .then(|| pattern.transpose(1, 1, &device));
     let flat = |tensor: Tensor<D>, len: usize| tensor.reshape([m, len]).into_dispatch();
     let out = Dispatch::sparse_linear(
         flat(input, d_input),
@@ -43,7 +45,10 @@ pub fn sparse_linear<const D: usize>(
         pattern.row_ptr(&device).into_dispatch(),
         transpose.map(Tensor::into_dispatch).into(),
         epilogue.bias.map(Tensor::into_dispatch).into(),
-        epilogue.residual.map(|residual| flat(residual, d_output)).into(),
+        epilogue
+            .residual
+            .map(|residual| flat(residual, d_output))
+            .into(),
         d_output,
         epilogue.activation == Activation::Relu,
     );

@@ -42,7 +42,12 @@ const REMEMBERED: usize = 16;
 
 impl Pattern {
     pub(crate) fn new(csr: Csr) -> Self {
-        Self { inner: Arc::new(Inner { csr, cached: Mutex::default() }) }
+        Self {
+            inner: Arc::new(Inner {
+                csr,
+                cached: Mutex::default(),
+            }),
+        }
     }
 
     /// The matrix as it was packed. Its values do not follow later training;
@@ -57,8 +62,15 @@ impl Pattern {
         key: Key,
         compute: impl FnOnce(&Csr) -> Result<Vec<i32>, SparseError>,
     ) -> Result<Tensor<1, Int>, SparseError> {
-        let mut cached = self.inner.cached.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(hit) = cached.iter().find(|hit| hit.key == key && hit.device == *device) {
+        let mut cached = self
+            .inner
+            .cached
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(hit) = cached
+            .iter()
+            .find(|hit| hit.key == key && hit.device == *device)
+        {
             return Ok(hit.tensor.clone());
         }
         let indices = compute(&self.inner.csr)?;
@@ -68,7 +80,11 @@ impl Pattern {
         if cached.len() >= REMEMBERED {
             cached.remove(0);
         }
-        cached.push(Cached { device: device.clone(), key, tensor: tensor.clone() });
+        cached.push(Cached {
+            device: device.clone(),
+            key,
+            tensor: tensor.clone(),
+        });
         Ok(tensor)
     }
 
@@ -77,9 +93,10 @@ impl Pattern {
         match key {
             Key::Columns | Key::Offsets(_) => csr.stored(),
             Key::RowPtr => csr.rows() + 1,
-            Key::Transpose { channel_len, groups } => {
-                csr.row_len() / channel_len * groups + 1 + 2 * csr.stored()
-            }
+            Key::Transpose {
+                channel_len,
+                groups,
+            } => csr.row_len() / channel_len * groups + 1 + 2 * csr.stored(),
         }
     }
 
@@ -100,7 +117,9 @@ impl Pattern {
         device: &Device,
     ) -> Result<Tensor<1, Int>, SparseError> {
         let problem = problem.with_batch(1);
-        self.cached(device, Key::Offsets(problem), |csr| csr.offsets(&problem).map(|o| signed(&o)))
+        self.cached(device, Key::Offsets(problem), |csr| {
+            csr.offsets(&problem).map(|o| signed(&o))
+        })
     }
 
     /// `[ptr (channels + 1) | entry | row]`: the entries ordered by the input channel they read,
@@ -111,7 +130,10 @@ impl Pattern {
         groups: usize,
         device: &Device,
     ) -> Tensor<1, Int> {
-        let key = Key::Transpose { channel_len, groups };
+        let key = Key::Transpose {
+            channel_len,
+            groups,
+        };
         let transpose = self.cached(device, key, |csr| Ok(transpose(csr, channel_len, groups)));
         transpose.expect("the transpose of a valid matrix fits")
     }
@@ -125,12 +147,12 @@ fn transpose(csr: &Csr, channel_len: usize, groups: usize) -> Vec<i32> {
     let per_group = csr.row_len() / channel_len;
     let channels = per_group * groups;
     let rows_per_group = (csr.rows() / groups).max(1);
-    let channel = |row: usize, column: usize| {
-        row / rows_per_group * per_group + column / channel_len
-    };
+    let channel =
+        |row: usize, column: usize| row / rows_per_group * per_group + column / channel_len;
     let mut ptr = vec![0i32; channels + 1];
     for row in 0..csr.rows() {
-        csr.row(row).for_each(|(column, _)| ptr[channel(row, column) + 1] += 1);
+        csr.row(row)
+            .for_each(|(column, _)| ptr[channel(row, column) + 1] += 1);
     }
     for c in 0..channels {
         ptr[c + 1] += ptr[c];

@@ -29,8 +29,14 @@ pub struct SparseWeight {
 impl SparseWeight {
     /// Puts the values of `csr` on `device`.
     pub fn new(csr: Csr, device: &Device) -> Self {
-        let values = Tensor::from_data(TensorData::new(csr.values().to_vec(), [csr.stored()]), device);
-        Self { values, pattern: Pattern::new(csr) }
+        let values = Tensor::from_data(
+            TensorData::new(csr.values().to_vec(), [csr.stored()]),
+            device,
+        );
+        Self {
+            values,
+            pattern: Pattern::new(csr),
+        }
     }
 
     /// Other values for a known pattern.
@@ -71,6 +77,9 @@ impl SparseWeight {
     ///
     /// # Errors
     /// [`SparseError::NonFinite`] when training produced a NaN or an infinity.
+    ///
+    /// # Panics
+    /// If the device cannot be read.
     pub fn to_csr(&self) -> Result<Csr, SparseError> {
         let pattern = self.pattern.csr();
         let values = self.values.clone().into_data().convert::<f32>();

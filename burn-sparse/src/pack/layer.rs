@@ -20,9 +20,11 @@ pub(super) fn pack_layer(
 ) -> Result<(AnyWeight, PackedLayer), SparseError> {
     let NamedWeight { layer, weight } = named;
     let name = |error| match error {
-        SparseError::NonFinite { index, value, .. } => {
-            SparseError::NonFinite { index, value, what: layer.clone() }
-        }
+        SparseError::NonFinite { index, value, .. } => SparseError::NonFinite {
+            index,
+            value,
+            what: layer.clone(),
+        },
         other => other,
     };
     let csr = weight.to_csr().map_err(name)?;
@@ -64,7 +66,11 @@ pub(super) fn pack_layer(
     let unit = rounding_unit(&weight.device());
     let tolerance = config.tolerance.unwrap_or_else(|| tolerance(&csr, unit));
     if difference > tolerance {
-        return Err(SparseError::Mismatch { layer, difference, tolerance });
+        return Err(SparseError::Mismatch {
+            layer,
+            difference,
+            tolerance,
+        });
     }
     if known.is_some() {
         let [dense_ms, packed_ms] = medians(&dense, &sparse, config.runs, &weight.device());
@@ -113,7 +119,11 @@ fn smallest(weight: &AnyWeight) -> ConvProblem {
         [_, channels, height, width] => (channels, [height, width]),
         _ => unreachable!("weights have two to four dimensions"),
     };
-    let input = if shape.len() == 2 { [1, 1] } else { kernel.map(|k| k + 2) };
+    let input = if shape.len() == 2 {
+        [1, 1]
+    } else {
+        kernel.map(|k| k + 2)
+    };
     ConvProblem::new(1, [channels, rows], input, kernel)
 }
 

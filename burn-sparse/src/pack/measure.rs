@@ -32,7 +32,9 @@ impl Candidate {
 
     fn rows(&self) -> Tensor<2> {
         let problem = &self.problem;
-        self.input.clone().reshape([problem.batch, problem.in_channels])
+        self.input
+            .clone()
+            .reshape([problem.batch, problem.in_channels])
     }
 
     /// Burn's kernel; the linear weight is laid out as Burn's layer holds it.
@@ -40,8 +42,9 @@ impl Candidate {
         if self.linear {
             let problem = self.problem;
             let (x, weight) = (self.rows(), self.dense.clone());
-            let weight: Tensor<2> =
-                weight.reshape([problem.out_channels, problem.in_channels]).transpose();
+            let weight: Tensor<2> = weight
+                .reshape([problem.out_channels, problem.in_channels])
+                .transpose();
             // As the layer holds it, not a view that every product would have to copy.
             let weight = Tensor::from_data(weight.clone().into_data(), &weight.device());
             return Box::new(move || x.clone().matmul(weight.clone()).unsqueeze());
@@ -65,9 +68,7 @@ impl Candidate {
             dilation: problem.dilation,
             groups: problem.groups,
         };
-        Box::new(move || {
-            sparse_conv2d(self.input.clone(), &self.sparse, &window, Epilogue::new())
-        })
+        Box::new(move || sparse_conv2d(self.input.clone(), &self.sparse, &window, Epilogue::new()))
     }
 }
 
@@ -82,7 +83,11 @@ pub(super) fn medians(
     runs: usize,
     device: &Device,
 ) -> [f64; 2] {
-    let sync = || device.sync().expect("the device runs what was queued on it");
+    let sync = || {
+        device
+            .sync()
+            .expect("the device runs what was queued on it")
+    };
     let time = |run: &dyn Fn() -> Tensor<4>| {
         let start = Instant::now();
         let out = run();

@@ -42,7 +42,11 @@ pub struct PackedLayer {
 impl PackedLayer {
     /// Fraction of zeros.
     pub fn sparsity(&self) -> f64 {
-        if self.weights == 0 { 0.0 } else { 1.0 - self.nnz as f64 / self.weights as f64 }
+        if self.weights == 0 {
+            0.0
+        } else {
+            1.0 - self.nnz as f64 / self.weights as f64
+        }
     }
 }
 
@@ -67,19 +71,32 @@ impl PackReport {
     /// Fraction of zeros over all layers.
     pub fn sparsity(&self) -> f64 {
         let weights = self.weights();
-        if weights == 0 { 0.0 } else { 1.0 - self.nnz() as f64 / weights as f64 }
+        if weights == 0 {
+            0.0
+        } else {
+            1.0 - self.nnz() as f64 / weights as f64
+        }
     }
 
     /// Largest difference of any packed layer from its dense form; 0 if none was packed.
     pub fn max_abs_diff(&self) -> f64 {
-        self.layers.iter().filter_map(|layer| layer.max_abs_diff).fold(0.0, f64::max)
+        self.layers
+            .iter()
+            .filter_map(|layer| layer.max_abs_diff)
+            .fold(0.0, f64::max)
     }
 }
 
 impl core::fmt::Display for PackReport {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let ms = |time: Option<f64>| time.map_or("-".to_string(), |time| format!("{time:.3}"));
-        let width = self.layers.iter().map(|layer| layer.layer.len()).max().unwrap_or(0).max(5);
+        let width = self
+            .layers
+            .iter()
+            .map(|layer| layer.layer.len())
+            .max()
+            .unwrap_or(0)
+            .max(5);
         writeln!(
             f,
             "{:width$}  {:7}  {:>18}  {:>9}  {:>8}  {:6}  {:>9}  {:>9}  why",

@@ -29,11 +29,22 @@ impl Difference {
         for (&a, &b) in reference.iter().zip(other) {
             let (a, b) = (f64::from(a), f64::from(b));
             // A NaN must not slip through a comparison that is false for it.
-            let difference = if a == b || (a.is_nan() && b.is_nan()) { 0.0 } else { (a - b).abs() };
-            max_abs = max_abs.max(if difference.is_nan() { f64::INFINITY } else { difference });
+            let difference = if a == b || (a.is_nan() && b.is_nan()) {
+                0.0
+            } else {
+                (a - b).abs()
+            };
+            max_abs = max_abs.max(if difference.is_nan() {
+                f64::INFINITY
+            } else {
+                difference
+            });
             scale = scale.max(a.abs());
         }
-        Self { max_abs, max_rel: if max_abs == 0.0 { 0.0 } else { max_abs / scale } }
+        Self {
+            max_abs,
+            max_rel: if max_abs == 0.0 { 0.0 } else { max_abs / scale },
+        }
     }
 
     /// The larger of both, number by number.
@@ -69,14 +80,23 @@ pub fn verify<const I: usize, const O: usize>(
 ) -> Difference {
     inputs.iter().fold(Difference::default(), |worst, input| {
         let (a, b) = (reference(input.clone()), other(input.clone()));
-        assert!(a.dims() == b.dims(), "outputs of shape {:?} and {:?}", a.dims(), b.dims());
+        assert!(
+            a.dims() == b.dims(),
+            "outputs of shape {:?} and {:?}",
+            a.dims(),
+            b.dims()
+        );
         worst.max(Difference::between(&floats(a), &floats(b)))
     })
 }
 
 /// The elements of a tensor as f32 on the host.
 pub(super) fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().convert::<f32>().try_to_vec().expect("data were converted to f32")
+    tensor
+        .into_data()
+        .convert::<f32>()
+        .try_to_vec()
+        .expect("data were converted to f32")
 }
 
 #[cfg(test)]
@@ -85,9 +105,15 @@ mod tests {
 
     #[test]
     fn a_nan_is_a_difference() {
-        assert_eq!(Difference::between(&[1.0], &[f32::NAN]).max_abs, f64::INFINITY);
+        assert_eq!(
+            Difference::between(&[1.0], &[f32::NAN]).max_abs,
+            f64::INFINITY
+        );
         assert_eq!(Difference::between(&[f32::NAN], &[f32::NAN]).max_abs, 0.0);
-        assert_eq!(Difference::between(&[f32::INFINITY], &[f32::INFINITY]).max_abs, 0.0);
+        assert_eq!(
+            Difference::between(&[f32::INFINITY], &[f32::INFINITY]).max_abs,
+            0.0
+        );
     }
 
     #[test]

@@ -4,7 +4,10 @@ use crate::ConvProblem;
 
 /// Calls `visit(n, k, e, f, c, y, x, r, s)` for every product of a convolution, `c` counted within
 /// the group and `(y, x)` an input pixel that exists (padding is zero and contributes nothing).
-fn products(problem: &ConvProblem, mut visit: impl FnMut([usize; 4], usize, [usize; 2], [usize; 3])) {
+fn products(
+    problem: &ConvProblem,
+    mut visit: impl FnMut([usize; 4], usize, [usize; 2], [usize; 3]),
+) {
     let [batch, outputs, height, width] = problem.output_shape();
     let [_, channels, kh, kw] = problem.weight_shape();
     let rows_per_group = outputs / problem.groups;
@@ -77,7 +80,10 @@ pub fn conv1d(
     bias: Option<&[f32]>,
     problem: &ConvProblem,
 ) -> Vec<f64> {
-    assert!(problem.input[0] == 1 && problem.kernel[0] == 1, "a 1-D problem is one pixel high");
+    assert!(
+        problem.input[0] == 1 && problem.kernel[0] == 1,
+        "a 1-D problem is one pixel high"
+    );
     conv2d(input, weight, bias, problem)
 }
 
@@ -117,10 +123,11 @@ mod tests {
     fn a_hand_computed_convolution() {
         // 3x3 ramp, 2x2 kernel [1 2; 3 4], stride 2 with one zero around: four corners.
         let input: Vec<f32> = (1..10u8).map(f32::from).collect();
-        let problem =
-            ConvProblem::new(1, [1, 1], [3, 3], [2, 2]).with_stride([2, 2]).with_padding([1, 1]);
+        let problem = ConvProblem::new(1, [1, 1], [3, 3], [2, 2])
+            .with_stride([2, 2])
+            .with_padding([1, 1]);
         let out = conv2d(&input, &[1., 2., 3., 4.], Some(&[0.5]), &problem);
-        assert_eq!(out, [4.5, 18.5, 30.5, 77.5]);
+        assert_eq!(out, [4.5, 18.5, 36.5, 77.5]);
     }
 
     /// `<conv(x, w), g> = <x, grad_input(g)> = <w, grad_weight(g)>`: the gradients are the adjoints.
@@ -132,14 +139,15 @@ mod tests {
             .with_dilation([1, 2])
             .with_groups(2);
         let ramp = |len: usize, seed: usize| -> Vec<f32> {
-            (0..len).map(|i| ((i * 7 + seed) % 11) as f32 - 5.0).collect()
+            (0..len)
+                .map(|i| ((i * 7 + seed) % 11) as f32 - 5.0)
+                .collect()
         };
         let x = ramp(problem.input_shape().iter().product(), 1);
         let w = ramp(problem.weight_shape().iter().product(), 2);
         let g = ramp(problem.output_shape().iter().product(), 3);
-        let dot = |a: &[f64], b: &[f32]| -> f64 {
-            a.iter().zip(b).map(|(a, &b)| a * f64::from(b)).sum()
-        };
+        let dot =
+            |a: &[f64], b: &[f32]| -> f64 { a.iter().zip(b).map(|(a, &b)| a * f64::from(b)).sum() };
         let forward = dot(&conv2d(&x, &w, None, &problem), &g);
         assert_eq!(forward, dot(&conv2d_grad_input(&g, &w, &problem), &x));
         assert_eq!(forward, dot(&conv2d_grad_weight(&g, &x, &problem), &w));

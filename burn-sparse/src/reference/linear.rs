@@ -8,7 +8,11 @@ pub fn linear(x: &[f32], weight: &[f32], bias: Option<&[f32]>, d_input: usize) -
     let mut out = Vec::new();
     for x in x.chunks_exact(d_input) {
         for (k, w) in weight.chunks_exact(d_input).enumerate() {
-            let dot: f64 = x.iter().zip(w).map(|(&x, &w)| f64::from(x) * f64::from(w)).sum();
+            let dot: f64 = x
+                .iter()
+                .zip(w)
+                .map(|(&x, &w)| f64::from(x) * f64::from(w))
+                .sum();
             out.push(dot + bias.map_or(0.0, |bias| f64::from(bias[k])));
         }
     }
