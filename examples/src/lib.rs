@@ -8,6 +8,7 @@
 //! * [`cli`]: the arguments every example understands.
 //! * [`device`]: `--device auto|flex|vulkan|…` to a [`burn::tensor::Device`].
 //! * [`timing`]: median and minimum milliseconds with the device synchronised inside.
+//! * [`training`]: dense training, pruning, retraining and packing, stoppable at any epoch.
 //! * [`report`]: `report.json` and the printed table.
 //! * [`progress`], [`output`]: bars that degrade to lines; folders and files written whole or not
 //!   at all.
@@ -20,6 +21,7 @@ pub mod progress;
 mod quiet;
 pub mod report;
 pub mod timing;
+pub mod training;
 
 #[cfg(test)]
 mod testing;

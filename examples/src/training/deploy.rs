@@ -1,0 +1,137 @@
+//! From a masked network to a packed file that was read back, verified and measured.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor};
+use burn_admm::fold;
+use burn_sparse::nn::Trace;
+use burn_sparse::pack::{Format, PackConfig, PackReport, pack, random_inputs, verify};
+use burn_sparse::store;
+use models::{Classifier, weights};
+
+use super::evaluate::{EVAL_BATCH, accuracy};
+use super::{Context, Pruned, TrainingError};
+use crate::data::Loader;
+use crate::output::OutputError;
+use crate::report::{DensePacked, Latency, LayerReport, Report};
+use crate::timing::{TimingOptions, measure};
+
+/// Batch sizes at which the whole network is measured.
+const BATCHES: [usize; 2] = [1, 32];
+/// The file with all weights, zeros and all, by torchvision's names.
+pub const DENSE_FILE: &str = "pruned.safetensors";
+/// The packed file.
+pub const PACKED_FILE: &str = "packed.safetensors";
+
+/// A packed network, as read back from its file.
+#[derive(Debug)]
+pub struct Deployed<M> {
+    /// The packed network.
+    pub model: M,
+    /// The same network dense: masks and batch norms folded.
+    pub dense: M,
+    /// What packing decided for each layer.
+    pub packing: PackReport,
+    /// Accuracy of the packed network on the test images.
+    pub accuracy: f64,
+    /// Largest difference of any logit between the masked and the packed network, before and
+    /// after the packed file, on random and on test images.
+    pub max_abs_diff: f64,
+    /// Bytes of the dense file.
+    pub bytes_dense: u64,
+    /// Bytes of the packed file.
+    pub bytes_packed: u64,
+    /// Times of the whole network.
+    pub latency: Latency,
+}
+
+/// Folds masks and batch norms, packs, saves both forms in `folder`, loads the packed one into a
+/// fresh network, verifies and measures it.
+///
+/// # Errors
+/// Those of packing, of the files and of measuring; see [`TrainingError`].
+pub fn deploy<M: Classifier>(
+    context: &Context,
+    build: impl Fn(&Device) -> M,
+    pruned: &Pruned<M>,
+    folder: &Path,
+) -> Result<Deployed<M>, TrainingError> {
+    let device = context.device.clone().inner();
+    let shape = context.data.shape;
+    let image = |batch| [batch, shape.channels, shape.height, shape.width];
+    fs::create_dir_all(folder).map_err(|e| OutputError::from_io(folder, e))?;
+
+    let masked = pruned.model.valid();
+    let unmasked = fold(masked.clone());
+    let dense_file = folder.join(DENSE_FILE);
+    weights::save(&unmasked, &dense_file)?;
+
+    let dense = Classifier::fold(unmasked);
+    context.say(format!("{}: packing and measuring", pruned.method));
+    let probe = Tensor::zeros(image(1), &device);
+    let trace = Trace::of(|| drop(dense.forward(probe)));
+    let (packed, packing) = pack(dense.clone(), &PackConfig::default().with_trace(trace))?;
+
+    let packed_file = folder.join(PACKED_FILE);
+    store::save(&packed, &packed_file)?;
+    let loaded = store::load(Classifier::fold(build(&device)), &packed_file)?;
+
+    let mut inputs = random_inputs(image(EVAL_BATCH.min(32)), 2, &device);
+    let test = Loader::eval(context.data, &context.data.test, EVAL_BATCH);
+    inputs.extend(test.epoch(0, &device).take(2).map(|batch| batch.images));
+    let against = |other: &M| verify(|x| masked.forward(x), |x| other.forward(x), &inputs);
+    let difference = against(&packed).max(against(&loaded));
+
+    let mut times = BTreeMap::new();
+    for batch in BATCHES {
+        let x = Tensor::<4>::zeros(image(batch), &device);
+        let time = |model: &M| {
+            let timing = measure(&device, TimingOptions::default(), || {
+                model.forward(x.clone())
+            });
+            timing.map(|timing| timing.median)
+        };
+        let (dense, packed) = (time(&dense)?, time(&loaded)?);
+        times.insert(batch, DensePacked { dense, packed });
+    }
+    Ok(Deployed {
+        accuracy: accuracy(&loaded, context.data, &context.data.test, &device)?,
+        model: loaded,
+        dense,
+        packing,
+        max_abs_diff: difference.max_abs,
+        bytes_dense: size(dense_file)?,
+        bytes_packed: size(packed_file)?,
+        latency: Latency::new(times),
+    })
+}
+
+fn size(path: PathBuf) -> Result<u64, OutputError> {
+    let metadata = fs::metadata(&path).map_err(|e| OutputError::from_io(&path, e))?;
+    Ok(metadata.len())
+}
+
+impl<M> Deployed<M> {
+    /// Puts what was found here into the report of the training.
+    pub fn add_to(&self, report: &mut Report) {
+        let layers = self.packing.layers.iter().map(|layer| LayerReport {
+            name: layer.layer.clone(),
+            shape: layer.shape.clone(),
+            sparsity: layer.sparsity(),
+            kind: match layer.format {
+                Format::Dense => "dense".into(),
+                Format::Csr => "csr".into(),
+            },
+            dense_ms: layer.dense_ms,
+            packed_ms: layer.packed_ms,
+        });
+        report.layers = layers.collect();
+        report.accuracy_pruned = self.accuracy;
+        report.bytes_dense = self.bytes_dense;
+        report.bytes_packed_file = self.bytes_packed;
+        report.max_abs_diff = self.max_abs_diff;
+        report.latency_ms = self.latency.clone();
+    }
+}

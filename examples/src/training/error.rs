@@ -1,0 +1,110 @@
+use std::path::PathBuf;
+
+use burn::store::RecordError;
+use burn::tensor::TensorReadError;
+use burn_admm::baseline::ScheduleError;
+use burn_admm::{AdmmError, PlanError};
+use burn_sparse::SparseError;
+use models::weights::WeightsError;
+
+use crate::data::DataError;
+use crate::device::DeviceError;
+use crate::output::OutputError;
+use crate::report::ReportError;
+use crate::timing::TimingError;
+
+/// Why a run ended early.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainingError {
+    /// The loss is no number any more.
+    #[error(
+        "{stage}: the loss is {loss} in epoch {epoch}; lower the learning rate ({lr:.2e} now) with \
+         --lr and continue from the epoch before with --resume"
+    )]
+    Diverged {
+        /// The stage.
+        stage: String,
+        /// Its epoch, from 1.
+        epoch: usize,
+        /// The loss.
+        loss: f64,
+        /// The learning rate at that step.
+        lr: f64,
+    },
+    /// As many epochs were run as `--stop-after` allows; all is saved.
+    #[error("stopped after epoch {epoch} of {stage}; continue with --resume")]
+    Stopped {
+        /// The stage.
+        stage: String,
+        /// Its last epoch, from 1.
+        epoch: usize,
+    },
+    /// A saved state that cannot be read or does not fit.
+    #[error("{}: {reason}; start again without --resume", path.display())]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The saved run was started with another setting.
+    #[error(
+        "{}: this run has `{key}` = {saved}, now it is {given}; repeat the command line of the run, \
+         or start another one with another --output", path.display()
+    )]
+    OtherRun {
+        /// The file with the settings.
+        path: PathBuf,
+        /// The setting.
+        key: String,
+        /// Its value in the saved run.
+        saved: String,
+        /// Its value now.
+        given: String,
+    },
+    /// Settings or data that leave nothing to do.
+    #[error("{0}")]
+    Settings(String),
+    /// Model or optimiser could not be written or read.
+    #[error("{}: {source}", path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// What Burn says.
+        source: RecordError,
+    },
+    /// A value could not be read from the device.
+    #[error("reading from the device: {0}")]
+    Read(#[from] TensorReadError),
+    /// Pruning failed or diverged.
+    #[error(transparent)]
+    Admm(#[from] AdmmError),
+    /// The plan does not fit the network.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The schedule of gradual pruning.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
+    /// Packing, verifying or storing the packed network failed.
+    #[error(transparent)]
+    Sparse(#[from] SparseError),
+    /// The dense checkpoint could not be written.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The images.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The device.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The output folder.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// The report.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    /// Measuring.
+    #[error(transparent)]
+    Timing(#[from] TimingError),
+}

@@ -1,0 +1,163 @@
+//! LeNet-5 on MNIST: its presets, and how much each layer keeps.
+
+use burn_admm::{Plan, PlanError};
+use burn_sparse::nn::weights;
+use burn_sparse::{Budget, Sparsity};
+use models::Classifier;
+
+use super::args::admm;
+use super::{Optimizer, Pattern, Recipe, TrainingError};
+use crate::cli::Preset;
+
+/// Layer densities of the network pruned 71 times in Zhang et al. (2018), the first
+/// convolution, which sees the image, keeps most, and the large product next to nothing.
+const DENSITIES: [(&str, f64); 4] = [
+    ("conv1", 0.20),
+    ("conv2", 0.08),
+    ("fc1", 0.009),
+    ("fc2", 0.07),
+];
+
+/// The numbers of a preset.
+#[must_use]
+pub fn lenet_recipe(preset: Preset, seed: u64) -> Recipe {
+    let recipe = Recipe {
+        optimizer: Optimizer::Adam { weight_decay: 5e-5 },
+        batch: 64,
+        lr: 1e-3,
+        compress_lr: 1e-3,
+        retrain_lr: 1e-3,
+        warmup_epochs: 0.0,
+        epochs: 4,
+        admm_iterations: 4,
+        admm_epochs: 1,
+        retrain_epochs: 4,
+        admm: admm(1e-2, 1.5),
+        seed,
+    };
+    match preset {
+        Preset::Quick => recipe,
+        Preset::Full => Recipe {
+            epochs: 12,
+            admm_iterations: 10,
+            retrain_epochs: 10,
+            admm: admm(1e-3, 1.5),
+            ..recipe
+        },
+    }
+}
+
+/// Weights kept of each layer, so that `keep` are kept in total: the densities above by a common
+/// factor, whole layers where that exceeds 1, and the largest layer takes up the rounding.
+fn budgets(sizes: &[usize], densities: &[f64], keep: usize) -> Vec<usize> {
+    let mut counts = vec![0; sizes.len()];
+    let mut whole = vec![false; sizes.len()];
+    loop {
+        let part = |which: bool| -> f64 {
+            let layers = sizes.iter().zip(densities).zip(&whole);
+            layers
+                .filter(|(_, w)| **w == which)
+                .map(|((&n, d), _)| n as f64 * if which { 1.0 } else { *d })
+                .sum()
+        };
+        let factor = (keep as f64 - part(true)).max(0.0) / part(false).max(f64::MIN_POSITIVE);
+        let mut changed = false;
+        for (i, (&n, d)) in sizes.iter().zip(densities).enumerate() {
+            if !whole[i] && factor * d >= 1.0 {
+                (whole[i], changed) = (true, true);
+            }
+            counts[i] = if whole[i] {
+                n
+            } else {
+                ((factor * d * n as f64).round() as usize).clamp(1, n)
+            };
+        }
+        if !changed {
+            break;
+        }
+    }
+    let total: usize = counts.iter().sum();
+    if let Some(largest) = (0..sizes.len()).max_by_key(|&i| (!whole[i], sizes[i])) {
+        let rest = (counts[largest] + keep).saturating_sub(total);
+        counts[largest] = rest.clamp(1, sizes[largest]);
+    }
+    counts
+}
+
+/// The plan that leaves `1 - sparsity` of all weights of LeNet-5, unstructured to the very weight,
+/// row-balanced to the nearest whole number per output channel.
+///
+/// # Errors
+/// [`TrainingError::Settings`] for a network without these four layers.
+pub fn lenet_plan<M: Classifier>(
+    model: &M,
+    sparsity: f64,
+    pattern: Pattern,
+) -> Result<Plan, TrainingError> {
+    let layers = weights(model);
+    let sizes = DENSITIES.map(|(name, _)| {
+        let layer = layers.iter().find(|layer| layer.layer == name);
+        layer.map_or(0, |layer| layer.weight.matrix().iter().product())
+    });
+    if let Some(i) = sizes.iter().position(|&size| size == 0) {
+        let name = DENSITIES[i].0;
+        return Err(TrainingError::Settings(format!(
+            "the network has no layer `{name}`; this plan is for LeNet-5"
+        )));
+    }
+    let total: usize = sizes.iter().sum();
+    let keep = ((1.0 - sparsity) * total as f64).round() as usize;
+    let counts = budgets(&sizes, &DENSITIES.map(|(_, density)| density), keep);
+    let mut plan = Plan::dense();
+    for (i, (name, _)) in DENSITIES.iter().enumerate() {
+        let sparsity = match pattern {
+            Pattern::Unstructured => Sparsity::Unstructured(Budget::Nnz(counts[i])),
+            Pattern::RowBalanced => {
+                Sparsity::row_balanced(1.0 - counts[i] as f64 / sizes[i] as f64)?
+            }
+        };
+        plan = with(plan, name, sparsity)?;
+    }
+    Ok(plan)
+}
+
+fn with(plan: Plan, layer: &str, sparsity: Sparsity) -> Result<Plan, PlanError> {
+    // Without wildcards, so that it holds for the first convolution and the last product too.
+    plan.with_sparsity(format!("{layer}.weight"), sparsity)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn budgets_add_up_and_no_layer_keeps_more_than_it_has() {
+        let sizes = [500, 25_000, 400_000, 5_000];
+        let densities = DENSITIES.map(|(_, d)| d);
+        // The published counts themselves.
+        assert_eq!(budgets(&sizes, &densities, 6_050), [100, 2_000, 3_600, 350]);
+        for keep in [4, 100, 2_583, 21_525, 100_000, 300_000, 430_000, 430_500] {
+            let counts = budgets(&sizes, &densities, keep);
+            assert_eq!(counts.iter().sum::<usize>(), keep, "{keep}: {counts:?}");
+            assert!(
+                counts.iter().zip(&sizes).all(|(c, n)| c <= n && *c > 0),
+                "{counts:?}"
+            );
+        }
+    }
+
+    #[cfg(feature = "flex")]
+    #[test]
+    fn the_plan_of_twenty_times_keeps_a_twentieth() {
+        let device = burn::tensor::Device::flex();
+        let model = models::LeNet5Config::new(10).init(&device);
+        let plan = lenet_plan(&model, 0.95, Pattern::Unstructured).unwrap();
+        let resolved = plan.resolve(&model).unwrap();
+        assert_eq!((resolved.nnz(), resolved.layers().len()), (21_525, 4));
+        let plan = lenet_plan(&model, 0.95, Pattern::RowBalanced).unwrap();
+        let nnz = plan.resolve(&model).unwrap().nnz();
+        assert!((20_000..23_000).contains(&nnz), "{nnz}");
+        let other = models::ResNetConfig::resnet20(10).init(&device);
+        assert!(lenet_plan(&other, 0.9, Pattern::Unstructured).is_err());
+    }
+}

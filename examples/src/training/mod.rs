@@ -1,0 +1,37 @@
+//! The pruning pipeline that `resnet50_prune` and `lenet5_prune` share.
+//!
+//! ```text
+//! train_dense ─► prune: compress (ADMM, gradual or nothing) ─► project ─► retrain under the mask
+//!             ─► deploy: fold ─► pack ─► verify ─► save ─► load again ─► verify ─► measure
+//! ```
+//!
+//! Every stage is saved after every epoch and continues from there ([`Context::with_resume`]); on
+//! Flex the result is the same bit for bit. Every method trains for the same number of epochs
+//! after the dense network ([`Recipe::pruning_epochs`]). Epochs are chosen on the validation
+//! images; the test images are looked at for reported accuracies only.
+
+mod args;
+mod comparison;
+mod deploy;
+mod error;
+mod evaluate;
+mod lenet;
+mod pipeline;
+mod recipe;
+mod resnet;
+mod stage;
+mod state;
+mod summary;
+
+pub use args::{Pattern, PruneArgs};
+pub use comparison::Comparison;
+pub use deploy::{DENSE_FILE, Deployed, PACKED_FILE, deploy};
+pub use error::TrainingError;
+pub use evaluate::accuracy;
+pub use lenet::{lenet_plan, lenet_recipe};
+pub use pipeline::{Dense, PruneResults, Pruned, prune, train_dense};
+pub use recipe::{LearningRate, Method, Optimizer, Recipe};
+pub use resnet::{resnet_limits, resnet_recipe, resnet_stem};
+pub use stage::Context;
+pub use state::{EpochRecord, SETTINGS, settle};
+pub use summary::summarise;

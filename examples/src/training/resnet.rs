@@ -1,0 +1,78 @@
+//! Residual networks: their presets.
+
+use models::{Arch, Stem};
+
+use super::args::admm;
+use super::{Optimizer, Recipe};
+use crate::cli::Preset;
+
+/// Largest image that the full preset gives to a stem without stride.
+const SMALL_IMAGE: usize = 64;
+
+/// The numbers of a preset.
+///
+/// `quick` is made for minutes on two cores: few images, few epochs, and a rho large enough to
+/// matter within them. `full` follows the published recipes for CIFAR: 200 epochs, ADMM with an
+/// update every ten epochs and rho from 1e-3 by 1.3, SGD with momentum 0.9.
+#[must_use]
+pub fn resnet_recipe(arch: Arch, preset: Preset, seed: u64) -> Recipe {
+    let recipe = Recipe {
+        optimizer: Optimizer::Sgd {
+            momentum: 0.9,
+            weight_decay: 5e-4,
+        },
+        batch: 32,
+        lr: 0.05,
+        compress_lr: 0.02,
+        retrain_lr: 0.02,
+        warmup_epochs: 0.5,
+        epochs: 5,
+        admm_iterations: 2,
+        admm_epochs: 1,
+        retrain_epochs: 3,
+        admm: admm(1e-2, 3.0),
+        seed,
+    };
+    let small = matches!(arch, Arch::ResNet20 | Arch::ResNet32 | Arch::ResNet56);
+    match preset {
+        Preset::Quick if small => Recipe { lr: 0.1, ..recipe },
+        Preset::Quick => recipe,
+        Preset::Full => Recipe {
+            batch: 128,
+            lr: 0.1,
+            compress_lr: 0.01,
+            retrain_lr: 0.05,
+            warmup_epochs: 5.0,
+            epochs: 200,
+            admm_iterations: 10,
+            admm_epochs: 10,
+            retrain_epochs: 100,
+            admm: admm(1e-3, 1.3),
+            ..recipe
+        },
+    }
+}
+
+/// At most so many training and test images, unless others are asked for.
+#[must_use]
+pub fn resnet_limits(preset: Preset) -> (Option<usize>, Option<usize>) {
+    match preset {
+        Preset::Quick => (Some(2_000), Some(1_000)),
+        Preset::Full => (None, None),
+    }
+}
+
+/// The stem for images of some height and width.
+///
+/// Small images keep their resolution in the full preset, as published for CIFAR. In the quick one
+/// the networks made for ImageNet keep their own stem, which makes a step ten times cheaper and the
+/// accuracy lower. The networks made for CIFAR have only one.
+#[must_use]
+pub fn resnet_stem(arch: Arch, preset: Preset, size: [usize; 2]) -> Stem {
+    let small = size.into_iter().max() <= Some(SMALL_IMAGE);
+    match (arch, preset) {
+        (Arch::ResNet20 | Arch::ResNet32 | Arch::ResNet56, _) => Stem::Cifar,
+        (_, Preset::Full) if small => Stem::Cifar,
+        _ => Stem::ImageNet,
+    }
+}

@@ -1,0 +1,446 @@
+//! One stage of training, epoch by epoch, saved after each.
+
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use burn::nn::loss::CrossEntropyLossConfig;
+use burn::optim::{GradientsParams, ModuleOptimizer};
+use burn::tensor::Device;
+use burn_admm::baseline::Gradual;
+use burn_admm::{Admm, AdmmInfo, Masks};
+use models::Classifier;
+
+use super::evaluate::{accuracy, hits};
+use super::state::{Best, StageDir, State};
+use super::{EpochRecord, LearningRate, Recipe, TrainingError};
+use crate::data::{ImageDataset, Loader};
+use crate::progress::Progress;
+
+/// What all stages of a run share.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The images.
+    pub data: &'a ImageDataset,
+    /// All numbers.
+    pub recipe: &'a Recipe,
+    /// The device, with autodiff.
+    pub device: Device,
+    /// Whether to continue from saved states.
+    pub resume: bool,
+    /// Whether to print.
+    pub verbose: bool,
+    clock: RefCell<Clock>,
+    epochs_left: Cell<Option<usize>>,
+}
+
+/// Time per epoch so far, for the time that is left.
+#[derive(Debug)]
+struct Clock {
+    to_do: usize,
+    done: usize,
+    spent: Duration,
+}
+
+impl<'a> Context<'a> {
+    /// For a run of `epochs` epochs in all stages together, on `device` (autodiff is added).
+    ///
+    /// # Errors
+    /// [`TrainingError::Settings`] without training images or test images.
+    pub fn new(
+        data: &'a ImageDataset,
+        recipe: &'a Recipe,
+        device: &Device,
+        epochs: usize,
+    ) -> Result<Self, TrainingError> {
+        if data.train.is_empty() || data.test.is_empty() {
+            return Err(TrainingError::Settings(format!(
+                "{} has {} training and {} test images; both are needed",
+                data.name,
+                data.train.len(),
+                data.test.len()
+            )));
+        }
+        let clock = Clock {
+            to_do: epochs,
+            done: 0,
+            spent: Duration::ZERO,
+        };
+        Ok(Self {
+            data,
+            recipe,
+            device: device.clone().autodiff(),
+            resume: false,
+            verbose: true,
+            clock: RefCell::new(clock),
+            epochs_left: Cell::new(None),
+        })
+    }
+
+    /// Continues from saved states.
+    #[must_use]
+    pub fn with_resume(mut self, resume: bool) -> Self {
+        self.resume = resume;
+        self
+    }
+
+    /// Prints nothing.
+    #[must_use]
+    pub fn quiet(mut self) -> Self {
+        self.verbose = false;
+        self
+    }
+
+    /// Stops with [`TrainingError::Stopped`] once so many epochs have been trained.
+    #[must_use]
+    pub fn with_stop_after(self, epochs: Option<usize>) -> Self {
+        self.epochs_left.set(epochs);
+        self
+    }
+
+    /// Prints a line, unless quiet.
+    pub fn say(&self, line: impl AsRef<str>) {
+        if self.verbose {
+            eprintln!("{}", line.as_ref());
+        }
+    }
+
+    fn epoch_ended(&self, spent: Duration) -> Duration {
+        let mut clock = self.clock.borrow_mut();
+        clock.done += 1;
+        clock.spent += spent;
+        let left = clock.to_do.saturating_sub(clock.done) as u32;
+        clock.spent / (clock.done as u32) * left
+    }
+
+    /// Epochs that need no training because they are saved.
+    fn skip(&self, epochs: usize) {
+        let mut clock = self.clock.borrow_mut();
+        clock.to_do = clock.to_do.saturating_sub(epochs);
+    }
+}
+
+/// What happens to the weights while a stage trains.
+#[derive(Debug)]
+pub(super) enum Compression {
+    /// Nothing, or a fixed mask.
+    None,
+    /// The penalty of ADMM; an update after every so many epochs.
+    Admm { admm: Box<Admm>, epochs: usize },
+    /// Growing masks.
+    Gradual(Gradual),
+}
+
+/// One stage.
+#[derive(Debug)]
+pub(super) struct Stage {
+    pub(super) name: String,
+    pub(super) folder: PathBuf,
+    pub(super) epochs: usize,
+    /// Number of its first epoch in the whole run: the data order and augmentation go on.
+    pub(super) first_epoch: usize,
+    pub(super) lr: LearningRate,
+    /// The result is the epoch that was best on the validation images, not the last one.
+    pub(super) choose_best: bool,
+    pub(super) compression: Compression,
+}
+
+/// What a stage ends with.
+#[derive(Debug)]
+pub(super) struct StageResult<M> {
+    pub(super) model: M,
+    pub(super) history: Vec<EpochRecord>,
+    /// The epoch that was chosen.
+    pub(super) epoch: usize,
+}
+
+struct Epoch {
+    loss: f64,
+    accuracy: f64,
+    images_per_second: f64,
+    lr: f64,
+}
+
+impl Stage {
+    /// Trains `model`, or what was saved of it. `fresh` makes a model into which a record of this
+    /// stage loads.
+    pub(super) fn run<M: Classifier>(
+        mut self,
+        context: &Context,
+        mut model: M,
+        fresh: impl Fn() -> Result<M, TrainingError>,
+    ) -> Result<StageResult<M>, TrainingError> {
+        let dir = StageDir::open(self.folder.clone())?;
+        let mut optimizer = context.recipe.optimizer.init();
+        let mut state = State::new(&self.name);
+        match dir.load(&self.name)?.filter(|_| context.resume) {
+            Some(saved) => {
+                state = saved;
+                if state.epochs_done > self.epochs {
+                    let reason = format!(
+                        "{} epochs are done, but only {} are asked for",
+                        state.epochs_done, self.epochs
+                    );
+                    let path = dir.file("state.json");
+                    return Err(TrainingError::State { path, reason });
+                }
+                context.skip(state.epochs_done);
+                if state.epochs_done > 0 {
+                    context.say(format!(
+                        "{}: continued after epoch {} of {}",
+                        self.name, state.epochs_done, self.epochs
+                    ));
+                }
+                if let Some(name) = &state.model {
+                    model = dir.load_model(name, fresh()?)?;
+                }
+                if let Some(name) = &state.optimizer {
+                    optimizer = dir.load_optimizer(name, optimizer)?;
+                }
+                self.restore(&dir, &state)?;
+            }
+            None => dir.clear(),
+        }
+        while state.epochs_done < self.epochs {
+            if context.epochs_left.get() == Some(0) {
+                return Err(TrainingError::Stopped {
+                    stage: self.name,
+                    epoch: state.epochs_done,
+                });
+            }
+            let began = Instant::now();
+            let epoch;
+            (model, epoch) = self.epoch(context, model, &mut optimizer, state.epochs_done)?;
+            let info = self.after_epoch(&model, state.epochs_done + 1)?;
+            self.record(
+                context,
+                &dir,
+                &mut state,
+                (&model, &optimizer),
+                (&epoch, &info),
+            )?;
+            let left = context.epoch_ended(began.elapsed());
+            context.say(self.line(&state, &epoch, info.as_ref(), left));
+            context
+                .epochs_left
+                .set(context.epochs_left.get().map(|left| left - 1));
+        }
+        let epoch = state.best.as_ref().map_or(self.epochs, |best| best.epoch);
+        if let Some(best) = &state.best {
+            model = dir.load_model(&best.file, fresh()?)?;
+        }
+        Ok(StageResult {
+            model,
+            history: state.history,
+            epoch,
+        })
+    }
+
+    fn restore(&mut self, dir: &StageDir, state: &State) -> Result<(), TrainingError> {
+        match &mut self.compression {
+            Compression::None => {}
+            Compression::Admm { admm, .. } => {
+                if let Some(name) = &state.admm {
+                    admm.restore(dir.file(name))
+                        .map_err(burn_admm::AdmmError::from)?;
+                }
+            }
+            Compression::Gradual(gradual) => *gradual = gradual.clone().at_step(state.steps),
+        }
+        Ok(())
+    }
+
+    /// Trains one epoch, counted from 0.
+    fn epoch<M: Classifier>(
+        &mut self,
+        context: &Context,
+        mut model: M,
+        optimizer: &mut ModuleOptimizer,
+        epoch: usize,
+    ) -> Result<(M, Epoch), TrainingError> {
+        let Context {
+            data,
+            recipe,
+            device,
+            ..
+        } = context;
+        let loader = Loader::train(data, recipe.batch, recipe.seed);
+        let label = format!("{} {}/{}", self.name, epoch + 1, self.epochs);
+        let progress = Progress::when(context.verbose, &label, loader.batches() as u64);
+        let cross_entropy = CrossEntropyLossConfig::new().init(device);
+        let (mut loss_sum, mut right, mut seen, mut lr) = (0.0, 0, 0, 0.0);
+        let began = Instant::now();
+        let batches = loader.epoch(self.first_epoch + epoch, device);
+        for (index, batch) in batches.enumerate() {
+            lr = self.lr.at(epoch * loader.batches() + index);
+            let count = batch.len();
+            let logits = model.forward(batch.images);
+            let loss = cross_entropy.forward(logits.clone(), batch.labels);
+            let value = f64::from(loss.clone().into_scalar::<f32>());
+            self.check(value, epoch, lr)?;
+            right += hits(&logits.inner(), &batch.targets)?;
+            let gradients = GradientsParams::from_grads(loss.backward(), &model);
+            let gradients = match &self.compression {
+                Compression::Admm { admm, .. } => admm.add_gradient(&model, gradients),
+                _ => gradients,
+            };
+            model = optimizer.step(lr, model, gradients);
+            if let Compression::Gradual(gradual) = &mut self.compression {
+                (model, _) = gradual.step(model)?;
+            }
+            loss_sum += value * count as f64;
+            seen += count;
+            progress.message(format!(
+                "loss {:.3}, accuracy {:.1} %, {:.0} img/s",
+                loss_sum / seen as f64,
+                100.0 * right as f64 / seen as f64,
+                seen as f64 / began.elapsed().as_secs_f64()
+            ));
+            progress.inc(1);
+        }
+        progress.finish();
+        let epoch = Epoch {
+            loss: loss_sum / seen.max(1) as f64,
+            accuracy: right as f64 / seen.max(1) as f64,
+            images_per_second: seen as f64 / began.elapsed().as_secs_f64(),
+            lr,
+        };
+        Ok((model, epoch))
+    }
+
+    fn check(&self, loss: f64, epoch: usize, lr: f64) -> Result<(), TrainingError> {
+        if loss.is_finite() {
+            return Ok(());
+        }
+        if let Compression::Admm { admm, .. } = &self.compression {
+            admm.check_loss(loss)?;
+        }
+        Err(TrainingError::Diverged {
+            stage: self.name.clone(),
+            epoch: epoch + 1,
+            loss,
+            lr,
+        })
+    }
+
+    fn after_epoch<M: Classifier>(
+        &mut self,
+        model: &M,
+        done: usize,
+    ) -> Result<Option<AdmmInfo>, TrainingError> {
+        match &mut self.compression {
+            Compression::Admm { admm, epochs } if done.is_multiple_of(*epochs) => {
+                Ok(Some(admm.update(model)?))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Evaluates and saves.
+    fn record<M: Classifier>(
+        &self,
+        context: &Context,
+        dir: &StageDir,
+        state: &mut State,
+        (model, optimizer): (&M, &ModuleOptimizer),
+        (epoch, info): (&Epoch, &Option<AdmmInfo>),
+    ) -> Result<(), TrainingError> {
+        let valid = accuracy(model, context.data, &context.data.valid, &context.device)?;
+        let valid = short(valid);
+        state.epochs_done += 1;
+        let number = state.epochs_done;
+        state.history.push(EpochRecord {
+            epoch: number,
+            loss: short(epoch.loss),
+            train_accuracy: short(epoch.accuracy),
+            valid_accuracy: valid,
+            primal_residual: info.as_ref().map(|info| short(info.primal_residual)),
+            dual_residual: info.as_ref().map(|info| short(info.dual_residual)),
+            sparsity: masked(model).map(short),
+        });
+        // Without validation images the last epoch counts.
+        let better = context.data.valid.is_empty()
+            || state.best.as_ref().is_none_or(|best| valid > best.accuracy);
+        if self.choose_best && better {
+            let file = format!("best-{number}.bpk");
+            dir.save_model(&file, model)?;
+            state.best = Some(Best {
+                epoch: number,
+                accuracy: valid,
+                file,
+            });
+        }
+        (state.model, state.optimizer, state.admm) = (None, None, None);
+        let last = number == self.epochs;
+        if !(last && self.choose_best) {
+            let file = format!("model-{number}.bpk");
+            dir.save_model(&file, model)?;
+            state.model = Some(file);
+        }
+        if !last {
+            let file = format!("optimizer-{number}.bpk");
+            dir.save_optimizer(&file, optimizer)?;
+            state.optimizer = Some(file);
+        }
+        match &self.compression {
+            Compression::None => {}
+            Compression::Gradual(gradual) => state.steps = gradual.steps(),
+            Compression::Admm { admm, .. } => {
+                let file = format!("admm-{number}.safetensors");
+                admm.save(dir.file(&file))
+                    .map_err(burn_admm::AdmmError::from)?;
+                state.admm = Some(file);
+            }
+        }
+        dir.commit(state)?;
+        Ok(())
+    }
+
+    fn line(
+        &self,
+        state: &State,
+        epoch: &Epoch,
+        info: Option<&AdmmInfo>,
+        left: Duration,
+    ) -> String {
+        let Some(record) = state.history.last() else {
+            return String::new();
+        };
+        let mut line = format!(
+            "{} {}/{}: loss {:.3}, train {:.1} %, validation {:.1} %, lr {:.1e}, {:.0} img/s",
+            self.name,
+            record.epoch,
+            self.epochs,
+            epoch.loss,
+            100.0 * epoch.accuracy,
+            100.0 * record.valid_accuracy,
+            epoch.lr,
+            epoch.images_per_second,
+        );
+        if let Some(info) = info {
+            line.push_str(&format!(
+                ", rho {:.1e}, residuals {:.3} and {:.3}",
+                info.rho, info.primal_residual, info.dual_residual
+            ));
+        }
+        if let (Compression::Gradual(_), Some(sparsity)) = (&self.compression, record.sparsity) {
+            line.push_str(&format!(", {:.1} % pruned", 100.0 * sparsity));
+        }
+        let seconds = left.as_secs();
+        line.push_str(&format!(", {}:{:02} left", seconds / 60, seconds % 60));
+        line
+    }
+}
+
+/// A number of ten digits: written as JSON and read back it is the same, bit for bit, so that a
+/// resumed run compares accuracies as an uninterrupted one does.
+fn short(value: f64) -> f64 {
+    format!("{value:.9e}").parse().unwrap_or(value)
+}
+
+/// The part of the masked weights that is pruned.
+fn masked<M: Classifier>(model: &M) -> Option<f64> {
+    let masks = Masks::attached(model);
+    let all: usize = masks.layers().iter().map(|layer| layer.keep.len()).sum();
+    (all > 0).then(|| 1.0 - masks.nnz() as f64 / all as f64)
+}

@@ -1,0 +1,308 @@
+//! What a stage keeps on disk, so that it can be stopped after any epoch.
+//!
+//! Large files carry the epoch in their name and are never overwritten; `state.json`, renamed into
+//! place after them, says which ones count. So the folder is consistent at every moment.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::module::Module;
+use burn::optim::ModuleOptimizer;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::TrainingError;
+use crate::output::{OutputDir, OutputError};
+
+const STATE: &str = "state.json";
+const VERSION: u32 = 1;
+/// Longest state or settings file that is read.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// One epoch, for logs and reports.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochRecord {
+    /// Epoch of the stage, from 1.
+    pub epoch: usize,
+    /// Mean loss.
+    pub loss: f64,
+    /// Accuracy on the training images as they were trained on.
+    pub train_accuracy: f64,
+    /// Accuracy on the validation images.
+    pub valid_accuracy: f64,
+    /// Relative primal residual of ADMM, after an outer iteration.
+    pub primal_residual: Option<f64>,
+    /// Relative dual residual of ADMM, after an outer iteration.
+    pub dual_residual: Option<f64>,
+    /// Part of the constrained weights that is masked, where a mask is on.
+    pub sparsity: Option<f64>,
+}
+
+/// The best validation epoch so far.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Best {
+    pub(super) epoch: usize,
+    pub(super) accuracy: f64,
+    pub(super) file: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct State {
+    version: u32,
+    pub(super) stage: String,
+    pub(super) epochs_done: usize,
+    /// Steps of gradual pruning.
+    pub(super) steps: u64,
+    pub(super) model: Option<String>,
+    pub(super) optimizer: Option<String>,
+    pub(super) admm: Option<String>,
+    pub(super) best: Option<Best>,
+    pub(super) history: Vec<EpochRecord>,
+}
+
+impl State {
+    pub(super) fn new(stage: &str) -> Self {
+        Self {
+            version: VERSION,
+            stage: stage.into(),
+            epochs_done: 0,
+            steps: 0,
+            model: None,
+            optimizer: None,
+            admm: None,
+            best: None,
+            history: Vec::new(),
+        }
+    }
+
+    fn files(&self) -> impl Iterator<Item = &str> {
+        let best = self.best.as_ref().map(|best| best.file.as_str());
+        let others = [&self.model, &self.optimizer, &self.admm];
+        others
+            .into_iter()
+            .filter_map(|file| file.as_deref())
+            .chain(best)
+    }
+}
+
+/// The folder of one stage.
+#[derive(Debug)]
+pub(super) struct StageDir(OutputDir);
+
+impl StageDir {
+    pub(super) fn open(path: PathBuf) -> Result<Self, OutputError> {
+        OutputDir::create(path).map(Self)
+    }
+
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.0.file(name)
+    }
+
+    /// The state of an earlier run, if there is one.
+    pub(super) fn load(&self, stage: &str) -> Result<Option<State>, TrainingError> {
+        let path = self.file(STATE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let broken = |reason: String| TrainingError::State {
+            path: path.clone(),
+            reason,
+        };
+        let value = read_json(&path).map_err(broken)?;
+        let state: State = serde_json::from_value(value).map_err(|e| broken(e.to_string()))?;
+        if state.version != VERSION {
+            return Err(broken(format!("version {}, not {VERSION}", state.version)));
+        }
+        if state.stage != stage || state.history.len() != state.epochs_done {
+            return Err(broken(format!("not a state of the stage {stage}")));
+        }
+        // Names only: a state file must not make us read elsewhere.
+        if state.files().any(|name| name.contains(['/', '\\'])) {
+            return Err(broken("names files outside its folder".into()));
+        }
+        Ok(Some(state))
+    }
+
+    /// Makes `state` the one that counts and removes the files of earlier ones.
+    pub(super) fn commit(&self, state: &State) -> Result<(), OutputError> {
+        let text = serde_json::to_vec_pretty(state).expect("a state is valid JSON");
+        self.0.write(STATE, |file| file.write_all(&text))?;
+        self.sweep(|name| name == STATE || state.files().any(|file| file == name));
+        Ok(())
+    }
+
+    /// Forgets an earlier run.
+    pub(super) fn clear(&self) {
+        self.sweep(|_| false);
+    }
+
+    /// Removes our files, but those to keep. A file that cannot be removed only takes up space.
+    fn sweep(&self, keep: impl Fn(&str) -> bool) {
+        let Ok(entries) = fs::read_dir(self.0.path()) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let ours = name == STATE
+                || ["model-", "optimizer-", "admm-", "best-"]
+                    .iter()
+                    .any(|prefix| name.starts_with(prefix));
+            if ours && !keep(&name) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    pub(super) fn save_model<M: Module>(&self, name: &str, model: &M) -> Result<(), TrainingError> {
+        let path = self.file(name);
+        model
+            .clone()
+            .save_file(&path)
+            .map_err(|source| TrainingError::Record { path, source })
+    }
+
+    pub(super) fn load_model<M: Module>(&self, name: &str, fresh: M) -> Result<M, TrainingError> {
+        let path = self.file(name);
+        fresh
+            .try_load_file(&path)
+            .map_err(|source| TrainingError::Record { path, source })
+    }
+
+    pub(super) fn save_optimizer(
+        &self,
+        name: &str,
+        optimizer: &ModuleOptimizer,
+    ) -> Result<(), TrainingError> {
+        let path = self.file(name);
+        optimizer
+            .save(&path)
+            .map_err(|source| TrainingError::Record { path, source })
+    }
+
+    pub(super) fn load_optimizer(
+        &self,
+        name: &str,
+        fresh: ModuleOptimizer,
+    ) -> Result<ModuleOptimizer, TrainingError> {
+        let path = self.file(name);
+        fresh
+            .load(&path)
+            .map_err(|source| TrainingError::Record { path, source })
+    }
+}
+
+fn read_json(path: &Path) -> Result<Value, String> {
+    let size = fs::metadata(path).map_err(|e| e.to_string())?.len();
+    if size > MAX_BYTES {
+        return Err(format!("{size} bytes, more than such a file has"));
+    }
+    let text = fs::read(path).map_err(|e| e.to_string())?;
+    serde_json::from_slice(&text).map_err(|e| e.to_string())
+}
+
+/// The file that marks a run and holds its settings.
+pub const SETTINGS: &str = "run.json";
+
+/// Writes the settings of a new run, or checks that a resumed one has the same.
+///
+/// # Errors
+/// [`TrainingError::OtherRun`] naming the first setting that differs, [`TrainingError::State`] for
+/// a file that is no settings file, [`TrainingError::Output`] if it cannot be written.
+///
+/// # Panics
+/// If the settings cannot be written as a JSON object.
+pub fn settle(
+    dir: &OutputDir,
+    settings: &impl Serialize,
+    resume: bool,
+) -> Result<(), TrainingError> {
+    let given = serde_json::to_value(settings).expect("settings are valid JSON");
+    let path = dir.file(SETTINGS);
+    if !resume {
+        let text = serde_json::to_vec_pretty(&given).expect("settings are valid JSON");
+        dir.write(SETTINGS, |file| file.write_all(&text))?;
+        return Ok(());
+    }
+    let saved = read_json(&path).map_err(|reason| TrainingError::State {
+        path: path.clone(),
+        reason,
+    })?;
+    match difference("", &saved, &given) {
+        Some((key, saved, given)) => Err(TrainingError::OtherRun {
+            path,
+            key,
+            saved,
+            given,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The first difference of two values: its path and both sides.
+fn difference(path: &str, a: &Value, b: &Value) -> Option<(String, String, String)> {
+    if let (Value::Object(a), Value::Object(b)) = (a, b) {
+        let keys = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key)));
+        let mut pairs = keys.map(|key| {
+            let path = if path.is_empty() {
+                key.clone()
+            } else {
+                format!("{path}.{key}")
+            };
+            let of = |map: &serde_json::Map<String, Value>| map.get(key).cloned();
+            (path, of(a).unwrap_or_default(), of(b).unwrap_or_default())
+        });
+        return pairs.find_map(|(path, a, b)| difference(&path, &a, &b));
+    }
+    if let (Some(a), Some(b)) = (a.as_f64(), b.as_f64())
+        && (a - b).abs() <= 1e-12 * a.abs()
+    {
+        // The last digit of a number may change on its way through JSON.
+        return None;
+    }
+    (a != b).then(|| (path.to_string(), a.to_string(), b.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_resumed_run_must_have_the_same_settings() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = OutputDir::create(folder.path()).unwrap();
+        let settings = json!({"arch": "lenet5", "recipe": {"lr": 0.1, "seed": 3}});
+        settle(&dir, &settings, false).unwrap();
+        settle(&dir, &settings, true).unwrap();
+        let other = json!({"arch": "lenet5", "recipe": {"lr": 0.2, "seed": 3}});
+        let error = settle(&dir, &other, true).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("`recipe.lr` = 0.1, now it is 0.2"), "{text}");
+        fs::write(dir.file(SETTINGS), b"{").unwrap();
+        let error = settle(&dir, &settings, true).unwrap_err();
+        assert!(matches!(error, TrainingError::State { .. }), "{error}");
+    }
+
+    #[test]
+    fn broken_and_foreign_states_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = StageDir::open(folder.path().into()).unwrap();
+        assert_eq!(dir.load("dense").unwrap(), None);
+        let mut state = State::new("dense");
+        dir.commit(&state).unwrap();
+        assert_eq!(dir.load("dense").unwrap(), Some(state.clone()));
+        assert!(dir.load("retrain").is_err());
+        state.model = Some("../elsewhere".into());
+        dir.commit(&state).unwrap();
+        assert!(dir.load("dense").is_err());
+        for text in [&b"{"[..], b"[]", b"{\"version\": 1}"] {
+            fs::write(dir.file(STATE), text).unwrap();
+            assert!(matches!(
+                dir.load("dense"),
+                Err(TrainingError::State { .. })
+            ));
+        }
+        dir.clear();
+        assert_eq!(dir.load("dense").unwrap(), None);
+    }
+}
