@@ -4,7 +4,7 @@
 mod book;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use examples::device::{Backend, DeviceChoice, select};
+use examples::device::{Backend, DeviceChoice, Selected, select};
 
 /// The devices that this build supports and this machine has. A backend that was built but is
 /// missing is skipped by name; `BURN_SPARSE_REQUIRE=vulkan,cpu` turns that into a failure.
@@ -12,6 +12,13 @@ use examples::device::{Backend, DeviceChoice, select};
 /// # Panics
 /// If `BURN_SPARSE_REQUIRE` names a backend that is missing.
 pub fn devices() -> Vec<(&'static str, Device)> {
+    selected()
+        .into_iter()
+        .map(|(name, selected)| (name, selected.device))
+        .collect()
+}
+
+fn selected() -> Vec<(&'static str, Selected)> {
     let mut found = Vec::new();
     for backend in Backend::ALL {
         let name = backend.name();
@@ -21,7 +28,7 @@ pub fn devices() -> Vec<(&'static str, Device)> {
         }
         let choice: DeviceChoice = name.parse().expect("a backend's own name is a choice");
         match select(choice) {
-            Ok(selected) => found.push((name, selected.device)),
+            Ok(selected) => found.push((name, selected)),
             Err(error) => {
                 require(name, &error.to_string());
                 println!("SKIPPED {name}: {error}");
@@ -38,18 +45,20 @@ pub fn devices() -> Vec<(&'static str, Device)> {
 /// kernels have a form without shared memory and are tested there; a test that also needs Burn's
 /// kernels skips a software Vulkan device by name.
 pub fn devices_with_shared_memory() -> Vec<(&'static str, Device)> {
-    let mut found = devices();
-    found.retain(|(name, device)| {
-        let software =
-            *name == "vulkan" && device.identity().is_some_and(|id| id.physical.is_none());
-        if software {
+    let mut found = selected();
+    found.retain(|(name, selected)| {
+        let crashes = *name == "vulkan" && selected.software;
+        if crashes {
             println!(
                 "SKIPPED {name}: Burn's own kernels crash this software driver (CubeCL 0.11.3)"
             );
         }
-        !software
+        !crashes
     });
     found
+        .into_iter()
+        .map(|(name, selected)| (name, selected.device))
+        .collect()
 }
 
 fn require(name: &str, reason: &str) {
