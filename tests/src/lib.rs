@@ -1,6 +1,8 @@
 //! What the tests that cross crates share: every device of the machine, and numbers compared with
 //! a bound that rounding explains.
 
+mod book;
+
 use burn::tensor::{Device, Tensor, TensorData};
 use examples::device::{Backend, DeviceChoice, Selected, select};
 

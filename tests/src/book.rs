@@ -1,0 +1,25 @@
+//! Compiles and runs the code of the README and of every chapter of the book:
+//! `cargo test -p tests --doc`.
+#![cfg(doctest)]
+
+macro_rules! pages {
+    ($($name:ident => $file:literal),* $(,)?) => {
+        $(#[doc = include_str!(concat!("../../", $file))] mod $name {})*
+    };
+}
+
+pages! {
+    readme => "README.md",
+    contributing => "CONTRIBUTING.md",
+    introduction => "book/src/introduction.md",
+    first_hour => "book/src/first-hour.md",
+    admm => "book/src/admm.md",
+    formats_and_kernels => "book/src/formats-and-kernels.md",
+    your_model => "book/src/your-model.md",
+    plans => "book/src/plans.md",
+    training => "book/src/training.md",
+    files => "book/src/files.md",
+    results => "book/src/results.md",
+    faq => "book/src/faq.md",
+    glossary => "book/src/glossary.md",
+}
