@@ -15,8 +15,9 @@ use burn::tensor::{Device, Tensor, activation::relu};
 use burn_admm::{Admm, AdmmConfig, Masks, Plan, SparsityReport, fold};
 use burn_sparse::Sparsity;
 use clap::Parser;
-use examples::cli::{CommonArgs, Preset};
+use examples::cli::Preset;
 use examples::data::{ImageDataset, LoadOptions, Loader, Source, load};
+use examples::device::{DeviceChoice, select};
 
 /// Your own network, on Burn's own layers.
 #[derive(Module, Debug)]
@@ -48,16 +49,23 @@ impl Net {
 #[derive(Parser)]
 #[command(about = "ADMM pruning in a training loop of your own")]
 struct Args {
-    #[command(flatten)]
-    common: CommonArgs,
+    /// How much work to do
+    #[arg(long, value_enum, default_value_t)]
+    preset: Preset,
+    /// Where to compute
+    #[arg(long, env = "BURN_DEVICE", default_value_t)]
+    device: DeviceChoice,
+    /// Seed of weights and images
+    #[arg(long, default_value_t = 42)]
+    seed: u64,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
-    let device = args.common.select_device()?.device.autodiff();
-    device.seed(args.common.seed);
-    let (images, epochs) = match args.common.preset {
-        Preset::Quick => (1_000, 3),
+    let device = select(args.device)?.device.autodiff();
+    device.seed(args.seed);
+    let (images, epochs) = match args.preset {
+        Preset::Quick => (3_000, 5),
         Preset::Full => (10_000, 15),
     };
     let options = LoadOptions {

@@ -22,7 +22,7 @@ use examples::training::{
 use models::{Arch, Model, ModelConfig, Stem};
 use serde_json::json;
 
-/// Train, prune, retrain, pack and measure a ResNet
+/// Train, prune, retrain, pack and measure a residual network
 ///
 /// Every convolution but the first gets the same sparsity; the first convolution, the classifier,
 /// norms and biases stay dense.
