@@ -1,20 +1,21 @@
 //! What a compressed layer is and how it runs, on [Burn](burn).
 //!
-//! A weight whose zeros outnumber its non-zeros is stored as its non-zeros ([`format`]), and the
+//! A weight whose zeros outnumber its non-zeros is stored as its non-zeros ([`format`](mod@format)), and the
 //! layer computes with nothing else ([`ops`], on CPU and GPU backends alike). A model written on
-//! [`nn`]'s drop-in layers trains and prunes as any Burn model; [`pack`] then replaces its weights,
+//! [`nn`]'s drop-in layers trains and prunes as any Burn model; [`pack`](mod@pack) then replaces its weights,
 //! measuring layer by layer whether that is faster and proving that the outputs stay the same.
 //!
 //! | module | holds | reads next |
 //! |---|---|---|
 //! | [`Sparsity`] | the vocabulary for which weights may be non-zero | `burn-admm`'s projections |
-//! | [`format`] | host data with validated constructors | [`format::Csr`] |
+//! | [`format`](mod@format) | host data with validated constructors | [`format::Csr`] |
 //! | [`problem`] | a convolution without data, and the stretched layout | [`problem::Stretched`] |
-//! | [`reference`] | plain f64 loops, the oracle of tests | |
+//! | [`reference`](mod@reference) | plain f64 loops, the oracle of tests | |
 //! | [`cpu`] | SIMD kernels on slices | |
 //! | [`ops`] | operations on tensors, gradients included | [`ops::sparse_conv2d`] |
 //! | [`nn`] | layers whose weight is dense or packed | [`nn::Conv2d`] |
-//! | [`pack`] | dense module → packed module | [`pack::pack()`] |
+//! | [`pack`](mod@pack) | dense module → packed module | [`pack::pack()`] |
+//! | [`store`] | the compressed checkpoint | [`store::save`] |
 //! | [`catalogue`] | named problems for tests and benches | |
 //!
 //! # A convolution that skips its zeros

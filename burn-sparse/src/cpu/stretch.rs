@@ -8,7 +8,8 @@ use crate::ConvProblem;
 pub(crate) const SLACK: usize = 32;
 
 /// The stretched form of a batch (see [`Stretched`](crate::problem::Stretched)):
-/// `[batch, in_channels, phases, rows, cols]`, zero where padded, with [`SLACK`] zeros at the end.
+/// `[batch, in_channels, phases, rows, cols]`, zero where padded, with a few zeros at
+/// the end that vector loads may touch.
 pub fn stretch(input: &[f32], problem: &ConvProblem) -> Vec<f32> {
     let layout = problem.stretched();
     let [height, width] = problem.input;
