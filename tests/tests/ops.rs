@@ -5,7 +5,8 @@ use burn_sparse::{
     catalogue::{self, Case, LinearCase},
     format::Csr,
     ops::{
-        Activation, ConvWindow, Epilogue, SparseWeight, sparse_conv1d, sparse_conv2d, sparse_linear,
+        Activation, ConvWindow, Epilogue, SparseWeight, dense_conv2d, sparse_conv1d, sparse_conv2d,
+        sparse_linear,
     },
     problem::ConvProblem,
     reference::{self, error_bound},
@@ -242,6 +243,45 @@ fn gradients_match_the_reference_on_every_device() {
                     bound(terms, F32),
                 );
             }
+        }
+    }
+}
+
+#[test]
+fn dense_convolutions_match_the_reference_with_their_gradients() {
+    for (name, device) in devices_with_shared_memory() {
+        let device = device.autodiff();
+        for (seed, case) in catalogue::AWKWARD.iter().enumerate().step_by(3) {
+            let problem = &case.problem;
+            let data = data(case, 2000 + seed as u64);
+            let label = format!("{name}: {}", case.name);
+            let x = tensor(&data.input, problem.input_shape(), &device).require_grad();
+            let w = tensor(&data.weight, problem.weight_shape(), &device).require_grad();
+            let bias = tensor(&data.bias, [problem.out_channels], &device).require_grad();
+            let y = dense_conv2d(x.clone(), w.clone(), Some(bias.clone()), &window(problem));
+            let expected = reference::conv2d(&data.input, &data.weight, Some(&data.bias), problem);
+            let terms = problem.row_len();
+            assert_close(&label, &floats(y.clone()), &expected, bound(terms, F32));
+
+            let grad = tensor(&data.residual, problem.output_shape(), &device);
+            let grads = (y * grad).backward();
+            let expected = reference::conv2d_grad_input(&data.residual, &data.weight, problem);
+            let terms = problem.out_channels * problem.kernel[0] * problem.kernel[1];
+            let actual = floats(x.grad(&grads).unwrap());
+            assert_close(&label, &actual, &expected, bound(terms, F32));
+
+            let expected = reference::conv2d_grad_weight(&data.residual, &data.input, problem);
+            let terms = data.residual.len() / problem.out_channels;
+            let actual = floats(w.grad(&grads).unwrap());
+            assert_close(&label, &actual, &expected, bound(terms, F32));
+
+            let plane = problem.output().iter().product::<usize>();
+            let mut expected = vec![0.0; problem.out_channels];
+            for (index, &g) in data.residual.iter().enumerate() {
+                expected[index / plane % problem.out_channels] += f64::from(g);
+            }
+            let actual = floats(bias.grad(&grads).unwrap());
+            assert_close(&label, &actual, &expected, bound(terms, F32));
         }
     }
 }

@@ -2,11 +2,15 @@
 //! (`pulp`: AVX-512, AVX2 with FMA, NEON, or portable code), threaded with rayon.
 
 mod accumulate;
+mod columns;
+mod dense_conv;
+mod gemm;
 mod sparse_conv;
 mod sparse_conv_grad;
 mod sparse_linear;
 mod stretch;
 
+pub use dense_conv::{dense_conv, dense_conv_grad_input, dense_conv_grad_weight};
 pub use sparse_conv::sparse_conv;
 pub use sparse_conv_grad::{sparse_conv_grad_input, sparse_conv_grad_values};
 pub use sparse_linear::sparse_linear;

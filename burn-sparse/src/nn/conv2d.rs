@@ -3,12 +3,12 @@
 use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::nn::{Initializer, PaddingConfig2d};
-use burn::tensor::{Device, Tensor, module::conv2d, ops::ConvOptions};
+use burn::tensor::{Device, Tensor};
 
 use super::{Activation, Weight, trace};
 use crate::{
     SparseError,
-    ops::{ConvWindow, Epilogue, sparse_conv2d},
+    ops::{ConvWindow, Epilogue, dense_conv2d, sparse_conv2d},
 };
 
 /// Configuration of a [`Conv2d`]; the fields and builders of `burn::nn::conv::Conv2dConfig`.
@@ -171,13 +171,7 @@ impl Conv2d {
                 sparse_conv2d(input, &packed.sparse(), &window, epilogue)
             }
             Weight::Dense(weight) => {
-                let options = ConvOptions::new_with_padding(
-                    window.stride,
-                    window.padding.map(|[before, after]| (before, after)),
-                    window.dilation,
-                    window.groups,
-                );
-                let y = conv2d(input, weight.val(), bias, options);
+                let y = dense_conv2d(input, weight.val(), bias, &window);
                 Epilogue::finish_dense(residual, activation, y)
             }
         }

@@ -130,7 +130,7 @@ impl<B: SparseOps> Backward<B, 2> for SparseLinear {
 }
 
 /// `act(y + bias + residual)` as recorded operations.
-fn finish<B: Backend, C: CheckpointStrategy>(
+pub(super) fn finish<B: Backend, C: CheckpointStrategy>(
     y: FloatTensor<Autodiff<B, C>>,
     bias: Option<FloatTensor<Autodiff<B, C>>>,
     residual: Option<FloatTensor<Autodiff<B, C>>>,

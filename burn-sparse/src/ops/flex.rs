@@ -8,7 +8,7 @@ use burn::backend::{
 use burn::tensor::{DType, FloatDType, TensorData};
 use burn_flex::{Flex, FlexTensor};
 
-use super::{OptionalFloat, OptionalInt, SparseOps};
+use super::{DenseOps, OptionalFloat, OptionalInt, SparseOps};
 use crate::{
     ConvProblem,
     cpu::{self, Entries, Finish},
@@ -138,5 +138,46 @@ impl SparseOps for Flex {
         let mut out = vec![0.0; m * rows];
         cpu::sparse_linear(slice(&input), d_input, entries, finish, &mut out);
         restore(out, [m, rows], dtype)
+    }
+}
+
+impl DenseOps for Flex {
+    fn dense_conv(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: OptionalFloat<Self>,
+        problem: ConvProblem,
+    ) -> FloatTensor<Self> {
+        let dtype = input.dtype();
+        let (input, weight) = (f32s(input), f32s(weight));
+        let bias = bias.into_option().map(f32s);
+        let bias = bias.as_ref().map(slice);
+        let mut out = vec![0.0; problem.output_shape().iter().product()];
+        cpu::dense_conv(slice(&input), slice(&weight), bias, &problem, &mut out);
+        restore(out, problem.output_shape(), dtype)
+    }
+
+    fn dense_conv_grad_input(
+        _input: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        problem: ConvProblem,
+    ) -> FloatTensor<Self> {
+        let dtype = grad.dtype();
+        let (grad, weight) = (f32s(grad), f32s(weight));
+        let out = cpu::dense_conv_grad_input(slice(&grad), slice(&weight), &problem);
+        restore(out, problem.input_shape(), dtype)
+    }
+
+    fn dense_conv_grad_weight(
+        input: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        _weight: FloatTensor<Self>,
+        problem: ConvProblem,
+    ) -> FloatTensor<Self> {
+        let dtype = grad.dtype();
+        let (input, grad) = (f32s(input), f32s(grad));
+        let out = cpu::dense_conv_grad_weight(slice(&input), slice(&grad), &problem);
+        restore(out, problem.weight_shape(), dtype)
     }
 }

@@ -9,6 +9,7 @@ mod conv1d;
 mod conv2d;
 #[cfg(feature = "cubecl-backend")]
 mod cube;
+mod dense_conv;
 mod epilogue;
 #[cfg(feature = "flex")]
 mod flex;
@@ -19,6 +20,7 @@ mod weight;
 pub use base::{OptionalFloat, OptionalInt, SparseOps};
 pub use conv1d::sparse_conv1d;
 pub use conv2d::{ConvWindow, sparse_conv2d};
+pub use dense_conv::{DenseOps, dense_conv2d};
 pub use epilogue::{Activation, Epilogue};
 pub use linear::sparse_linear;
 pub use pattern::Pattern;

@@ -1,0 +1,263 @@
+//! Images as matrices: one row per weight of an output channel, one column per output pixel.
+
+use core::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::ConvProblem;
+
+/// Elements of a matrix that stay in the caches while they are written and multiplied.
+const ELEMENTS: usize = 1 << 20;
+
+/// Rows that one task should at least fill, in elements.
+const TASK: usize = 1 << 13;
+
+/// The outputs along one axis that one weight of the kernel sees, and where it sees them.
+#[derive(Debug, Clone, Copy)]
+struct Reach {
+    /// Outputs whose input exists.
+    outputs: (usize, usize),
+    /// The input of the first of these.
+    first: usize,
+}
+
+impl Reach {
+    fn new(problem: &ConvProblem, axis: usize, tap: usize) -> Self {
+        let (stride, before) = (problem.stride[axis], problem.padding[axis][0]);
+        let at = tap * problem.dilation[axis];
+        let start = before.saturating_sub(at).div_ceil(stride);
+        let end = (problem.input[axis] + before)
+            .saturating_sub(at)
+            .div_ceil(stride)
+            .min(problem.output()[axis]);
+        Self {
+            outputs: (start, end.max(start)),
+            first: (start * stride + at).saturating_sub(before),
+        }
+    }
+}
+
+/// The images of one group as columns.
+#[derive(Debug, Clone)]
+pub(crate) struct Columns {
+    problem: ConvProblem,
+    group: usize,
+    images: Range<usize>,
+}
+
+impl Columns {
+    /// Batches small enough for the caches, alike in size: `f` is called with each of them for
+    /// each group.
+    pub(crate) fn each(problem: &ConvProblem, mut f: impl FnMut(&Self)) {
+        let [height, width] = problem.output();
+        let image = (height * width * problem.row_len()).max(1);
+        let most = (ELEMENTS / image).clamp(1, problem.batch.max(1));
+        let size = problem.batch.div_ceil(problem.batch.div_ceil(most).max(1));
+        for group in 0..problem.groups {
+            for start in (0..problem.batch).step_by(size.max(1)) {
+                f(&Self {
+                    problem: *problem,
+                    group,
+                    images: start..(start + size).min(problem.batch),
+                });
+            }
+        }
+    }
+
+    /// Rows and columns of the matrix.
+    pub(crate) fn shape(&self) -> [usize; 2] {
+        [self.problem.row_len(), self.images.len() * self.pixels()]
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.shape().iter().product()
+    }
+
+    /// Output channels of the group.
+    pub(crate) fn channels(&self) -> Range<usize> {
+        let channels = self.problem.out_channels / self.problem.groups;
+        self.group * channels..(self.group + 1) * channels
+    }
+
+    /// The weights of the group within those of the layer.
+    pub(crate) fn weights(&self) -> Range<usize> {
+        let Range { start, end } = self.channels();
+        start * self.problem.row_len()..end * self.problem.row_len()
+    }
+
+    fn pixels(&self) -> usize {
+        let [height, width] = self.problem.output();
+        height * width
+    }
+
+    /// Where the outputs lie as a matrix `[channels, pixels]`, if they do: for a single image.
+    pub(crate) fn outputs(&self) -> Option<Range<usize>> {
+        let Range { start, end } = self.channels();
+        let pixels = self.pixels();
+        let image = self.images.start * self.problem.out_channels;
+        (self.images.len() == 1).then(|| (image + start) * pixels..(image + end) * pixels)
+    }
+
+    /// Where the input already is the matrix: a single image under a 1x1 kernel that moves pixel
+    /// by pixel.
+    pub(crate) fn inputs(&self) -> Option<Range<usize>> {
+        let problem = &self.problem;
+        let direct = problem.kernel == [1, 1]
+            && problem.stride == [1, 1]
+            && problem.padding == [[0, 0], [0, 0]]
+            && self.images.len() == 1;
+        let channels = problem.in_channels / problem.groups;
+        let start = self.images.start * problem.in_channels + self.group * channels;
+        let plane = self.pixels();
+        direct.then(|| start * plane..(start + channels) * plane)
+    }
+
+    /// The pairs of input plane and taps of row `row`.
+    fn row(&self, row: usize) -> (usize, Reach, Reach) {
+        let problem = &self.problem;
+        let [kh, kw] = problem.kernel;
+        let channel = self.group * (problem.in_channels / problem.groups) + row / (kh * kw);
+        let (r, s) = (row / kw % kh, row % kw);
+        (
+            channel,
+            Reach::new(problem, 0, r),
+            Reach::new(problem, 1, s),
+        )
+    }
+
+    /// Writes the matrix of `input` into `out`, zero where a weight sees padding.
+    pub(crate) fn gather(&self, input: &[f32], out: &mut [f32]) {
+        let [rows, cols] = self.shape();
+        if rows * cols == 0 {
+            return;
+        }
+        let problem = &self.problem;
+        let [height, width] = problem.input;
+        let out_width = problem.output()[1];
+        out.par_chunks_mut(cols)
+            .enumerate()
+            .with_min_len(TASK.div_ceil(cols))
+            .for_each(|(row, out)| {
+                let (channel, ys, xs) = self.row(row);
+                let (from, to) = xs.outputs;
+                for (image, out) in self.images.clone().zip(out.chunks_mut(self.pixels())) {
+                    let plane = (image * problem.in_channels + channel) * height * width;
+                    let (top, bottom) = ys.outputs;
+                    if from == to || top == bottom {
+                        out.fill(0.0);
+                        continue;
+                    }
+                    out[..top * out_width].fill(0.0);
+                    out[bottom * out_width..].fill(0.0);
+                    let lines = out[top * out_width..bottom * out_width].chunks_mut(out_width);
+                    for (i, out) in lines.enumerate() {
+                        let y = ys.first + i * problem.stride[0];
+                        let line = &input[plane + y * width..][..width];
+                        out[..from].fill(0.0);
+                        out[to..].fill(0.0);
+                        let seen = line[xs.first..].iter().step_by(problem.stride[1]);
+                        if problem.stride[1] == 1 {
+                            out[from..to].copy_from_slice(&line[xs.first..][..to - from]);
+                        } else {
+                            for (out, &value) in out[from..to].iter_mut().zip(seen) {
+                                *out = value;
+                            }
+                        }
+                    }
+                }
+            });
+    }
+
+    /// The transpose of [`gather`](Self::gather): adds every element to the input pixel it was
+    /// read from.
+    pub(crate) fn scatter_add(&self, matrix: &[f32], input: &mut [f32]) {
+        let [rows, cols] = self.shape();
+        let problem = &self.problem;
+        let [height, width] = problem.input;
+        let plane = height * width;
+        if rows * cols * plane == 0 {
+            return;
+        }
+        let out_width = problem.output()[1];
+        let (taps, pixels) = (problem.kernel[0] * problem.kernel[1], self.pixels());
+        let channels = problem.in_channels / problem.groups;
+        let image = problem.in_channels * plane;
+        let planes =
+            input[self.images.start * image..self.images.end * image].par_chunks_mut(plane);
+        planes
+            .enumerate()
+            .with_min_len(TASK.div_ceil(taps * pixels))
+            .for_each(|(index, out)| {
+                let (image, channel) = (index / problem.in_channels, index % problem.in_channels);
+                if channel / channels != self.group {
+                    return;
+                }
+                for row in channel % channels * taps..(channel % channels + 1) * taps {
+                    let (_, ys, xs) = self.row(row);
+                    let (from, to) = xs.outputs;
+                    if from == to {
+                        continue;
+                    }
+                    let pixels = &matrix[row * cols + image * pixels..][..pixels];
+                    for e in ys.outputs.0..ys.outputs.1 {
+                        let y = ys.first + (e - ys.outputs.0) * problem.stride[0];
+                        let sums = &pixels[e * out_width..][from..to];
+                        let line = &mut out[y * width..][..width][xs.first..];
+                        if problem.stride[1] == 1 {
+                            for (out, &value) in line.iter_mut().zip(sums) {
+                                *out += value;
+                            }
+                        } else {
+                            let seen = line.iter_mut().step_by(problem.stride[1]);
+                            for (out, &value) in seen.zip(sums) {
+                                *out += value;
+                            }
+                        }
+                    }
+                }
+            });
+    }
+
+    /// The outputs of these images as a matrix `[channels, images * pixels]`.
+    pub(crate) fn gather_outputs(&self, outputs: &[f32], matrix: &mut [f32]) {
+        let (pixels, cols) = (self.pixels(), self.shape()[1]);
+        if cols == 0 {
+            return;
+        }
+        let channels = self.channels();
+        matrix
+            .par_chunks_mut(cols)
+            .zip(channels)
+            .with_min_len(TASK.div_ceil(cols))
+            .for_each(|(row, channel)| {
+                for (image, row) in self.images.clone().zip(row.chunks_mut(pixels)) {
+                    let at = (image * self.problem.out_channels + channel) * pixels;
+                    row.copy_from_slice(&outputs[at..at + pixels]);
+                }
+            });
+    }
+
+    /// The inverse of [`gather_outputs`](Self::gather_outputs).
+    pub(crate) fn scatter_outputs(&self, matrix: &[f32], outputs: &mut [f32]) {
+        let (pixels, cols) = (self.pixels(), self.shape()[1]);
+        if cols == 0 {
+            return;
+        }
+        let channels = self.channels();
+        let image = self.problem.out_channels * pixels;
+        outputs[self.images.start * image..self.images.end * image]
+            .par_chunks_mut(pixels)
+            .enumerate()
+            .with_min_len(TASK.div_ceil(pixels))
+            .for_each(|(index, out)| {
+                let (image, channel) = (
+                    index / self.problem.out_channels,
+                    index % self.problem.out_channels,
+                );
+                if channels.contains(&channel) {
+                    let at = (channel - channels.start) * cols + image * pixels;
+                    out.copy_from_slice(&matrix[at..at + pixels]);
+                }
+            });
+    }
+}

@@ -1,0 +1,232 @@
+//! Dense convolution: what a layer runs until it is packed, and what packed layers compete with.
+
+#[cfg(feature = "cubecl-backend")]
+use burn::backend::ops::ModuleOps;
+use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
+#[cfg(feature = "cubecl-backend")]
+use burn::tensor::Shape;
+use burn::tensor::{DType, Device, Tensor, module::conv2d, ops::ConvOptions};
+use burn_autodiff::{
+    Autodiff, NodeId,
+    checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+    grads::Gradients,
+    ops::{Backward, Ops, OpsKind},
+};
+
+use super::{ConvWindow, OptionalFloat, autodiff::finish};
+use crate::ConvProblem;
+
+/// Dense convolution and its gradients for a backend.
+///
+/// On Flex they are [our own](crate::cpu::dense_conv); the CubeCL runtimes have good ones, which
+/// are called here.
+#[backend_extension(
+    Autodiff,
+    Fusion: cfg(feature = "cubecl-backend"),
+    Flex: cfg(feature = "flex"),
+    Cube: cfg(feature = "cubecl-backend")
+)]
+pub trait DenseOps: Backend {
+    /// `out[n,k,e,f] = bias[k] + sum_{c,r,s} w[k,c,r,s] x[n,c,e*u+r*d,f*v+s*d]`.
+    #[fusion(dtype = input, shape = Shape::from(problem.output_shape()))]
+    fn dense_conv(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        #[extension_type] bias: OptionalFloat<Self>,
+        problem: ConvProblem,
+    ) -> FloatTensor<Self>;
+
+    /// Gradient of [`dense_conv`](Self::dense_conv) for its input, which is only read for its
+    /// shape.
+    #[fusion(dtype = grad, shape = Shape::from(problem.input_shape()))]
+    fn dense_conv_grad_input(
+        input: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        problem: ConvProblem,
+    ) -> FloatTensor<Self>;
+
+    /// Gradient of [`dense_conv`](Self::dense_conv) for its weight.
+    #[fusion(dtype = grad, shape = Shape::from(problem.weight_shape()))]
+    fn dense_conv_grad_weight(
+        input: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        problem: ConvProblem,
+    ) -> FloatTensor<Self>;
+}
+
+/// The dense convolution that [`sparse_conv2d`](super::sparse_conv2d) competes with:
+/// `y[n,k,e,f] = bias[k] + sum_{c,r,s} w[k,c,r,s] x[n,c,e*u+r*d,f*v+s*d]`.
+///
+/// On Flex in f32 all images of a batch are multiplied at once, which reads the weights of late,
+/// small layers once instead of once per image; everything else is [`conv2d`] of Burn. Dense
+/// layers of [`nn`](crate::nn) train and run with it.
+///
+/// # Shapes
+/// - `input` `[batch, in_channels, height, width]`
+/// - `weight` `[out_channels, in_channels / groups, kernel height, kernel width]`
+/// - `bias` `[out_channels]`
+/// - output `[batch, out_channels, height_out, width_out]`
+///
+/// # Panics
+/// On shapes that do not fit, with the numbers.
+///
+/// # Example
+/// ```
+/// use burn::tensor::{Device, Distribution, Tensor};
+/// use burn_sparse::ops::{ConvWindow, dense_conv2d};
+///
+/// let device = Device::flex();
+/// let x = Tensor::<4>::random([2, 3, 8, 8], Distribution::Default, &device);
+/// let w = Tensor::<4>::random([5, 3, 3, 3], Distribution::Default, &device);
+/// let y = dense_conv2d(x, w, None, &ConvWindow::new([3, 3]));
+/// assert_eq!(y.dims(), [2, 5, 6, 6]);
+/// ```
+pub fn dense_conv2d(
+    input: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    window: &ConvWindow<2>,
+) -> Tensor<4> {
+    let dims = weight.dims();
+    let problem = window
+        .problem(input.dims(), dims[0])
+        .unwrap_or_else(|error| panic!("dense_conv2d: {error}"));
+    let wanted = problem.weight_shape();
+    assert_eq!(
+        dims, wanted,
+        "dense_conv2d: a weight {dims:?}, not {wanted:?}"
+    );
+    if input.dtype() == DType::F32 && weight.dtype() == DType::F32 && is_flex(&input.device()) {
+        return Tensor::from_dispatch(Dispatch::dense_conv(
+            input.into_dispatch(),
+            weight.into_dispatch(),
+            bias.map(Tensor::into_dispatch).into(),
+            problem,
+        ));
+    }
+    conv2d(input, weight, bias, options(&problem))
+}
+
+fn is_flex(device: &Device) -> bool {
+    #[cfg(feature = "flex")]
+    return *device == Device::flex();
+    #[cfg(not(feature = "flex"))]
+    return {
+        let _ = device;
+        false
+    };
+}
+
+fn options(problem: &ConvProblem) -> ConvOptions<2> {
+    ConvOptions::new_with_padding(
+        problem.stride,
+        problem.padding.map(|[before, after]| (before, after)),
+        problem.dilation,
+        problem.groups,
+    )
+}
+
+/// Burn's own, for the runtimes where it is good.
+#[cfg(feature = "cubecl-backend")]
+impl DenseOps for burn_cubecl::CubeBackend {
+    fn dense_conv(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: OptionalFloat<Self>,
+        problem: ConvProblem,
+    ) -> FloatTensor<Self> {
+        Self::conv2d(input, weight, bias.into_option(), options(&problem))
+    }
+
+    fn dense_conv_grad_input(
+        input: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        problem: ConvProblem,
+    ) -> FloatTensor<Self> {
+        Self::conv2d_x_backward(input, weight, grad, options(&problem))
+    }
+
+    fn dense_conv_grad_weight(
+        input: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        problem: ConvProblem,
+    ) -> FloatTensor<Self> {
+        Self::conv2d_weight_backward(input, weight, grad, options(&problem))
+    }
+}
+
+#[derive(Debug)]
+struct DenseConv;
+
+impl<B: DenseOps> Backward<B, 2> for DenseConv {
+    type State = (NodeId, NodeId, ConvProblem);
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 2>,
+        grads: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
+        let grad = grads.consume::<B>(&ops.node);
+        let [input_node, weight_node] = ops.parents;
+        let (input, weight, problem) = ops.state;
+        let input = checkpointer.retrieve_node_output::<FloatTensor<B>>(input);
+        let weight = checkpointer.retrieve_node_output::<FloatTensor<B>>(weight);
+        if let Some(node) = weight_node {
+            let (input, grad, weight) = (input.clone(), grad.clone(), weight.clone());
+            let grad = B::dense_conv_grad_weight(input, grad, weight, problem);
+            grads.register::<B>(node.id, grad);
+        }
+        if let Some(node) = input_node {
+            let grad = B::dense_conv_grad_input(input, grad, weight, problem);
+            grads.register::<B>(node.id, grad);
+        }
+    }
+}
+
+impl<B: DenseOps, C: CheckpointStrategy> DenseOps for Autodiff<B, C> {
+    fn dense_conv(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: OptionalFloat<Self>,
+        problem: ConvProblem,
+    ) -> FloatTensor<Self> {
+        let product = |input: FloatTensor<Self>, weight: FloatTensor<Self>| {
+            let (input, weight) = (input.into_primitive(), weight.into_primitive());
+            B::dense_conv(input, weight, OptionalFloat::Absent, problem)
+        };
+        let prep = DenseConv
+            .prepare::<C>([input.node(), weight.node()])
+            .compute_bound();
+        let y = match prep.stateful() {
+            OpsKind::Tracked(mut prep) => {
+                let state = (prep.checkpoint(&input), prep.checkpoint(&weight), problem);
+                prep.finish(state, product(input, weight))
+            }
+            OpsKind::UnTracked(prep) => prep.finish(product(input, weight)),
+        };
+        finish::<B, C>(y, bias.into_option(), None, false)
+    }
+
+    fn dense_conv_grad_input(
+        _input: FloatTensor<Self>,
+        _grad: FloatTensor<Self>,
+        _weight: FloatTensor<Self>,
+        _problem: ConvProblem,
+    ) -> FloatTensor<Self> {
+        panic!("the gradient of this convolution has no gradient of its own");
+    }
+
+    fn dense_conv_grad_weight(
+        _input: FloatTensor<Self>,
+        _grad: FloatTensor<Self>,
+        _weight: FloatTensor<Self>,
+        _problem: ConvProblem,
+    ) -> FloatTensor<Self> {
+        panic!("the gradient of this convolution has no gradient of its own");
+    }
+}
