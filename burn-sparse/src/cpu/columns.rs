@@ -39,26 +39,37 @@ impl Reach {
 
 /// The images of one group as columns.
 #[derive(Debug, Clone)]
-pub(crate) struct Columns {
+pub(crate) struct Columns<'a> {
     problem: ConvProblem,
     group: usize,
     images: Range<usize>,
+    /// Height and width of the output.
+    output: [usize; 2],
+    /// Of each kernel row and each kernel column.
+    reach: [&'a [Reach]; 2],
 }
 
-impl Columns {
+impl Columns<'_> {
     /// Batches small enough for the caches, alike in size: `f` is called with each of them for
     /// each group.
-    pub(crate) fn each(problem: &ConvProblem, mut f: impl FnMut(&Self)) {
-        let [height, width] = problem.output();
-        let image = (height * width * problem.row_len()).max(1);
+    pub(crate) fn each(problem: &ConvProblem, mut f: impl FnMut(&Columns<'_>)) {
+        let output = problem.output();
+        let [ys, xs] = [0, 1].map(|axis| -> Vec<Reach> {
+            (0..problem.kernel[axis])
+                .map(|tap| Reach::new(problem, axis, tap))
+                .collect()
+        });
+        let image = (output[0] * output[1] * problem.row_len()).max(1);
         let most = (ELEMENTS / image).clamp(1, problem.batch.max(1));
         let size = problem.batch.div_ceil(problem.batch.div_ceil(most).max(1));
         for group in 0..problem.groups {
             for start in (0..problem.batch).step_by(size.max(1)) {
-                f(&Self {
+                f(&Columns {
                     problem: *problem,
                     group,
                     images: start..(start + size).min(problem.batch),
+                    output,
+                    reach: [&ys, &xs],
                 });
             }
         }
@@ -86,8 +97,7 @@ impl Columns {
     }
 
     fn pixels(&self) -> usize {
-        let [height, width] = self.problem.output();
-        height * width
+        self.output[0] * self.output[1]
     }
 
     /// Where the outputs lie as a matrix `[channels, pixels]`, if they do: for a single image.
@@ -112,17 +122,13 @@ impl Columns {
         direct.then(|| start * plane..(start + channels) * plane)
     }
 
-    /// The pairs of input plane and taps of row `row`.
+    /// The input channel of row `row`, and which outputs see it.
     fn row(&self, row: usize) -> (usize, Reach, Reach) {
         let problem = &self.problem;
         let [kh, kw] = problem.kernel;
         let channel = self.group * (problem.in_channels / problem.groups) + row / (kh * kw);
-        let (r, s) = (row / kw % kh, row % kw);
-        (
-            channel,
-            Reach::new(problem, 0, r),
-            Reach::new(problem, 1, s),
-        )
+        let [ys, xs] = self.reach;
+        (channel, ys[row / kw % kh], xs[row % kw])
     }
 
     /// Writes the matrix of `input` into `out`, zero where a weight sees padding.
@@ -133,7 +139,7 @@ impl Columns {
         }
         let problem = &self.problem;
         let [height, width] = problem.input;
-        let out_width = problem.output()[1];
+        let out_width = self.output[1];
         out.par_chunks_mut(cols)
             .enumerate()
             .with_min_len(TASK.div_ceil(cols))
@@ -178,7 +184,7 @@ impl Columns {
         if rows * cols * plane == 0 {
             return;
         }
-        let out_width = problem.output()[1];
+        let out_width = self.output[1];
         let (taps, pixels) = (problem.kernel[0] * problem.kernel[1], self.pixels());
         let channels = problem.in_channels / problem.groups;
         let image = problem.in_channels * plane;

@@ -24,7 +24,7 @@ fn room(vec: &mut Vec<f32>, len: usize) -> &mut [f32] {
 }
 
 impl Scratch {
-    fn columns<'a>(&'a mut self, columns: &Columns, input: &'a [f32]) -> Matrix<'a> {
+    fn columns<'a>(&'a mut self, columns: &Columns<'_>, input: &'a [f32]) -> Matrix<'a> {
         let matrix = match columns.inputs() {
             Some(range) => &input[range],
             None => {
@@ -37,7 +37,7 @@ impl Scratch {
     }
 }
 
-fn output_shape(columns: &Columns) -> [usize; 2] {
+fn output_shape(columns: &Columns<'_>) -> [usize; 2] {
     [columns.channels().len(), columns.shape()[1]]
 }
 
