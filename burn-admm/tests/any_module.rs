@@ -1,5 +1,7 @@
 //! ADMM on modules of `burn-nn` that this crate has never seen, unmodified.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use burn::module::Module;
 use burn::nn::gru::{Gru, GruConfig};
 use burn::nn::loss::CrossEntropyLossConfig;
@@ -11,6 +13,15 @@ use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Int, Tensor};
 use burn_admm::{Admm, AdmmConfig, Masks, Plan, RhoSchedule, SparsityReport, fold};
 use burn_sparse::Sparsity;
+
+/// The same random numbers in every run: tests take turns, for the device's generator is one for
+/// all threads.
+fn seeded(device: &Device) -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    device.seed(1);
+    turn
+}
 
 /// Dense → ADMM → masks → retraining → folding, with any model and any loss.
 fn prune<M: Module>(mut model: M, plan: &Plan, loss: impl Fn(&M) -> Tensor<1>) -> M {
@@ -64,6 +75,7 @@ fn prune<M: Module>(mut model: M, plan: &Plan, loss: impl Fn(&M) -> Tensor<1>) -
 #[test]
 fn a_transformer_encoder() {
     let device = Device::flex().autodiff();
+    let _turn = seeded(&device);
     let model: TransformerEncoder = TransformerEncoderConfig::new(16, 32, 2, 2).init(&device);
     let plan = Plan::new(Sparsity::row_balanced(0.75).unwrap());
     let resolved = plan.resolve(&model).unwrap();
@@ -106,6 +118,7 @@ impl Tagger {
 #[test]
 fn a_gru_with_an_embedding() {
     let device = Device::flex().autodiff();
+    let _turn = seeded(&device);
     let model = Tagger {
         embedding: EmbeddingConfig::new(12, 8).init(&device),
         gru: GruConfig::new(8, 10, true).init(&device),

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use burn::data::dataloader::batcher::Batcher;
 use burn::data::dataloader::{DataLoader, DataLoaderBuilder};
 use burn::data::dataset::InMemDataset;
-use burn::module::Module;
+use burn::module::{Module, Param};
+use burn::nn::Linear;
 use burn::nn::loss::CrossEntropyLossConfig;
-use burn::nn::{Linear, LinearConfig};
 use burn::optim::lr_scheduler::constant::ConstantLr;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{GradientsParams, SgdConfig};
@@ -34,11 +34,25 @@ struct Net {
 }
 
 impl Net {
-    fn new(device: &Device) -> Self {
+    /// The same in every run: the device's own generator is shared by all tests.
+    fn new(device: &Device, seed: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut linear = |d_in: usize, d_out: usize| {
+            let bound = (d_in as f32).sqrt().recip();
+            let mut random = |len: usize| -> Vec<f32> {
+                (0..len).map(|_| rng.random_range(-bound..bound)).collect()
+            };
+            let weight = TensorData::new(random(d_in * d_out), [d_in, d_out]);
+            let bias = TensorData::new(random(d_out), [d_out]);
+            Linear {
+                weight: Param::from_tensor(Tensor::from_data(weight, device)),
+                bias: Some(Param::from_tensor(Tensor::from_data(bias, device))),
+            }
+        };
         Self {
-            a: LinearConfig::new(8, 32).init(device),
-            b: LinearConfig::new(32, 32).init(device),
-            c: LinearConfig::new(32, 3).init(device),
+            a: linear(8, 32),
+            b: linear(32, 32),
+            c: linear(32, 3),
         }
     }
 
@@ -156,9 +170,8 @@ fn admm(model: &Net) -> Admm {
 #[test]
 fn trains_prunes_and_retrains_with_metrics_in_plain_lines() {
     let device = Device::flex().autodiff();
-    device.seed(3);
     let folder = tempfile::tempdir().unwrap();
-    let model = Net::new(&device);
+    let model = Net::new(&device, 1);
     let training = AdmmTraining::new(admm(&model), 2 * BATCHES);
     let resolved = training.with_admm(|admm| admm.plan().clone());
     let (result, log) = launch(&training, model, folder.path(), 8, None, 0.1);
@@ -262,7 +275,7 @@ fn bits(model: &Net) -> Vec<u32> {
 #[test]
 fn resumes_from_a_checkpoint_bit_equal() {
     let device = Device::flex().autodiff();
-    let model = Net::new(&device);
+    let model = Net::new(&device, 1);
     let folder = tempfile::tempdir().unwrap();
     // 15 steps to an iteration: the checkpoint falls into the middle of one.
     let training = AdmmTraining::new(admm(&model), 15);
@@ -279,7 +292,7 @@ fn resumes_from_a_checkpoint_bit_equal() {
         "only the last two are kept"
     );
 
-    let fresh = Net::new(&device);
+    let fresh = Net::new(&device, 2);
     let config = AdmmConfig::new().with_rho(0.05);
     let admm = Admm::resume(&fresh, &plan(), config, state_path(folder.path(), 3)).unwrap();
     assert_eq!((admm.iteration(), admm.steps()), (2, 0));
@@ -293,7 +306,7 @@ fn resumes_from_a_checkpoint_bit_equal() {
 #[test]
 fn divergence_stops_the_training_with_a_typed_error() {
     let device = Device::flex().autodiff();
-    let model = Net::new(&device);
+    let model = Net::new(&device, 1);
     let folder = tempfile::tempdir().unwrap();
     let training = AdmmTraining::new(admm(&model), BATCHES);
     let (result, _) = launch(&training, model, folder.path(), 50, None, 1e30);
@@ -317,11 +330,11 @@ fn divergence_stops_the_training_with_a_typed_error() {
 #[test]
 fn the_wrapper_is_the_model_as_a_module() {
     let device = Device::flex().autodiff();
-    let model = Net::new(&device);
+    let model = Net::new(&device, 1);
     let wrapped = AdmmTraining::new(admm(&model), 1).wrap(model.clone());
     assert_eq!(wrapped.num_params(), model.num_params());
     assert_eq!(wrapped.to_string(), model.to_string());
-    let loaded = Net::new(&device).load_record(wrapped.clone().into_record());
+    let loaded = Net::new(&device, 2).load_record(wrapped.clone().into_record());
     assert_eq!(bits(&loaded), bits(&model));
 
     // The gradient of a step is that of loss plus penalty.

@@ -480,28 +480,69 @@ fn a_refused_checkpoint_changes_nothing() {
 }
 
 /// A small model whose checkpoint has every kind of tensor.
-type Small = (Linear, Linear, Param<Tensor<1, Bool>>);
+type Small = (
+    Linear,
+    Linear,
+    Linear,
+    burn::nn::Linear,
+    Param<Tensor<1, Bool>>,
+);
 
 fn small() -> Small {
     let device = Device::flex();
-    let linear = || LinearConfig::new(4, 3).with_bias(false).init(&device);
+    let linear = |d_in| LinearConfig::new(d_in, 3).with_bias(false).init(&device);
     let flags = Tensor::from_data([false, true], &device);
     (
-        linear(),
-        linear(),
+        linear(40),
+        linear(80),
+        linear(4),
+        burn::nn::LinearConfig::new(15, 17)
+            .with_bias(false)
+            .init(&device),
         Param::initialized(burn::module::ParamId::new(), flags),
     )
 }
 
 fn small_bytes() -> Vec<u8> {
     let mut model = small();
-    let pack = |rows: [f32; 12]| {
-        let csr = Csr::from_dense(&rows, [3, 4]).unwrap();
-        Weight::Packed(PackedWeight::new(csr, [4, 3], &Device::flex()).unwrap())
+    let pack = |row_len: usize, entries: &[(usize, f32)]| {
+        let mut rows = vec![0.0; 3 * row_len];
+        entries.iter().for_each(|&(at, value)| rows[at] = value);
+        let csr = Csr::from_dense(&rows, [3, row_len]).unwrap();
+        Weight::Packed(PackedWeight::new(csr, [row_len, 3], &Device::flex()).unwrap())
     };
-    model.0.weight = pack([5.0, 0.0, 0.0, 1.0, 0.0, 2.0, 0.0, 3.0, 0.0, 7.0, 3.0, 0.0]);
-    model.1.weight = pack([5.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 7.0, 3.0, 1.0]);
-    store::to_bytes(&model).unwrap().0
+    let values = [5.0, 1.0, 2.0, 3.0, 7.0, 3.0];
+    let at = |places: [usize; 6]| core::array::from_fn::<_, 6, _>(|i| (places[i], values[i]));
+    // So few that columns are smaller, in rows of the same length and of others.
+    model.0.weight = pack(40, &at([0, 3, 41, 79, 81, 119]));
+    model.1.weight = pack(80, &at([0, 3, 79, 160, 161, 239]));
+    // So many that a mask is smaller.
+    model.2.weight = pack(4, &at([0, 3, 9, 10, 11, 8]));
+    let mut sparse = vec![0.0f32; 15 * 17];
+    for (i, value) in [1.5, -0.0, f32::NAN, f32::INFINITY, -7.0, 1e-40]
+        .into_iter()
+        .enumerate()
+    {
+        sparse[i * i * 10 + 4] = value;
+    }
+    let sparse = TensorData::new(sparse, [15, 17]);
+    model.3.weight = Param::from_tensor(Tensor::from_data(sparse, &Device::flex()));
+    let (bytes, _) = store::to_bytes(&model).unwrap();
+    let names: Vec<String> = read(&bytes).1.into_keys().collect();
+    let expected = [
+        "0.weight.columns",
+        "0.weight.values",
+        "1.weight.columns",
+        "1.weight.row_ptr",
+        "1.weight.values",
+        "2.weight.mask",
+        "2.weight.values",
+        "3.weight.mask",
+        "3.weight.values",
+        "4",
+    ];
+    assert_eq!(names, expected);
+    bytes
 }
 
 #[test]
@@ -682,8 +723,9 @@ fn forge(bytes: &[u8], alter: impl FnOnce(&mut Value, &mut Parts)) -> Vec<u8> {
 #[test]
 fn forged_contents_are_refused_with_their_reason() {
     type Alter = fn(&mut Value, &mut Parts);
-    let cases: [(&str, Alter); 21] = [
-        ("version 2", |m, _| m["version"] = json!(2)),
+    let cases: [(&str, Alter); 39] = [
+        ("of version 1;", |m, _| m["version"] = json!(1)),
+        ("of version 3;", |m, _| m["version"] = json!(3)),
         ("another", |m, _| m["format"] = json!("another")),
         ("header is broken", |m, _| m["version"] = json!("one")),
         ("header is broken", |m, _| m["layers"] = json!(7)),
@@ -714,8 +756,8 @@ fn forged_contents_are_refused_with_their_reason() {
         ("no tensor `0.weight`", |m, _| {
             m["layers"][0]["packed"] = Value::Null
         }),
-        ("column 4", |_, p| {
-            p.get_mut("0.weight.columns").unwrap().2[2] = 4
+        ("column 40", |_, p| {
+            p.get_mut("0.weight.columns").unwrap().2[2] = 40
         }),
         ("do not ascend", |_, p| {
             p.get_mut("0.weight.columns").unwrap().2[2] = 0
@@ -726,8 +768,71 @@ fn forged_contents_are_refused_with_their_reason() {
         ("row pointers", |_, p| {
             p.get_mut("1.weight.row_ptr").unwrap().2[4] = 200
         }),
-        ("no booleans", |_, p| p.get_mut("2").unwrap().2[1] = 2),
-        ("lists", |_, p| drop(p.remove("2"))),
+        ("no booleans", |_, p| p.get_mut("4").unwrap().2[1] = 2),
+        ("lists", |_, p| drop(p.remove("4"))),
+        ("7 bits set for 6", |_, p| {
+            p.get_mut("2.weight.mask").unwrap().2[0] |= 2
+        }),
+        ("5 bits set for 6", |_, p| {
+            p.get_mut("2.weight.mask").unwrap().2[0] &= !1
+        }),
+        ("after the 12th", |_, p| {
+            let mask = &mut p.get_mut("2.weight.mask").unwrap().2;
+            mask[0] &= !1;
+            mask[1] |= 0x80;
+        }),
+        ("should be U8 [2]", |m, p| {
+            m["tensors"]["2.weight.mask"]["shape"] = json!([3]);
+            let mask = p.get_mut("2.weight.mask").unwrap();
+            mask.1[0] = 3;
+            mask.2.push(0);
+        }),
+        ("should be F32 [7]", |m, _| {
+            m["layers"][2]["packed"]["stored"] = json!(7)
+        }),
+        ("rows of `2.weight`", |m, _| {
+            m["layers"][2]["packed"]["nnz_per_row"] = json!(2)
+        }),
+        ("no tensor `2.weight.columns`", |m, _| {
+            m["layers"][2]["packed"]["index"] = json!("columns")
+        }),
+        ("header is broken", |m, _| {
+            m["layers"][2]["packed"]["index"] = json!("bits")
+        }),
+        ("bits set", |m, _| {
+            m["sparse"]["3.weight"]["stored"] = json!(u64::MAX)
+        }),
+        ("after the 255th", |_, p| {
+            let mask = &mut p.get_mut("3.weight.mask").unwrap().2;
+            mask[0] &= !0x10;
+            mask[31] |= 0x80;
+        }),
+        ("[15, 18]", |m, _| {
+            m["sparse"]["3.weight"]["shape"] = json!([15, 18])
+        }),
+        ("in this model [15, 17]", |m, _| {
+            m["sparse"]["3.weight"]["shape"] = json!([1u64 << 60, 1u64 << 60]);
+        }),
+        ("should be F64", |m, _| {
+            m["sparse"]["3.weight"]["dtype"] = json!("F64")
+        }),
+        ("not Float values", |m, _| {
+            m["sparse"]["3.weight"]["dtype"] = json!("I32")
+        }),
+        ("no floats", |m, p| {
+            let listed = m["tensors"].as_object_mut().unwrap();
+            let flags = p.remove("4").unwrap();
+            let entry = listed.remove("4").unwrap();
+            m["sparse"]["4"] = json!({"dtype": "BOOL", "shape": [2], "stored": 2});
+            m["tensors"]["4.values"] = entry;
+            m["tensors"]["4.mask"] = json!({"dtype": "U8", "shape": [1], "crc32": 0});
+            p.insert("4.values".into(), flags);
+            p.insert("4.mask".into(), (Dtype::U8, vec![1], vec![3]));
+        }),
+        ("lists `0.weight` as sparse", |m, _| {
+            m["sparse"]["0.weight"] = json!({"dtype": "F32", "shape": [40, 3], "stored": 6});
+        }),
+        ("no tensor `3.weight`", |m, _| m["sparse"] = json!({})),
         ("no place", |m, p| {
             m["tensors"]["stowaway"] = json!({"dtype": "U8", "shape": [1], "crc32": 0});
             p.insert("stowaway".into(), (Dtype::U8, vec![1], vec![3]));
@@ -812,7 +917,7 @@ fn the_manifest_tells_what_is_inside() {
     let path = folder.path().join("net");
     store::save(&Net::trained(5), &path).unwrap();
     let manifest = store::read_manifest(&path).unwrap();
-    assert_eq!(manifest.version, 1);
+    assert_eq!(manifest.version, 2);
     let layers: Vec<_> = manifest
         .layers
         .iter()
@@ -826,7 +931,15 @@ fn the_manifest_tells_what_is_inside() {
         (uneven.stored, uneven.nnz, uneven.nnz_per_row),
         (20, 19, None)
     );
-    assert_eq!(manifest.tensors["blocks.0.conv.weight.row_ptr"].shape, [13]);
+    assert_eq!(uneven.index, store::Index::Mask);
+    assert_eq!(manifest.tensors["blocks.0.conv.weight.mask"].shape, [27]);
+    let stem = &manifest.sparse["stem.weight"];
+    assert_eq!(
+        (stem.dtype.as_str(), &stem.shape[..]),
+        ("F32", &[8, 3, 3, 3][..])
+    );
+    assert_eq!(manifest.tensors["stem.weight.values"].shape, [stem.stored]);
+    assert_eq!(manifest.sparse.len(), 1);
     assert_eq!(manifest.tensors["scale"].dtype, "F16");
     assert!(!manifest.tensors.contains_key("blocks.0.conv.weight"));
 }

@@ -10,7 +10,7 @@ use crate::SparseError;
 /// The key of the manifest in the metadata of the safetensors file.
 pub(super) const KEY: &str = "burn-sparse";
 const FORMAT: &str = "burn-sparse checkpoint";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Every header starts with these bytes, then come the digits of its checksum.
 const START: &str = r#"{"__metadata__":{"burn-sparse":"{\"header_crc32\":\""#;
@@ -36,7 +36,9 @@ pub struct Manifest {
     pub data_len: u64,
     /// The layers of this crate, in the order of the model.
     pub layers: Vec<LayerEntry>,
-    /// All tensors by name.
+    /// The parameters that run dense, but are stored as a mask and the elements it marks.
+    pub sparse: BTreeMap<String, SparseEntry>,
+    /// All tensors of the file by name.
     pub tensors: BTreeMap<String, TensorEntry>,
 }
 
@@ -60,8 +62,31 @@ pub struct PackedEntry {
     pub stored: usize,
     /// Those that are not zero.
     pub nnz: usize,
-    /// Entries of every row; where rows differ, the file holds row pointers.
+    /// Entries of every row, if rows do not differ.
     pub nnz_per_row: Option<usize>,
+    /// What tells where the entries are.
+    pub index: Index,
+}
+
+/// What tells where the entries of a packed weight are: the smaller of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Index {
+    /// The column of every entry, and where rows start if they differ in length.
+    Columns,
+    /// A bit for every weight.
+    Mask,
+}
+
+/// A float parameter of which only the elements other than positive zero are stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SparseEntry {
+    /// As safetensors names it, such as `F32`.
+    pub dtype: String,
+    /// The shape of the parameter.
+    pub shape: Vec<usize>,
+    /// Stored elements.
+    pub stored: usize,
 }
 
 /// A tensor in a [`Manifest`].
@@ -76,13 +101,18 @@ pub struct TensorEntry {
 }
 
 impl Manifest {
-    pub(super) fn new(layers: Vec<LayerEntry>, tensors: BTreeMap<String, TensorEntry>) -> Self {
+    pub(super) fn new(
+        layers: Vec<LayerEntry>,
+        sparse: BTreeMap<String, SparseEntry>,
+        tensors: BTreeMap<String, TensorEntry>,
+    ) -> Self {
         Self {
             header_crc32: NO_DIGITS.to_string(),
             format: FORMAT.to_string(),
             version: VERSION,
             data_len: 0,
             layers,
+            sparse,
             tensors,
         }
     }

@@ -1,4 +1,5 @@
-//! Compressed checkpoints: packed layers as their non-zeros, everything else as it is.
+//! Compressed checkpoints: of packed layers and of other sparse parameters only the non-zeros,
+//! everything else as it is.
 //!
 //! [`save`] writes a model whose layers were packed, [`load`] rebuilds it from a fresh dense model
 //! of the same architecture. A checkpoint is a [safetensors](https://docs.rs/safetensors) file, so
@@ -7,17 +8,30 @@
 //! | tensor | type | shape | there for |
 //! |---|---|---|---|
 //! | `conv1.weight.values` | `F32` | `[stored]` | packed layers |
-//! | `conv1.weight.columns` | `U16`, or `U32` where rows are longer than 65,536 | `[stored]` | packed layers |
-//! | `conv1.weight.row_ptr` | `U32` | `[rows + 1]` | packed layers whose rows differ in length |
+//! | `conv1.weight.columns` | `U16`, or `U32` where rows are longer than 65,536 | `[stored]` | packed layers indexed by columns |
+//! | `conv1.weight.row_ptr` | `U32` | `[rows + 1]` | those of them whose rows differ in length |
+//! | `conv1.weight.mask` | `U8` | `[⌈weights / 8⌉]` | packed layers indexed by a mask |
+//! | `fc.weight.values`, `fc.weight.mask` | its own, `U8` | `[stored]`, `[⌈elements / 8⌉]` | sparse float parameters that are not packed |
 //! | `conv1.bias`, `bn1.running_mean`, .. | their own | their own | all other parameters |
 //!
-//! Its metadata holds the [`Manifest`] as JSON under the key `burn-sparse`: version, layers with
-//! kind and shape, and a CRC-32 of each tensor and of the header itself. A single flipped bit
-//! anywhere in the file is noticed, and so are missing and surplus bytes.
+//! Whether a layer runs packed depends on what was measured; how its zeros are stored does not. A
+//! parameter of any module, pruned or not, is written as a mask and the elements it marks when
+//! that is smaller than all of it (for a large f32 tensor when more than one in 32 is zero). Bit
+//! `i % 8` (the lowest is 0) of byte `i / 8` stands for element `i` in row-major order, of the
+//! matrix of output channels by weights for a packed layer; the last byte is filled up with zero
+//! bits. Left out is positive zero alone: negative zeros and the payloads of NaNs come back bit by
+//! bit. Packed layers have a mask when it is smaller than their columns, above one non-zero in
+//! sixteen; they then need no row pointers.
+//!
+//! The metadata holds the [`Manifest`] as JSON under the key `burn-sparse`: version, layers with
+//! kind and shape, sparse parameters with type, shape and count, and a CRC-32 of each tensor and
+//! of the header itself. A single flipped bit anywhere in the file is noticed, and so are missing
+//! and surplus bytes.
 //!
 //! Nothing of a file is trusted: memory is asked for after its length has been compared with what
-//! the file really has, every invariant of a [`Csr`](crate::format::Csr) is checked, and the model
-//! is touched only when all checks have passed.
+//! the file really has, every invariant of a [`Csr`](crate::format::Csr) is checked, a mask must
+//! have the bits of the model's shape and as many set as there are values, and the model is
+//! touched only when all checks have passed.
 //!
 //! # Example
 //! ```
@@ -49,18 +63,21 @@
 //! # }
 //! ```
 
+mod bitmask;
+mod contents;
 mod decode;
 mod encode;
 mod file;
 mod fill;
 mod manifest;
 mod report;
+mod restore;
 mod survey;
 mod tensors;
 
 pub use decode::{from_bytes, load, read_manifest};
 pub use encode::{save, to_bytes};
-pub use manifest::{LayerEntry, Manifest, PackedEntry, TensorEntry};
+pub use manifest::{Index, LayerEntry, Manifest, PackedEntry, SparseEntry, TensorEntry};
 pub use report::{LayerReport, StoreReport};
 
 /// What errors call a checkpoint that is not in a file.
@@ -71,5 +88,12 @@ fn fail(at: &str, reason: impl core::fmt::Display) -> crate::SparseError {
     crate::SparseError::Checkpoint {
         path: at.to_string(),
         reason: reason.to_string(),
+    }
+}
+
+/// Turns the machine's elements of `width` bytes into the format's, or back.
+fn little_endian(bytes: &mut [u8], width: usize) {
+    if cfg!(target_endian = "big") {
+        bytes.chunks_exact_mut(width).for_each(<[u8]>::reverse);
     }
 }

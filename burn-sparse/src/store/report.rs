@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 pub struct StoreReport {
     /// Of the whole file.
     pub file_bytes: u64,
-    /// Of the values of packed layers.
+    /// Of the values of packed layers and of sparse parameters.
     pub value_bytes: u64,
-    /// Of the columns and row pointers of packed layers.
+    /// Of their columns, row pointers and masks.
     pub index_bytes: u64,
-    /// Of all parameters that are not packed.
+    /// Of all parameters that are written whole.
     pub tensor_bytes: u64,
     /// Of the header, which holds the manifest.
     pub manifest_bytes: u64,
@@ -35,9 +35,11 @@ pub struct LayerReport {
     pub kind: String,
     /// The shape of the dense weight.
     pub shape: Vec<usize>,
-    /// Entries stored and non-zeros among them, if packed.
-    pub packed: Option<[usize; 2]>,
-    /// Bytes in the file.
+    /// Whether it is packed, or runs dense.
+    pub packed: bool,
+    /// Entries stored and non-zeros among them; `None` if all of it is stored.
+    pub stored: Option<[usize; 2]>,
+    /// Bytes in the file, those of indices and masks included.
     pub bytes: u64,
     /// Bytes of the dense weight as f32.
     pub dense_bytes: u64,
@@ -61,8 +63,8 @@ impl fmt::Display for StoreReport {
             .max(13);
         writeln!(
             f,
-            "{:width$}  {:6}  {:>16}  {:>10}  {:>8}  {:>12}  {:>12}",
-            "weight", "kind", "shape", "stored", "density", "bytes", "dense bytes"
+            "{:width$}  {:6}  {:6}  {:>16}  {:>10}  {:>8}  {:>12}  {:>12}",
+            "weight", "kind", "runs", "shape", "stored", "density", "bytes", "dense bytes"
         )?;
         for layer in &self.layers {
             let shape = layer
@@ -71,28 +73,29 @@ impl fmt::Display for StoreReport {
                 .map(usize::to_string)
                 .collect::<Vec<_>>()
                 .join("x");
-            let (stored, density) = match layer.packed {
+            let (stored, density) = match layer.stored {
                 Some([stored, nnz]) => {
                     let total: usize = layer.shape.iter().product();
                     let density = 100.0 * nnz as f64 / total.max(1) as f64;
                     (stored.to_string(), format!("{density:.2} %"))
                 }
-                None => ("dense".to_string(), String::new()),
+                None => ("all".to_string(), String::new()),
             };
+            let runs = if layer.packed { "packed" } else { "dense" };
             writeln!(
                 f,
-                "{:width$}  {:6}  {shape:>16}  {stored:>10}  {density:>8}  {:>12}  {:>12}",
+                "{:width$}  {:6}  {runs:6}  {shape:>16}  {stored:>10}  {density:>8}  {:>12}  {:>12}",
                 layer.weight, layer.kind, layer.bytes, layer.dense_bytes
             )?;
         }
         let parts = [
             ("values", self.value_bytes),
             ("indices", self.index_bytes),
-            ("dense tensors", self.tensor_bytes),
+            ("whole tensors", self.tensor_bytes),
             ("manifest", self.manifest_bytes),
         ];
-        // Under the column of bytes: three texts, three numbers and their gaps before it.
-        let indent = 6 + 16 + 10 + 8 + 8;
+        // Under the column of bytes: five others and their gaps before it.
+        let indent = 6 + 6 + 16 + 10 + 8 + 10;
         for (name, bytes) in parts {
             writeln!(f, "{name:width$}{:indent$}  {bytes:>12}", "")?;
         }

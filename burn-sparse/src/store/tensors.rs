@@ -2,22 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use burn::tensor::{BoolStore, DType, TensorData};
 use safetensors::SafeTensors;
 
-use super::encode::{SHORT_ROW, to_little_endian};
 use super::fail;
-use super::fill::Ready;
-use super::manifest::{LayerEntry, Manifest, PackedEntry};
-use super::survey::{Dense, Kind, Layer, Survey};
-use crate::{SparseError, format::Csr, nn::AnyWeight};
+use super::manifest::{Index, LayerEntry, Manifest};
+use super::survey::{Layer, Survey};
+use crate::SparseError;
 
 /// The tensors of a checkpoint, their checksums verified.
 pub(super) struct Tensors<'a> {
     at: &'a str,
     pub(super) layers: BTreeMap<&'a str, &'a LayerEntry>,
-    manifest: &'a Manifest,
-    views: SafeTensors<'a>,
+    pub(super) manifest: &'a Manifest,
+    pub(super) views: SafeTensors<'a>,
 }
 
 /// ` (and 3 more)` after the first of `count`.
@@ -79,7 +76,7 @@ impl<'a> Tensors<'a> {
         })
     }
 
-    fn fail(&self, reason: impl core::fmt::Display) -> SparseError {
+    pub(super) fn fail(&self, reason: impl core::fmt::Display) -> SparseError {
         fail(self.at, reason)
     }
 
@@ -127,23 +124,43 @@ impl<'a> Tensors<'a> {
 
     /// The tensors that the layers and the other parameters need, and no more.
     pub(super) fn check_names(&self, survey: &Survey) -> Result<(), SparseError> {
-        let mut wanted = BTreeSet::new();
+        let (mut wanted, mut dense) = (BTreeSet::new(), BTreeSet::new());
         for layer in &survey.layers {
             let path = &layer.path;
-            match &self.layers[path.as_str()].packed {
-                None => {
-                    wanted.insert(path.clone());
-                }
-                Some(packed) => {
-                    wanted.extend([format!("{path}.values"), format!("{path}.columns")]);
+            let Some(packed) = &self.layers[path.as_str()].packed else {
+                dense.insert(path.as_str());
+                continue;
+            };
+            wanted.insert(format!("{path}.values"));
+            match packed.index {
+                Index::Mask => drop(wanted.insert(format!("{path}.mask"))),
+                Index::Columns => {
+                    wanted.insert(format!("{path}.columns"));
                     if packed.nnz_per_row.is_none() {
                         wanted.insert(format!("{path}.row_ptr"));
                     }
                 }
             }
         }
-        let others = survey.tensors.iter().map(|dense| &dense.path);
-        wanted.extend(others.filter(|path| !self.is_packed(path)).cloned());
+        let others = survey.tensors.iter().map(|dense| dense.path.as_str());
+        dense.extend(others.filter(|path| !self.is_packed(path)));
+        for path in &dense {
+            if self.manifest.sparse.contains_key(*path) {
+                wanted.extend([format!("{path}.values"), format!("{path}.mask")]);
+            } else {
+                wanted.insert((*path).to_string());
+            }
+        }
+        let sparse = self.manifest.sparse.keys();
+        let mut stray = sparse.filter(|path| !dense.contains(path.as_str()));
+        if let Some(first) = stray.next() {
+            let count = 1 + stray.count();
+            return Err(self.fail(format!(
+                "it lists `{first}`{} as sparse, for which this model has no place; build the \
+                 model as the one that was saved",
+                more(count)
+            )));
+        }
 
         let has = |name: &String| self.manifest.tensors.contains_key(name);
         let mut missing = wanted.iter().filter(|name| !has(name));
@@ -170,130 +187,4 @@ impl<'a> Tensors<'a> {
         }
         Ok(())
     }
-
-    fn bytes(&self, name: &str, dtype: &str, shape: &[usize]) -> Result<&'a [u8], SparseError> {
-        let view = self
-            .views
-            .tensor(name)
-            .map_err(|error| self.fail(format!("`{name}`: {error}")))?;
-        if view.dtype().to_string() != dtype || view.shape() != shape {
-            return Err(self.fail(format!(
-                "`{name}` should be {dtype} {shape:?}, but is {} {:?}",
-                view.dtype(),
-                view.shape()
-            )));
-        }
-        Ok(view.data())
-    }
-
-    pub(super) fn packed(
-        &self,
-        layer: &Layer,
-        packed: &PackedEntry,
-    ) -> Result<AnyWeight, SparseError> {
-        let path = &layer.path;
-        let [rows, row_len] = layer.weight.matrix();
-        let shape = [packed.stored];
-        let values = chunks(
-            self.bytes(&format!("{path}.values"), "F32", &shape)?,
-            f32::from_le_bytes,
-        );
-        let columns = format!("{path}.columns");
-        let columns = if row_len <= SHORT_ROW {
-            chunks(self.bytes(&columns, "U16", &shape)?, |b| {
-                u32::from(u16::from_le_bytes(b))
-            })
-        } else {
-            chunks(self.bytes(&columns, "U32", &shape)?, u32::from_le_bytes)
-        };
-        let row_ptr = match packed.nnz_per_row {
-            None => {
-                let name = format!("{path}.row_ptr");
-                chunks(self.bytes(&name, "U32", &[rows + 1])?, u32::from_le_bytes)
-            }
-            Some(nnz) if rows.checked_mul(nnz) == Some(packed.stored) => {
-                // Of valid matrices; `Csr::new` refuses those with more than 31 bits.
-                (0..=rows).map(|row| (row * nnz) as u32).collect()
-            }
-            Some(nnz) => {
-                return Err(self.fail(format!(
-                    "`{path}` stores {} entries, not {nnz} in each of {rows} rows",
-                    packed.stored
-                )));
-            }
-        };
-        let csr = Csr::new([rows, row_len], row_ptr, columns, values)
-            .map_err(|error| self.fail(format!("`{path}`: {error}")))?;
-        if csr.nnz() != packed.nnz {
-            let nnz = csr.nnz();
-            return Err(self.fail(format!("`{path}` has {nnz} non-zeros, not {}", packed.nnz)));
-        }
-        layer.weight.with_csr(csr)
-    }
-
-    pub(super) fn dense(&self, dense: &Dense) -> Result<Ready, SparseError> {
-        let name = &dense.path;
-        let entry = &self.manifest.tensors[name];
-        if entry.shape != dense.shape {
-            return Err(self.fail(format!(
-                "`{name}` has the shape {:?}, in this model {:?}; build the model as the one that \
-                 was saved",
-                entry.shape, dense.shape
-            )));
-        }
-        let Some(dtype) = dtype(dense.kind, &entry.dtype) else {
-            let kind = dense.kind;
-            return Err(self.fail(format!(
-                "`{name}` holds {}, not {kind:?} values",
-                entry.dtype
-            )));
-        };
-        let mut bytes = self.bytes(name, &entry.dtype, &dense.shape)?.to_vec();
-        if dense.kind == Kind::Bool {
-            if bytes.iter().any(|&byte| byte > 1) {
-                return Err(self.fail(format!("`{name}` holds bytes that are no booleans")));
-            }
-        } else if !dense.device.supports_dtype(dtype) {
-            return Err(self.fail(format!(
-                "`{name}` holds {}, which {:?} cannot; load it on another device",
-                entry.dtype, dense.device
-            )));
-        }
-        to_little_endian(&mut bytes, dtype.size());
-        let data = TensorData::try_from_bytes_vec(bytes, dense.shape.clone(), dtype)
-            .map_err(|error| self.fail(format!("`{name}`: {error}")))?;
-        Ok(Ready {
-            data,
-            device: dense.device.clone(),
-        })
-    }
-}
-
-fn dtype(kind: Kind, name: &str) -> Option<DType> {
-    Some(match (kind, name) {
-        (Kind::Float, "F64") => DType::F64,
-        (Kind::Float, "F32") => DType::F32,
-        (Kind::Float, "F16") => DType::F16,
-        (Kind::Float, "BF16") => DType::BF16,
-        (Kind::Int, "I64") => DType::I64,
-        (Kind::Int, "I32") => DType::I32,
-        (Kind::Int, "I16") => DType::I16,
-        (Kind::Int, "I8") => DType::I8,
-        (Kind::Int, "U64") => DType::U64,
-        (Kind::Int, "U32") => DType::U32,
-        (Kind::Int, "U16") => DType::U16,
-        (Kind::Int, "U8") => DType::U8,
-        (Kind::Bool, "BOOL") => DType::Bool(BoolStore::Native),
-        _ => return None,
-    })
-}
-
-fn chunks<const N: usize, T>(bytes: &[u8], decode: impl Fn([u8; N]) -> T) -> Vec<T> {
-    bytes
-        .as_chunks::<N>()
-        .0
-        .iter()
-        .copied()
-        .map(decode)
-        .collect()
 }
