@@ -62,7 +62,9 @@ struct Args {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
-    let device = select(args.device)?.device.autodiff();
+    let selected = select(args.device)?;
+    selected.warn();
+    let device = selected.device.autodiff();
     device.seed(args.seed);
     let (images, epochs) = match args.preset {
         Preset::Quick => (3_000, 5),

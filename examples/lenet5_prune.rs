@@ -101,6 +101,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let selected = args.common.select_device()?;
+    selected.warn();
     let output = args.common.open_output("lenet5_prune", SETTINGS)?;
     let limits = match args.common.preset {
         Preset::Quick => (Some(6_000), Some(2_000)),

@@ -100,6 +100,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             .build_global()?;
     }
     let selected = select(args.device)?;
+    selected.warn();
     let device = &selected.device;
 
     let config = weights::config(args.arch, &args.weights)?;

@@ -111,6 +111,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         ..
     } = args.common;
     let selected = args.common.select_device()?;
+    selected.warn();
     let output = args.common.open_output("resnet50_prune", SETTINGS)?;
     let (limit, test_limit) = resnet_limits(preset);
     let options = args.data.options(seed, limit, test_limit);

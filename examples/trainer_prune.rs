@@ -121,7 +121,9 @@ fn last_epoch(folder: &Path, epochs: usize) -> Option<usize> {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
-    let device = args.common.select_device()?.device.autodiff();
+    let selected = args.common.select_device()?;
+    selected.warn();
+    let device = selected.device.autodiff();
     let (limit, epochs) = match args.common.preset {
         Preset::Quick => (Some(4_000), 6),
         Preset::Full => (None, 20),

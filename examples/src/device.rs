@@ -223,6 +223,11 @@ fn names(which: impl Fn(Backend) -> bool) -> String {
     names.join(", ")
 }
 
+/// Whether `CubeCL` was built with the fix of `.ci/patches`: without it, releases up to 0.11.3 crash
+/// Vulkan drivers that lack `VK_KHR_workgroup_memory_explicit_layout`, lavapipe among them, in
+/// every kernel with shared memory. `.ci/patch-cubecl` prints the cargo configuration that has it.
+const SHARED_MEMORY_FIXED: bool = option_env!("BURN_SPARSE_CUBECL_FIXED").is_some();
+
 /// A device that was found.
 #[derive(Clone, Debug)]
 pub struct Selected {
@@ -232,6 +237,29 @@ pub struct Selected {
     pub backend: Backend,
     /// Whether a graphics interface runs on the CPU (lavapipe): results count, times do not.
     pub software: bool,
+}
+
+impl Selected {
+    /// What crashes the program on this device in this build, and what to do; `None` if nothing is
+    /// known to.
+    ///
+    /// That is so for Burn's own reductions and matrix products, hence for whole networks, on
+    /// lavapipe in builds without the fix of `.ci/patches`. Sparse kernels run in all builds.
+    #[must_use]
+    pub fn crashes(&self) -> Option<&'static str> {
+        let crashes = self.software && cfg!(feature = "vulkan") && !SHARED_MEMORY_FIXED;
+        crashes.then_some(
+            "CubeCL's kernels with shared memory crash most software Vulkan drivers in this \
+             build; build with `cargo --config \"$(.ci/patch-cubecl)\"`, or take `--device flex`",
+        )
+    }
+
+    /// Says on the standard error what [`crashes`](Self::crashes), before it does.
+    pub fn warn(&self) {
+        if let Some(reason) = self.crashes() {
+            eprintln!("warning: {self}: {reason}");
+        }
+    }
 }
 
 impl fmt::Display for Selected {

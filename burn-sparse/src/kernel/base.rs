@@ -174,9 +174,9 @@ pub(crate) fn units_up_to(client: &Client, cap: usize) -> usize {
 /// Whether the device is no card: a processor, or a software rasteriser such as lavapipe.
 ///
 /// Shared memory is ordinary memory there and gains nothing, and waiting for the units of a cube
-/// is slow. Kernels read their operands where they are instead. (`CubeCL` 0.11.3 also declares
-/// shared memory as a pointer to a pointer on Vulkan devices without
-/// `VK_KHR_workgroup_memory_explicit_layout`, which crashes lavapipe's compiler.)
+/// is slow. Kernels read their operands where they are instead. (This is also why they run on
+/// lavapipe in builds without the fix of `.ci/patches`: `CubeCL` 0.11.3 swaps the types of a shared
+/// variable and its address on Vulkan devices without `VK_KHR_workgroup_memory_explicit_layout`.)
 pub(crate) fn is_software(client: &Client) -> bool {
     client.properties().identity.physical.is_none()
 }
