@@ -2,43 +2,57 @@
 //!
 //! ```text
 //! cargo run --release --example trainer_prune
+//! cargo run --release --example trainer_prune -- --resume
 //! ```
 
-use std::error::Error;
-use std::path::Path;
+use std::io::{IsTerminal, stdout};
+use std::process::ExitCode;
 use std::sync::Arc;
 
-use burn::data::dataloader::batcher::Batcher;
-use burn::data::dataloader::{DataLoader, DataLoaderBuilder};
-use burn::data::dataset::InMemDataset;
 use burn::lr_scheduler::constant::ConstantLr;
 use burn::module::Module;
 use burn::nn::loss::CrossEntropyLossConfig;
-use burn::optim::AdamConfig;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::Device;
+use burn::train::checkpoint::{CheckpointingAction, CheckpointingStrategy, KeepLastNCheckpoints};
+use burn::train::metric::store::EventStoreClient;
 use burn::train::metric::{AccuracyMetric, LossMetric};
 use burn::train::{
-    ClassificationOutput, InferenceStep, Learner, SupervisedTraining, TrainOutput, TrainStep,
+    ClassificationOutput, InferenceStep, Interrupter, Learner, SupervisedTraining, TrainOutput,
+    TrainStep,
 };
-use burn_admm::train::{AdmmTraining, state_path};
-use burn_admm::{Admm, AdmmConfig, Masks, SparsityReport, fold};
+use burn_admm::train::AdmmTraining;
+use burn_admm::{Admm, AdmmConfig, Masks};
 use clap::Parser;
-use examples::cli::{CommonArgs, DataArgs, Preset, sparsity};
-use examples::data::{Normalization, Source, Split, load};
-use examples::training::{Pattern, accuracy, lenet_plan};
-use models::{Classifier, LeNet5, LeNet5Config};
+use examples::cli::{CommonArgs, DataArgs, Preset, after_help, sparsity};
+use examples::data::{Batch, Source, TrainerLoader, load};
+use examples::output::OutputDir;
+use examples::report::Report;
+use examples::training::{
+    Context, Dense, IterationRecord, LoopArgs, Method, Pattern, PruneResults, Pruned, Recipe,
+    SETTINGS, TrainerCheckpoints, TrainingError, accuracy, deploy, exit_code, lenet_plan,
+    lenet_recipe, read_json, settle, summarise,
+};
+use models::{LeNet5, LeNet5Config};
 use serde_json::json;
 
 /// Prune LeNet-5 inside Burn's trainer
 ///
-/// Trains towards the constraint from the start, projects, and says what that costs;
-/// `lenet5_prune` is the one that also retrains and packs.
-#[derive(Parser)]
-#[command(version)]
-struct Args {
+/// Trains towards the constraint from the start, an outer iteration of ADMM per epoch, projects,
+/// packs, and says what that costs. `lenet5_prune` also trains a dense network before and retrains
+/// under the mask.
+#[derive(Parser, Debug)]
+#[command(version, after_help = after_help("trainer_prune", &[
+    ("a minute", ""),
+    ("stop after two epochs ...", "--stop-after 2"),
+    ("... and go on", "--resume"),
+]))]
+pub(crate) struct Args {
     /// Part of all weights that becomes zero
     #[arg(long, default_value_t = 0.9, value_parser = sparsity, allow_negative_numbers = true)]
     sparsity: f64,
+
+    #[command(flatten)]
+    training: LoopArgs,
 
     #[command(flatten)]
     data: DataArgs,
@@ -53,14 +67,8 @@ struct Digits {
     net: LeNet5,
 }
 
-#[derive(Clone, Debug)]
-struct Images {
-    images: Tensor<4>,
-    labels: Tensor<1, Int>,
-}
-
 impl Digits {
-    fn classify(&self, batch: Images) -> ClassificationOutput {
+    fn classify(&self, batch: Batch) -> ClassificationOutput {
         let output = self.net.forward(batch.images);
         let loss = CrossEntropyLossConfig::new()
             .init(&output.device())
@@ -70,142 +78,201 @@ impl Digits {
 }
 
 impl TrainStep for Digits {
-    type Input = Images;
+    type Input = Batch;
     type Output = ClassificationOutput;
 
-    fn step(&self, batch: Images) -> TrainOutput<ClassificationOutput> {
+    fn step(&self, batch: Batch) -> TrainOutput<ClassificationOutput> {
         let output = self.classify(batch);
         TrainOutput::new(self, output.loss.backward(), output)
     }
 }
 
 impl InferenceStep for Digits {
-    type Input = Images;
+    type Input = Batch;
     type Output = ClassificationOutput;
 
-    fn step(&self, batch: Images) -> ClassificationOutput {
+    fn step(&self, batch: Batch) -> ClassificationOutput {
         self.classify(batch)
     }
 }
 
-type Item = (Vec<u8>, u32);
+/// The file with the residuals, of which the trainer's checkpoints know nothing.
+const HISTORY: &str = "history.json";
 
-/// Normalises grey images.
-struct ToBatch {
-    normalization: Normalization,
-    size: [usize; 2],
+/// Writes the residuals at every checkpoint, which the trainer takes after every epoch.
+struct KeepHistory {
+    inner: KeepLastNCheckpoints,
+    history: Vec<IterationRecord>,
+    training: AdmmTraining,
+    output: OutputDir,
+    interrupter: Interrupter,
 }
 
-impl Batcher<Item, Images> for ToBatch {
-    fn batch(&self, items: Vec<Item>, device: &Device) -> Images {
-        let (mean, std) = (self.normalization.mean[0], self.normalization.std[0]);
-        let pixels = items.iter().flat_map(|item| &item.0);
-        let pixels: Vec<f32> = pixels
-            .map(|&p| (f32::from(p) / 255.0 - mean) / std)
-            .collect();
-        let labels: Vec<i32> = items.iter().map(|item| item.1 as i32).collect();
-        let shape = [items.len(), 1, self.size[0], self.size[1]];
-        Images {
-            images: Tensor::from_data(TensorData::new(pixels, shape), device),
-            labels: Tensor::from_data(TensorData::new(labels, [items.len()]), device),
+/// The residuals of a run and of the one that it continues.
+fn history(earlier: &[IterationRecord], training: &AdmmTraining) -> Vec<IterationRecord> {
+    let new = training.history();
+    let new = new.iter().map(IterationRecord::from);
+    earlier.iter().cloned().chain(new).collect()
+}
+
+impl CheckpointingStrategy for KeepHistory {
+    fn checkpointing(
+        &mut self,
+        epoch: usize,
+        store: &EventStoreClient,
+    ) -> Vec<CheckpointingAction> {
+        let records = history(&self.history, &self.training);
+        let written = self.output.write(HISTORY, |file| {
+            serde_json::to_writer_pretty(&mut *file, &records)?;
+            Ok(())
+        });
+        if let Err(error) = written {
+            self.interrupter.stop(Some(&error.to_string()));
         }
+        self.inner.checkpointing(epoch, store)
     }
 }
 
-/// The last epoch whose ADMM state the trainer has left in `folder`.
-fn last_epoch(folder: &Path, epochs: usize) -> Option<usize> {
-    (1..=epochs)
-        .rev()
-        .find(|&epoch| state_path(folder, epoch).is_file())
+fn main() -> ExitCode {
+    exit_code(run(&Args::parse()))
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let args = Args::parse();
+/// The whole run; what it printed is in the report.
+///
+/// # Errors
+/// See [`TrainingError`]; [`TrainingError::Stopped`] where `--stop-after` says so.
+pub(crate) fn run(args: &Args) -> Result<Report, TrainingError> {
     let selected = args.common.select_device()?;
     selected.warn();
-    let device = selected.device.autodiff();
+    let device = selected.device.clone().autodiff();
+    let seed = args.common.seed;
     let (limit, epochs) = match args.common.preset {
         Preset::Quick => (Some(4_000), 6),
         Preset::Full => (None, 20),
     };
-    let output = args.common.open_output("trainer_prune", "started")?;
-    output.write("started", |_| Ok(()))?;
-    let options = args.data.options(args.common.seed, limit, limit);
-    let data = load(args.data.source(Source::Mnist), &options)?;
+    let epochs = args.training.epochs.unwrap_or(epochs);
+    let output = args.common.open_output("trainer_prune", SETTINGS)?;
+    let options = args.data.options(seed, limit, limit);
+    let data = Arc::new(load(args.data.source(Source::Mnist), &options)?);
     println!("{}", data.summary());
-    if data.shape.channels != 1 {
-        return Err("this example takes grey images; see resnet50_prune for others".into());
-    }
-    let size = [data.shape.height, data.shape.width];
-    let loader = |split: &Split| -> Arc<dyn DataLoader<Images>> {
-        let items = (0..split.len()).map(|i| (split.image(i).to_vec(), split.labels()[i]));
-        let batcher = ToBatch {
-            normalization: data.normalization.clone(),
-            size,
-        };
-        DataLoaderBuilder::new(batcher)
-            .batch_size(64)
-            .shuffle(args.common.seed)
-            .set_device(device.clone())
-            .build(InMemDataset::new(items.collect()))
+    // No dense training and no retraining here: an outer iteration per epoch is all.
+    let recipe = Recipe {
+        epochs: 0,
+        admm_iterations: epochs,
+        retrain_epochs: 0,
+        compress_lr: args.training.lr,
+        admm: AdmmConfig::new().with_rho(args.training.rho.unwrap_or(0.02)),
+        ..lenet_recipe(args.common.preset, seed)
     };
+    let settings = json!({
+        "dataset": data.name, "train_images": data.train.len(), "sparsity": args.sparsity,
+        "recipe": recipe, "device": selected.to_string(),
+    });
+    settle(&output, &settings, args.common.resume)?;
 
     // Initial weights, then the state of ADMM: fresh, or that of the last checkpoint.
-    device.seed(args.common.seed);
-    let config = LeNet5Config::new(data.num_classes()).with_input([1, size[0], size[1]]);
+    device.seed(seed);
+    let shape = data.shape;
+    let config = LeNet5Config::new(data.num_classes()).with_input([
+        shape.channels,
+        shape.height,
+        shape.width,
+    ]);
+    let build = |device: &Device| config.init(device);
     let model = Digits {
-        net: config.init(&device),
+        net: build(&device),
     };
+    let optimizer = recipe.optimizer.init();
     let plan = lenet_plan(&model, args.sparsity, Pattern::Unstructured)?;
-    let settings = AdmmConfig::new().with_rho(0.02);
-    let from = last_epoch(output.path(), epochs).filter(|_| args.common.resume);
-    let admm = match from {
-        Some(epoch) => Admm::resume(&model, &plan, settings, state_path(output.path(), epoch))?,
-        None => Admm::new(&model, &plan, settings)?,
-    };
+    println!("{}", plan.explain(&model)?);
+    let mut admm = Admm::new(&model, &plan, recipe.admm)?;
     let resolved = admm.plan().clone();
+    let checkpoints = TrainerCheckpoints::new(output.path());
+    let mut from = 0;
+    let mut earlier = Vec::new();
+    if args.common.resume {
+        from = checkpoints
+            .restore(&model, &optimizer, &mut admm)?
+            .unwrap_or(0);
+        println!("continued after epoch {from} of {epochs}");
+    } else {
+        checkpoints.clear()?;
+    }
+    if from > 0 {
+        earlier = read_json::<Vec<IterationRecord>>(&output.file(HISTORY))?;
+        earlier.retain(|record| record.iteration <= admm.iteration());
+    }
+    let until = args
+        .training
+        .stop_after
+        .map_or(epochs, |n| epochs.min(from + n));
 
-    // An outer iteration per epoch.
-    let training = AdmmTraining::new(admm, data.train.len().div_ceil(64));
-    let (train, valid) = (loader(&data.train), loader(&data.valid));
-    let supervised = SupervisedTraining::new(output.path(), train, valid)
+    // Burn's trainer, with one outer iteration per epoch.
+    let train = TrainerLoader::train(&data, recipe.batch, seed, from, &device);
+    let valid = TrainerLoader::valid(&data, 125, &device);
+    let training = AdmmTraining::new(admm, train.batches());
+    let supervised = SupervisedTraining::new(output.path(), Arc::new(train), Arc::new(valid))
         .metrics((AccuracyMetric::new(), LossMetric::new()))
         .with_application_logger(None)
-        .num_epochs(epochs)
+        .num_epochs(until)
         .with_default_checkpointers();
-    let mut supervised = training.register(supervised, output.path());
-    if let Some(epoch) = from {
-        supervised = supervised.checkpoint(epoch);
+    let keep = KeepHistory {
+        inner: KeepLastNCheckpoints::new(2),
+        history: earlier.clone(),
+        training: training.clone(),
+        output: output.clone(),
+        interrupter: supervised.interrupter(),
+    };
+    let mut supervised = training
+        .register(supervised, output.path())
+        .with_checkpointing_strategy(training.checkpoints(output.path(), keep));
+    if from > 0 {
+        supervised = supervised.checkpoint(from);
     }
-    let learner = Learner::new(
-        training.wrap(model),
-        AdamConfig::new().init(),
-        ConstantLr::new(1e-3),
-    );
-    let result = supervised.launch(learner);
+    if stdout().is_terminal() {
+        println!(
+            "Burn's dashboard opens: q stops the run, --resume continues it, `| cat` shows lines"
+        );
+    }
+    let rate = ConstantLr::new(recipe.compress_lr);
+    let result = supervised.launch(Learner::new(training.wrap(model), optimizer, rate));
     training.result()?;
+    if let Some(error) = result.error {
+        return Err(TrainingError::Trainer(error));
+    }
+    if result.interrupted.is_some() || until < epochs {
+        return Err(TrainingError::Stopped {
+            stage: "the trainer".into(),
+            epoch: checkpoints.epochs().first().copied().unwrap_or(0),
+        });
+    }
 
+    // Project, write the zeros into the weights, pack, verify, measure.
     let trained = result.model.into_inner();
-    let test = |model: &Digits| accuracy(&model.net, &data, &data.test, &device);
-    let dense = test(&trained)?;
-    let projected = fold(Masks::project(&trained, &resolved)?.attach(trained)?);
-    let pruned = test(&projected)?;
-    let zeros = SparsityReport::new(&projected)?;
-    println!("{zeros}");
-    println!(
-        "accuracy: {:.2} % as trained, {:.2} % projected",
-        100.0 * dense,
-        100.0 * pruned
-    );
-    let report = json!({
-        "arch": "lenet5", "classes": projected.net.classes(), "dataset": data.name,
-        "method": "admm", "sparsity": zeros.sparsity, "accuracy_dense": dense,
-        "accuracy_projected": pruned, "history": training.history(),
-    });
-    let path = output.write("report.json", |file| {
-        serde_json::to_writer_pretty(&mut *file, &report)?;
-        Ok(())
-    })?;
-    println!("report: {}", path.display());
-    Ok(())
+    let context = Context::new(&data, &recipe, &selected.device, 0)?;
+    let dense = Dense {
+        accuracy: accuracy(&trained.net, &data, &data.test, &device)?,
+        model: trained.net.clone(),
+        epoch: epochs,
+        history: Vec::new(),
+    };
+    let projected = Masks::project(&trained, &resolved)?.attach(trained)?.net;
+    let after = accuracy(&projected, &data, &data.test, &device)?;
+    let pruned = Pruned {
+        model: projected,
+        method: Method::Admm,
+        results: PruneResults {
+            accuracy_projected: after,
+            accuracy_masked: after,
+            ..PruneResults::default()
+        },
+    };
+    let mut report = summarise(&context, "lenet5", &selected.to_string(), &dense, &pruned)?;
+    deploy(&context, build, &pruned, output.path())?.add_to(&mut report);
+    let records = history(&earlier, &training);
+    report.extra.insert("history".into(), json!(records));
+    let path = output.file("report.json");
+    report.save(&path)?;
+    println!("\n{}\nreport: {}", report.table(), path.display());
+    Ok(report)
 }

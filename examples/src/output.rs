@@ -164,6 +164,15 @@ impl OutputDir {
     }
 }
 
+/// Bytes of a file.
+///
+/// # Errors
+/// [`OutputError`] with the path and the system's answer.
+pub fn file_size(path: &Path) -> Result<u64, OutputError> {
+    let metadata = fs::metadata(path).map_err(|e| OutputError::from_io(path, e))?;
+    Ok(metadata.len())
+}
+
 /// Writes a file so that its path holds the old content or the whole new one, never a part: into a
 /// temporary file in the same folder, to the disk, then renamed.
 ///

@@ -5,9 +5,12 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use burn_sparse::pack::{Format, PackedLayer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::cli::command_line;
+use crate::data::ImageDataset;
 use crate::output::{OutputError, write_atomic};
 
 /// Longest report that is read.
@@ -113,6 +116,22 @@ pub struct LayerReport {
     pub packed_ms: Option<f64>,
 }
 
+impl From<&PackedLayer> for LayerReport {
+    fn from(layer: &PackedLayer) -> Self {
+        Self {
+            name: layer.layer.clone(),
+            shape: layer.shape.clone(),
+            sparsity: layer.sparsity(),
+            kind: match layer.format {
+                Format::Dense => "dense".into(),
+                Format::Csr => "csr".into(),
+            },
+            dense_ms: layer.dense_ms,
+            packed_ms: layer.packed_ms,
+        }
+    }
+}
+
 impl LayerReport {
     /// Whether both forms were measured and the dense one was not slower.
     #[must_use]
@@ -147,6 +166,22 @@ pub enum ReportError {
 }
 
 impl Report {
+    /// A report that says what was run, without results yet.
+    #[must_use]
+    pub fn of(arch: &str, method: &str, data: &ImageDataset, device: &str, seed: u64) -> Self {
+        Self {
+            arch: arch.into(),
+            dataset: data.name.clone(),
+            train_images: data.train.len(),
+            method: method.into(),
+            command: command_line(),
+            seed,
+            device: device.into(),
+            versions: Self::versions(),
+            ..Self::default()
+        }
+    }
+
     /// The versions every report names.
     #[must_use]
     pub fn versions() -> BTreeMap<String, String> {

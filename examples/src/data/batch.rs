@@ -122,17 +122,17 @@ impl<'a> Loader<'a> {
 
     /// All batches of an epoch.
     #[must_use]
-    pub fn epoch(&self, epoch: usize, device: &Device) -> Batches<'_> {
+    pub fn epoch(&self, epoch: usize, device: &Device) -> Batches<'a> {
         self.resume(epoch, 0, device)
     }
 
     /// The batches of an epoch from number `first` on: exactly those [`epoch`](Self::epoch) would
     /// have given.
     #[must_use]
-    pub fn resume(&self, epoch: usize, first: usize, device: &Device) -> Batches<'_> {
+    pub fn resume(&self, epoch: usize, first: usize, device: &Device) -> Batches<'a> {
         let order = self.order(epoch);
         Batches {
-            loader: self,
+            loader: self.clone(),
             order,
             epoch,
             next: first,
@@ -186,7 +186,7 @@ impl<'a> Loader<'a> {
 /// The batches of one epoch, made one at a time.
 #[derive(Debug)]
 pub struct Batches<'a> {
-    loader: &'a Loader<'a>,
+    loader: Loader<'a>,
     order: Vec<usize>,
     epoch: usize,
     next: usize,

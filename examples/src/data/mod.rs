@@ -35,6 +35,7 @@ pub mod mnist;
 mod seed;
 pub mod shapes;
 mod split;
+mod trainer;
 
 pub use augment::{Augment, Normalization};
 pub use batch::{Batch, Batches, Loader};
@@ -42,3 +43,4 @@ pub use dataset::{ImageDataset, ImageShape, SkippedFile, Split};
 pub use error::DataError;
 pub use load::{LoadOptions, Source, load, load_exactly};
 pub use split::{balanced_subset, carve};
+pub use trainer::TrainerLoader;

@@ -81,6 +81,28 @@ pub struct PruneArgs {
     pub stop_after: Option<usize>,
 }
 
+/// Arguments of the examples with a training loop of their own; each overrides its part of the
+/// preset.
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+#[command(next_help_heading = "Training and pruning")]
+pub struct LoopArgs {
+    /// Epochs of training; of every stage, where there are several
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub epochs: Option<usize>,
+
+    /// Learning rate
+    #[arg(long, value_name = "RATE", default_value_t = 1e-3, value_parser = positive_number)]
+    pub lr: f64,
+
+    /// Weight of ADMM's penalty
+    #[arg(long, value_name = "RHO", value_parser = positive_number)]
+    pub rho: Option<f64>,
+
+    /// Stop after so many epochs of training; --resume continues
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub stop_after: Option<usize>,
+}
+
 fn positive_number(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if value.is_finite() && value > 0.0 => Ok(value),

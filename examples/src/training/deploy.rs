@@ -2,21 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
 use burn_admm::fold;
 use burn_sparse::nn::Trace;
-use burn_sparse::pack::{Format, PackConfig, PackReport, pack, random_inputs, verify};
+use burn_sparse::pack::{PackConfig, PackReport, pack, random_inputs, verify};
 use burn_sparse::store;
 use models::{Classifier, weights};
 
 use super::evaluate::{EVAL_BATCH, accuracy};
 use super::{Context, Pruned, TrainingError};
 use crate::data::Loader;
-use crate::output::OutputError;
+use crate::output::{OutputError, file_size};
 use crate::report::{DensePacked, Latency, LayerReport, Report};
-use crate::timing::{TimingOptions, measure};
+use crate::timing::{TimingError, TimingOptions, measure};
 
 /// Batch sizes at which the whole network is measured.
 const BATCHES: [usize; 2] = [1, 32];
@@ -78,55 +78,60 @@ pub fn deploy<M: Classifier>(
     store::save(&packed, &packed_file)?;
     let loaded = store::load(Classifier::fold(build(&device)), &packed_file)?;
 
+    // A resumed run draws the same inputs as one that went through.
+    device.seed(context.recipe.seed);
     let mut inputs = random_inputs(image(EVAL_BATCH.min(32)), 2, &device);
     let test = Loader::eval(context.data, &context.data.test, EVAL_BATCH);
     inputs.extend(test.epoch(0, &device).take(2).map(|batch| batch.images));
     let against = |other: &M| verify(|x| masked.forward(x), |x| other.forward(x), &inputs);
     let difference = against(&packed).max(against(&loaded));
 
-    let mut times = BTreeMap::new();
-    for batch in BATCHES {
-        let x = Tensor::<4>::zeros(image(batch), &device);
-        let time = |model: &M| {
-            let timing = measure(&device, TimingOptions::default(), || {
-                model.forward(x.clone())
-            });
-            timing.map(|timing| timing.median)
-        };
-        let (dense, packed) = (time(&dense)?, time(&loaded)?);
-        times.insert(batch, DensePacked { dense, packed });
-    }
+    let latency = latency(
+        &device,
+        image(1),
+        |x| dense.forward(x),
+        |x| loaded.forward(x),
+    )?;
     Ok(Deployed {
         accuracy: accuracy(&loaded, context.data, &context.data.test, &device)?,
         model: loaded,
         dense,
         packing,
         max_abs_diff: difference.max_abs,
-        bytes_dense: size(dense_file)?,
-        bytes_packed: size(packed_file)?,
-        latency: Latency::new(times),
+        bytes_dense: file_size(&dense_file)?,
+        bytes_packed: file_size(&packed_file)?,
+        latency,
     })
 }
 
-fn size(path: PathBuf) -> Result<u64, OutputError> {
-    let metadata = fs::metadata(&path).map_err(|e| OutputError::from_io(&path, e))?;
-    Ok(metadata.len())
+/// Median times of a network in both forms, on black images `[batch, channels, height, width]` for
+/// batches of 1 and 32.
+///
+/// # Errors
+/// [`TimingError`] if the device fails.
+pub fn latency(
+    device: &Device,
+    image: [usize; 4],
+    dense: impl Fn(Tensor<4>) -> Tensor<2>,
+    packed: impl Fn(Tensor<4>) -> Tensor<2>,
+) -> Result<Latency, TimingError> {
+    let mut times = BTreeMap::new();
+    for batch in BATCHES {
+        let x = Tensor::<4>::zeros([batch, image[1], image[2], image[3]], device);
+        let time = |form: &dyn Fn(Tensor<4>) -> Tensor<2>| {
+            let timing = measure(device, TimingOptions::default(), || form(x.clone()));
+            timing.map(|timing| timing.median)
+        };
+        let (dense, packed) = (time(&dense)?, time(&packed)?);
+        times.insert(batch, DensePacked { dense, packed });
+    }
+    Ok(Latency::new(times))
 }
 
 impl<M> Deployed<M> {
     /// Puts what was found here into the report of the training.
     pub fn add_to(&self, report: &mut Report) {
-        let layers = self.packing.layers.iter().map(|layer| LayerReport {
-            name: layer.layer.clone(),
-            shape: layer.shape.clone(),
-            sparsity: layer.sparsity(),
-            kind: match layer.format {
-                Format::Dense => "dense".into(),
-                Format::Csr => "csr".into(),
-            },
-            dense_ms: layer.dense_ms,
-            packed_ms: layer.packed_ms,
-        });
+        let layers = self.packing.layers.iter().map(LayerReport::from);
         report.layers = layers.collect();
         report.accuracy_pruned = self.accuracy;
         report.bytes_dense = self.bytes_dense;

@@ -1,4 +1,6 @@
 use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
 
 use burn::store::RecordError;
 use burn::tensor::TensorReadError;
@@ -19,8 +21,8 @@ use crate::timing::TimingError;
 pub enum TrainingError {
     /// The loss is no number any more.
     #[error(
-        "{stage}: the loss is {loss} in epoch {epoch}; lower the learning rate ({lr:.2e} now) with \
-         --lr and continue from the epoch before with --resume"
+        "{stage}: the loss is {loss} in epoch {epoch}; start again with a learning rate below \
+         {lr:.2e}: --lr"
     )]
     Diverged {
         /// The stage.
@@ -66,7 +68,10 @@ pub enum TrainingError {
     /// Settings or data that leave nothing to do.
     #[error("{0}")]
     Settings(String),
-    /// Model or optimiser could not be written or read.
+    /// Burn's trainer stopped with an error.
+    #[error("Burn's trainer: {0}; continue from the last checkpoint with --resume")]
+    Trainer(Arc<burn::train::TrainingError>),
+    /// Model or optimiser could not be written.
     #[error("{}: {source}", path.display())]
     Record {
         /// The file.
@@ -107,4 +112,20 @@ pub enum TrainingError {
     /// Measuring.
     #[error(transparent)]
     Timing(#[from] TimingError),
+}
+
+/// How a program ends: an error goes to standard error, but a run that stopped where it was told
+/// to is none.
+pub fn exit_code<T>(result: Result<T, TrainingError>) -> ExitCode {
+    match result {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(stopped @ TrainingError::Stopped { .. }) => {
+            println!("{stopped}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -1,4 +1,5 @@
-//! The pruning pipeline that `resnet50_prune` and `lenet5_prune` share.
+//! The pruning pipeline that `resnet50_prune` and `lenet5_prune` share, and what keeps a loop of
+//! one's own ([`Snapshots`]) and Burn's trainer ([`TrainerCheckpoints`]) resumable.
 //!
 //! ```text
 //! train_dense ─► prune: compress (ADMM, gradual or nothing) ─► project ─► retrain under the mask
@@ -19,19 +20,23 @@ mod lenet;
 mod pipeline;
 mod recipe;
 mod resnet;
+mod snapshots;
 mod stage;
 mod state;
 mod summary;
+mod trainer;
 
-pub use args::{Pattern, PruneArgs};
+pub use args::{LoopArgs, Pattern, PruneArgs};
 pub use comparison::Comparison;
-pub use deploy::{DENSE_FILE, Deployed, PACKED_FILE, deploy};
-pub use error::TrainingError;
+pub use deploy::{DENSE_FILE, Deployed, PACKED_FILE, deploy, latency};
+pub use error::{TrainingError, exit_code};
 pub use evaluate::accuracy;
 pub use lenet::{lenet_plan, lenet_recipe};
 pub use pipeline::{Dense, PruneResults, Pruned, prune, train_dense};
 pub use recipe::{LearningRate, Method, Optimizer, Recipe};
 pub use resnet::{resnet_limits, resnet_recipe, resnet_stem};
+pub use snapshots::{Snapshot, Snapshots};
 pub use stage::Context;
-pub use state::{EpochRecord, SETTINGS, settle};
+pub use state::{EpochRecord, IterationRecord, SETTINGS, read_json, settle, short};
 pub use summary::summarise;
+pub use trainer::TrainerCheckpoints;

@@ -12,7 +12,7 @@ use burn_admm::{Admm, AdmmInfo, Masks};
 use models::Classifier;
 
 use super::evaluate::{accuracy, hits};
-use super::state::{Best, StageDir, State};
+use super::state::{Best, StageDir, State, short};
 use super::{EpochRecord, LearningRate, Recipe, TrainingError};
 use crate::data::{ImageDataset, Loader};
 use crate::progress::Progress;
@@ -430,12 +430,6 @@ impl Stage {
         line.push_str(&format!(", {}:{:02} left", seconds / 60, seconds % 60));
         line
     }
-}
-
-/// A number of ten digits: written as JSON and read back it is the same, bit for bit, so that a
-/// resumed run compares accuracies as an uninterrupted one does.
-fn short(value: f64) -> f64 {
-    format!("{value:.9e}").parse().unwrap_or(value)
 }
 
 /// The part of the masked weights that is pruned.

@@ -3,21 +3,57 @@
 //! Large files carry the epoch in their name and are never overwritten; `state.json`, renamed into
 //! place after them, says which ones count. So the folder is consistent at every moment.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
+use burn_admm::AdmmInfo;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::TrainingError;
 use crate::output::{OutputDir, OutputError};
 
-const STATE: &str = "state.json";
+pub(super) const STATE: &str = "state.json";
 const VERSION: u32 = 1;
 /// Longest state or settings file that is read.
 const MAX_BYTES: u64 = 16 << 20;
+
+/// A number of ten digits: written as JSON and read back it is the same, bit for bit, so that a
+/// resumed run compares and reports it as an uninterrupted one does.
+pub fn short(value: f64) -> f64 {
+    format!("{value:.9e}").parse().unwrap_or(value)
+}
+
+/// One outer iteration of ADMM, for logs and reports, in numbers that survive saving.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IterationRecord {
+    /// Outer iterations done, this one included.
+    pub iteration: usize,
+    /// Its rho.
+    pub rho: f64,
+    /// Relative primal residual.
+    pub primal_residual: f64,
+    /// Relative dual residual.
+    pub dual_residual: f64,
+    /// Part of the constrained weights that is zero in `Z`.
+    pub sparsity: f64,
+}
+
+impl From<&AdmmInfo> for IterationRecord {
+    fn from(info: &AdmmInfo) -> Self {
+        Self {
+            iteration: info.iteration,
+            rho: short(info.rho),
+            primal_residual: short(info.primal_residual),
+            dual_residual: short(info.dual_residual),
+            sparsity: short(info.sparsity),
+        }
+    }
+}
 
 /// One epoch, for logs and reports.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -108,8 +144,7 @@ impl StageDir {
             path: path.clone(),
             reason,
         };
-        let value = read_json(&path).map_err(broken)?;
-        let state: State = serde_json::from_value(value).map_err(|e| broken(e.to_string()))?;
+        let state: State = read_json(&path)?;
         if state.version != VERSION {
             return Err(broken(format!("version {}, not {VERSION}", state.version)));
         }
@@ -117,7 +152,7 @@ impl StageDir {
             return Err(broken(format!("not a state of the stage {stage}")));
         }
         // Names only: a state file must not make us read elsewhere.
-        if state.files().any(|name| name.contains(['/', '\\'])) {
+        if !state.files().all(plain_name) {
             return Err(broken("names files outside its folder".into()));
         }
         Ok(Some(state))
@@ -125,9 +160,21 @@ impl StageDir {
 
     /// Makes `state` the one that counts and removes the files of earlier ones.
     pub(super) fn commit(&self, state: &State) -> Result<(), OutputError> {
-        let text = serde_json::to_vec_pretty(state).expect("a state is valid JSON");
-        self.0.write(STATE, |file| file.write_all(&text))?;
-        self.sweep(|name| name == STATE || state.files().any(|file| file == name));
+        let files: Vec<&str> = state.files().collect();
+        self.commit_as(state, &files)
+    }
+
+    /// [`commit`](Self::commit) of a state of any form that names `files`.
+    pub(super) fn commit_as(
+        &self,
+        state: &impl Serialize,
+        files: &[&str],
+    ) -> Result<(), OutputError> {
+        self.0.write(STATE, |file| {
+            serde_json::to_writer_pretty(&mut *file, state)?;
+            Ok(())
+        })?;
+        self.sweep(|name| name == STATE || files.contains(&name));
         Ok(())
     }
 
@@ -165,7 +212,7 @@ impl StageDir {
         let path = self.file(name);
         fresh
             .try_load_file(&path)
-            .map_err(|source| TrainingError::Record { path, source })
+            .map_err(|error| unreadable(path, &error))
     }
 
     pub(super) fn save_optimizer(
@@ -185,19 +232,33 @@ impl StageDir {
         fresh: ModuleOptimizer,
     ) -> Result<ModuleOptimizer, TrainingError> {
         let path = self.file(name);
-        fresh
-            .load(&path)
-            .map_err(|source| TrainingError::Record { path, source })
+        fresh.load(&path).map_err(|error| unreadable(path, &error))
     }
 }
 
-fn read_json(path: &Path) -> Result<Value, String> {
-    let size = fs::metadata(path).map_err(|e| e.to_string())?.len();
-    if size > MAX_BYTES {
-        return Err(format!("{size} bytes, more than such a file has"));
+/// A model or optimiser that cannot be read.
+pub(super) fn unreadable(path: PathBuf, error: &impl std::fmt::Display) -> TrainingError {
+    let reason = error.to_string();
+    TrainingError::State { path, reason }
+}
+
+/// Reads a JSON file of at most 16 MiB.
+///
+/// # Errors
+/// [`TrainingError::State`] if it cannot be read, is longer, or holds something else.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, TrainingError> {
+    let mut text = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut text));
+    read.map_err(|error| unreadable(path.into(), &error))?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(unreadable(path.into(), &"longer than such a file is"));
     }
-    let text = fs::read(path).map_err(|e| e.to_string())?;
-    serde_json::from_slice(&text).map_err(|e| e.to_string())
+    serde_json::from_slice(&text).map_err(|error| unreadable(path.into(), &error))
+}
+
+/// Whether a name is that of a file in the same folder.
+pub(super) fn plain_name(name: &str) -> bool {
+    !name.contains(['/', '\\', ':']) && !name.starts_with('.')
 }
 
 /// The file that marks a run and holds its settings.
@@ -223,10 +284,7 @@ pub fn settle(
         dir.write(SETTINGS, |file| file.write_all(&text))?;
         return Ok(());
     }
-    let saved = read_json(&path).map_err(|reason| TrainingError::State {
-        path: path.clone(),
-        reason,
-    })?;
+    let saved: Value = read_json(&path)?;
     match difference("", &saved, &given) {
         Some((key, saved, given)) => Err(TrainingError::OtherRun {
             path,

@@ -6,7 +6,6 @@ use serde::Serialize;
 use serde_json::{Map, Value, to_value};
 
 use super::{Context, Dense, Pruned, TrainingError};
-use crate::cli::command_line;
 use crate::report::Report;
 
 /// Everything but sizes and times, which only a deployed network has. Zeros are counted on the
@@ -35,22 +34,20 @@ pub fn summarise<M: Classifier>(
         .map(|(key, value)| (key.to_string(), value))
         .collect();
     Ok(Report {
-        arch: arch.into(),
-        dataset: context.data.name.clone(),
-        train_images: context.data.train.len(),
-        method: pruned.method.to_string(),
         sparsity: sparsity.sparsity,
         nnz: sparsity.nnz,
         weights: sparsity.weights,
         accuracy_dense: dense.accuracy,
         accuracy_projected: pruned.results.accuracy_projected,
         accuracy_pruned: pruned.results.accuracy_masked,
-        command: command_line(),
-        seed: context.recipe.seed,
-        device: device.into(),
-        versions: Report::versions(),
         extra,
-        ..Report::default()
+        ..Report::of(
+            arch,
+            pruned.method.name(),
+            context.data,
+            device,
+            context.recipe.seed,
+        )
     })
 }
 

@@ -1,0 +1,178 @@
+//! The examples with loops of their own, as programs: stopped and resumed, and with broken files.
+#![cfg(feature = "flex")]
+
+use std::fs;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use clap::Parser;
+use examples::output::OutputError;
+use examples::report::Report;
+use examples::training::{DENSE_FILE, PACKED_FILE, SETTINGS, TrainingError};
+
+#[path = "../custom_loop.rs"]
+#[allow(dead_code, reason = "its main is for the program")]
+mod custom_loop;
+#[path = "../trainer_prune.rs"]
+#[allow(dead_code, reason = "its main is for the program")]
+mod trainer_prune;
+
+/// Initial weights come from the device's generator, which all threads share: one test at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+type Outcome = Result<Report, TrainingError>;
+
+fn custom(folder: &Path, more: &[&str]) -> Outcome {
+    let output = folder.to_string_lossy();
+    let args = ["x", "--device", "flex", "--output", &output];
+    let small = ["--limit", "80", "--epochs", "2"];
+    custom_loop::run(&custom_loop::Args::parse_from(
+        [&args[..], &small, more].concat(),
+    ))
+}
+
+fn trainer(folder: &Path, more: &[&str]) -> Outcome {
+    let output = folder.to_string_lossy();
+    let args = ["x", "--device", "flex", "--output", &output];
+    let small = ["--dataset", "shapes", "--image-size", "16", "--epochs", "4"];
+    let few = ["--limit", "120", "--limit-test", "40"];
+    trainer_prune::run(&trainer_prune::Args::parse_from(
+        [&args[..], &small, &few, more].concat(),
+    ))
+}
+
+/// All numbers of a report that do not depend on the clock: which form of a layer is faster is
+/// measured, so everything that follows from it may differ.
+fn steady(report: &Report) -> Report {
+    let mut extra = report.extra.clone();
+    extra.remove("packing");
+    Report {
+        extra,
+        layers: Vec::new(),
+        accuracy_pruned: 0.0,
+        bytes_packed_file: 0,
+        max_abs_diff: 0.0,
+        latency_ms: Default::default(),
+        ..report.clone()
+    }
+}
+
+/// A run that is stopped after every `step` epochs is the one that went through, to the bit.
+fn check(run: fn(&Path, &[&str]) -> Outcome, step: &str, pieces: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+    let whole = run(&a, &[]).unwrap();
+    let mut count = 1;
+    let mut args = vec!["--stop-after", step];
+    let parts = loop {
+        match run(&b, &args) {
+            Ok(report) => break report,
+            Err(TrainingError::Stopped { .. }) => count += 1,
+            Err(error) => panic!("{error}"),
+        }
+        args = vec!["--stop-after", step, "--resume"];
+    };
+    assert_eq!(count, pieces);
+    assert_eq!(steady(&parts), steady(&whole));
+    let weights = |folder: &Path| fs::read(folder.join(DENSE_FILE)).unwrap();
+    assert!(weights(&a) == weights(&b), "the weights differ");
+
+    let saved = Report::load(&a.join("report.json")).unwrap();
+    assert_eq!(steady(&saved).nnz, whole.nnz);
+    assert!(saved.max_abs_diff < 1e-3, "{}", saved.max_abs_diff);
+    assert!(saved.bytes_packed_file > 0 && a.join(PACKED_FILE).is_file());
+    assert!(saved.latency_ms.dense > 0.0 && saved.layers.len() == 4);
+    assert!(saved.sparsity > 0.8, "{}", saved.sparsity);
+    let text = fs::read_to_string(a.join("report.json")).unwrap();
+    for key in ["max_abs_diff", "command", "versions", "primal_residual"] {
+        assert!(text.contains(&format!("\"{key}\"")), "{key}");
+    }
+    // A finished run has nothing to train, and says the same again.
+    let again = run(&a, &["--resume"]).unwrap();
+    assert_eq!(steady(&again), steady(&whole));
+}
+
+/// Errors of `--resume` on folders that hold no run, another one, or a broken one.
+fn refuses(run: fn(&Path, &[&str]) -> Outcome) {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path().join("run");
+    let error = run(&here, &["--resume"]).unwrap_err();
+    let nothing = OutputError::NothingToResume {
+        path: here.clone(),
+        marker: SETTINGS.into(),
+    };
+    assert_eq!(error.to_string(), nothing.to_string());
+    fs::write(folder.path().join("file"), b"").unwrap();
+    let error = run(&folder.path().join("file"), &[]).unwrap_err();
+    assert!(error.to_string().contains("--output"), "{error}");
+
+    run(&here, &["--stop-after", "1"]).unwrap_err();
+    let error = run(&here, &["--resume", "--lr", "0.5"]).unwrap_err();
+    assert!(matches!(error, TrainingError::OtherRun { .. }), "{error}");
+    fs::write(here.join(SETTINGS), b"\xff{").unwrap();
+    let error = run(&here, &["--resume"]).unwrap_err();
+    assert!(matches!(error, TrainingError::State { .. }), "{error}");
+}
+
+#[test]
+fn the_custom_loop_stopped_after_any_epoch_ends_the_same() {
+    let _alone = alone();
+    check(custom, "1", 6);
+}
+
+#[test]
+fn the_trainer_stopped_after_some_epochs_ends_the_same() {
+    let _alone = alone();
+    check(trainer, "1", 4);
+}
+
+#[test]
+fn the_custom_loop_refuses_what_is_no_run() {
+    let _alone = alone();
+    refuses(custom);
+    let folder = tempfile::tempdir().unwrap();
+    custom(folder.path(), &["--stop-after", "3"]).unwrap_err();
+    for name in ["admm-3.safetensors", "model-3.bpk", "state.json"] {
+        let path = folder.path().join(name);
+        let len = fs::metadata(&path).unwrap().len();
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(len / 2).unwrap();
+        let error = custom(folder.path(), &["--resume"]).unwrap_err();
+        assert!(error.to_string().contains(name), "{error}");
+    }
+}
+
+#[test]
+fn the_trainer_goes_back_to_the_last_whole_checkpoint() {
+    let _alone = alone();
+    refuses(trainer);
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    trainer(here, &["--stop-after", "3"]).unwrap_err();
+    let file = |name: &str| here.join("checkpoint").join(name);
+    // As if it had been killed while it wrote.
+    fs::write(file("optim-3.bpk"), b"BURN").unwrap();
+    fs::remove_file(file("scheduler-3.bpk")).unwrap();
+    let resumed = trainer(here, &["--resume"]).unwrap();
+    let whole = tempfile::tempdir().unwrap();
+    let whole = trainer(whole.path(), &[]).unwrap();
+    assert_eq!(steady(&resumed), steady(&whole));
+
+    for epoch in [3, 4] {
+        fs::write(file(&format!("model-{epoch}.bpk")), b"").unwrap();
+    }
+    let error = trainer(here, &["--resume"]).unwrap_err();
+    assert!(matches!(error, TrainingError::State { .. }), "{error}");
+    let text = error.to_string();
+    assert!(
+        text.contains("model-4.bpk") && text.contains("without --resume"),
+        "{text}"
+    );
+
+    // A fresh run does not take over the checkpoints of the old one.
+    trainer(here, &["--stop-after", "1"]).unwrap_err();
+    assert!(file("model-1.bpk").is_file() && !file("model-4.bpk").exists());
+}
