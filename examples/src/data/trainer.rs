@@ -178,7 +178,7 @@ mod tests {
         assert_ne!(second, third);
         let resumed = TrainerLoader::train(&data, 7, 5, 2, &device);
         assert_eq!(targets(&resumed), third);
-        assert_eq!(resumed.batches(), data.train.len().div_ceil(7));
+        assert_eq!(resumed.batches(), Loader::train(&data, 7, 5).batches());
 
         let valid = TrainerLoader::valid(&data, 4, &device);
         assert_eq!(targets(&valid), data.valid.labels());

@@ -79,10 +79,9 @@ impl Folder {
     }
 }
 
+/// Cargo runs tests in the folder of their package.
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures")
-        .join(name)
+    Path::new("tests/fixtures").join(name)
 }
 
 fn fresh() -> ResNet {
