@@ -20,7 +20,7 @@ use examples::device::Selected;
 use examples::report::Report;
 use examples::training::{
     Comparison, Context, Method, Pattern, PruneArgs, Recipe, SETTINGS, TrainingError, deploy,
-    lenet_plan, lenet_recipe, prune, settle, summarise, train_dense,
+    exit_code, lenet_plan, lenet_recipe, prune, settle, summarise, train_dense,
 };
 use models::{Arch, Model, ModelConfig};
 use serde_json::json;
@@ -86,17 +86,7 @@ impl Methods {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            if let Some(stopped @ TrainingError::Stopped { .. }) = error.downcast_ref() {
-                println!("{stopped}");
-                return ExitCode::SUCCESS;
-            }
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(run(&Args::parse()))
 }
 
 fn run(args: &Args) -> Result<(), Box<dyn Error>> {

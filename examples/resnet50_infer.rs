@@ -23,6 +23,7 @@ use examples::device::{DeviceChoice, select};
 use examples::infer::{Packing, count, read_input, store, write_logits};
 use examples::output::write_atomic;
 use examples::timing::{Timing, TimingOptions, measure};
+use examples::training::exit_code;
 use models::{Arch, Classifier, weights};
 use serde::Serialize;
 
@@ -84,13 +85,7 @@ struct Report<'a> {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(run(&Args::parse()))
 }
 
 fn run(args: &Args) -> Result<(), Box<dyn Error>> {

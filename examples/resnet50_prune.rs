@@ -16,7 +16,7 @@ use clap::{Parser, ValueEnum};
 use examples::cli::{CommonArgs, DataArgs, Preset, sparsity};
 use examples::data::{Source, load};
 use examples::training::{
-    Context, Method, Pattern, PruneArgs, SETTINGS, TrainingError, deploy, prune, resnet_limits,
+    Context, Method, Pattern, PruneArgs, SETTINGS, deploy, exit_code, prune, resnet_limits,
     resnet_recipe, resnet_stem, settle, summarise, train_dense,
 };
 use models::{Arch, Model, ModelConfig, Stem};
@@ -90,17 +90,7 @@ fn residual(name: &str) -> Result<Arch, String> {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            if let Some(stopped @ TrainingError::Stopped { .. }) = error.downcast_ref() {
-                println!("{stopped}");
-                return ExitCode::SUCCESS;
-            }
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(run(&Args::parse()))
 }
 
 fn run(args: &Args) -> Result<(), Box<dyn Error>> {

@@ -1,3 +1,4 @@
+use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -116,16 +117,15 @@ pub enum TrainingError {
 
 /// How a program ends: an error goes to standard error, but a run that stopped where it was told
 /// to is none.
-pub fn exit_code<T>(result: Result<T, TrainingError>) -> ExitCode {
-    match result {
-        Ok(_) => ExitCode::SUCCESS,
-        Err(stopped @ TrainingError::Stopped { .. }) => {
-            println!("{stopped}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
+pub fn exit_code<T, E: Into<Box<dyn Error>>>(result: Result<T, E>) -> ExitCode {
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
+    let error = error.into();
+    if let Some(stopped @ TrainingError::Stopped { .. }) = error.downcast_ref() {
+        println!("{stopped}");
+        return ExitCode::SUCCESS;
     }
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
 }

@@ -24,10 +24,10 @@ pub fn resnet_recipe(preset: Preset, seed: u64) -> Recipe {
         compress_lr: 5e-4,
         retrain_lr: 5e-4,
         warmup_epochs: 0.5,
-        epochs: 4,
+        epochs: 5,
         admm_iterations: 2,
         admm_epochs: 1,
-        retrain_epochs: 3,
+        retrain_epochs: 4,
         admm: admm(5e-2, 3.0),
         seed,
     };
@@ -57,7 +57,7 @@ pub fn resnet_recipe(preset: Preset, seed: u64) -> Recipe {
 #[must_use]
 pub fn resnet_limits(preset: Preset) -> (Option<usize>, Option<usize>) {
     match preset {
-        Preset::Quick => (Some(1_400), Some(500)),
+        Preset::Quick => (Some(2_000), Some(500)),
         Preset::Full => (None, None),
     }
 }
