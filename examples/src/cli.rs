@@ -176,10 +176,19 @@ pub fn sparsity(text: &str) -> Result<f64, String> {
     }
 }
 
-/// The command line as it was given, quoted for a shell where need be, for reports.
+/// The command line as it was given, quoted for a shell where need be, for reports. Of the program
+/// only the name: the folder it was built in says nothing to a reader of the report.
 #[must_use]
 pub fn command_line() -> String {
-    quote(std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()))
+    let mut args = std::env::args_os();
+    let program = PathBuf::from(args.next().unwrap_or_default());
+    let name = program.file_stem().unwrap_or_default().to_os_string();
+    quote(
+        [name]
+            .into_iter()
+            .chain(args)
+            .map(|arg| arg.to_string_lossy().into_owned()),
+    )
 }
 
 fn quote(args: impl Iterator<Item = String>) -> String {

@@ -25,10 +25,10 @@ pub fn resnet_recipe(preset: Preset, seed: u64) -> Recipe {
         retrain_lr: 5e-4,
         warmup_epochs: 0.5,
         epochs: 5,
-        admm_iterations: 2,
+        admm_iterations: 4,
         admm_epochs: 1,
         retrain_epochs: 4,
-        admm: admm(5e-2, 3.0),
+        admm: admm(1e-1, 3.0),
         seed,
     };
     match preset {
