@@ -292,8 +292,18 @@ fn batch_norm_folds_into_the_convolution() {
         for _ in 0..3 {
             norm.forward(conv.forward(input(&autodiff, 4) * 2.0 + 0.5));
         }
-        let (conv, norm) = (conv.valid(), norm.valid());
+        let (mut conv, mut norm) = (conv.valid(), norm.valid());
+        norm.gamma = norm
+            .gamma
+            .map(|gamma| gamma.slice_fill([1..3], -0.5).slice_fill([4..5], 0.0));
+        let pruned = conv.weight.val().slice_fill([0..6, 1..2], 0.0);
+        conv.weight = Weight::Dense(Param::from_tensor(pruned));
         let folded = fold_batch_norm(conv.clone(), &norm);
+        let zeros = floats(folded.weight.val())
+            .into_iter()
+            .filter(|w| *w == 0.0);
+        assert!(zeros.clone().all(f32::is_sign_positive), "{name}");
+        assert_eq!(zeros.count(), 5 * 9 + 27, "{name}");
         let x = input(&device, 2);
         let difference = pack::verify(
             |x| norm.forward(conv.forward(x)),

@@ -7,7 +7,7 @@ use super::{Conv2d, Weight};
 
 /// The convolution that computes `bn(conv(x))` with the running statistics: weights scaled by
 /// `g = gamma / sqrt(var + eps)` per output channel and `bias' = beta + (bias - mean) * g`. For
-/// inference; zeros stay zero.
+/// inference; zeros stay zero, positive zero where `g` is negative, too.
 ///
 /// # Panics
 /// If the normalisation has another number of channels than the convolution has outputs.
@@ -28,6 +28,9 @@ pub fn fold_batch_norm(conv: Conv2d, norm: &BatchNorm) -> Conv2d {
     };
     let bias = norm.beta.val() + shifted * scale.clone();
     let weight = conv.weight.val() * scale.reshape([channels, 1, 1, 1]);
+    // Without the sign that a negative scale gives them, pruned weights take no room in a checkpoint.
+    let zeros = weight.clone().equal_elem(0.0);
+    let weight = weight.mask_fill(zeros, 0.0);
     conv.weight = Weight::Dense(Param::initialized(conv.weight.id(), weight));
     conv.bias = Some(Param::from_tensor(bias));
     conv
