@@ -49,7 +49,7 @@ pub struct CommonArgs {
     #[arg(long, default_value_t = 42)]
     pub seed: u64,
 
-    /// Continue the run in the output folder where it stopped
+    /// Continue the run in the output folder where it stopped; without this, start it anew
     #[arg(long)]
     pub resume: bool,
 

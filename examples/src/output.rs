@@ -32,17 +32,6 @@ pub enum OutputError {
         /// The system's answer.
         source: io::Error,
     },
-    /// The folder holds another run and `--resume` was not given.
-    #[error(
-        "{} already holds a run ({marker}); continue it with --resume, or choose another folder \
-         with --output", path.display()
-    )]
-    Occupied {
-        /// The folder.
-        path: PathBuf,
-        /// The file that shows it.
-        marker: String,
-    },
     /// `--resume` was given, but there is nothing to resume.
     #[error("{} holds no run to resume ({marker} is missing); leave out --resume", path.display())]
     NothingToResume {
@@ -121,20 +110,6 @@ impl OutputDir {
             });
         }
         Self::create(path)
-    }
-
-    /// Refuses the folder if it holds the file `marker` of an earlier run.
-    ///
-    /// # Errors
-    /// [`OutputError::Occupied`].
-    pub fn require_fresh(&self, marker: &str) -> Result<(), OutputError> {
-        if self.file(marker).exists() {
-            return Err(OutputError::Occupied {
-                path: self.path.clone(),
-                marker: marker.into(),
-            });
-        }
-        Ok(())
     }
 
     /// The folder.
@@ -308,17 +283,12 @@ mod tests {
     }
 
     #[test]
-    fn resuming_needs_a_run_and_starting_may_refuse_one() {
+    fn resuming_needs_a_run() {
         let dir = tempfile::tempdir().unwrap();
         let error = OutputDir::for_run(dir.path(), "state.json", true).unwrap_err();
         assert!(matches!(error, OutputError::NothingToResume { .. }));
         let out = OutputDir::for_run(dir.path(), "state.json", false).unwrap();
-        out.require_fresh("state.json").unwrap();
         out.write("state.json", |w| w.write_all(b"{}")).unwrap();
-        assert!(matches!(
-            out.require_fresh("state.json"),
-            Err(OutputError::Occupied { .. })
-        ));
         OutputDir::for_run(dir.path(), "state.json", true).unwrap();
     }
 }
