@@ -2,22 +2,60 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
 
 use crate::report::Report;
 
 /// Reports of several runs, compared by method.
-#[derive(Clone, Debug, Default, Serialize)]
+///
+/// As JSON `{"methods": [...], "runs": [...]}`: the lines of the table, and the reports.
+#[derive(Clone, Debug, Default)]
 pub struct Comparison {
     runs: Vec<Report>,
 }
 
-/// Mean and sample standard deviation.
-fn moments(values: &[f64]) -> (f64, f64) {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let square = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>();
-    (mean, (square / (n - 1.0).max(1.0)).sqrt())
+/// Mean and, of more than one value, sample standard deviation.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+struct Moments {
+    mean: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deviation: Option<f64>,
+}
+
+impl Moments {
+    fn of(values: impl Iterator<Item = f64>) -> Self {
+        let values: Vec<f64> = values.collect();
+        let n = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        let square = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>();
+        Self {
+            mean,
+            deviation: (values.len() > 1).then(|| (square / (n - 1.0)).sqrt()),
+        }
+    }
+
+    /// In percent.
+    fn percent(self) -> String {
+        let mean = 100.0 * self.mean;
+        match self.deviation {
+            None => format!("{mean:.2}"),
+            Some(deviation) => format!("{mean:.2} ± {:.2}", 100.0 * deviation),
+        }
+    }
+}
+
+/// All runs of a method.
+#[derive(Clone, Debug, Serialize)]
+struct MethodSummary<'a> {
+    method: &'a str,
+    seeds: usize,
+    sparsity: f64,
+    accuracy_dense: Moments,
+    accuracy_projected: Moments,
+    accuracy_pruned: Moments,
+    /// Dense minus pruned.
+    accuracy_lost: Moments,
 }
 
 impl Comparison {
@@ -45,14 +83,39 @@ impl Comparison {
     }
 
     /// The methods, in the order in which they came.
-    fn methods(&self) -> Vec<&str> {
-        let mut methods: Vec<&str> = Vec::new();
+    fn methods(&self) -> Vec<MethodSummary<'_>> {
+        let mut names: Vec<&str> = Vec::new();
         for run in &self.runs {
-            if !methods.contains(&run.method.as_str()) {
-                methods.push(&run.method);
+            if !names.contains(&run.method.as_str()) {
+                names.push(&run.method);
             }
         }
-        methods
+        names
+            .into_iter()
+            .map(|method| {
+                let runs = || self.runs.iter().filter(|run| run.method == method);
+                MethodSummary {
+                    method,
+                    seeds: runs().count(),
+                    sparsity: Moments::of(runs().map(|r| r.sparsity)).mean,
+                    accuracy_dense: Moments::of(runs().map(|r| r.accuracy_dense)),
+                    accuracy_projected: Moments::of(runs().map(|r| r.accuracy_projected)),
+                    accuracy_pruned: Moments::of(runs().map(|r| r.accuracy_pruned)),
+                    accuracy_lost: Moments::of(
+                        runs().map(|r| r.accuracy_dense - r.accuracy_pruned),
+                    ),
+                }
+            })
+            .collect()
+    }
+}
+
+impl Serialize for Comparison {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Comparison", 2)?;
+        fields.serialize_field("methods", &self.methods())?;
+        fields.serialize_field("runs", &self.runs)?;
+        fields.end()
     }
 }
 
@@ -65,23 +128,16 @@ impl fmt::Display for Comparison {
             "method", "seeds", "zeros", "dense", "projected", "pruned", "lost, points"
         )?;
         for method in self.methods() {
-            let runs: Vec<&Report> = self.runs.iter().filter(|r| r.method == method).collect();
-            let cell = |of: &dyn Fn(&Report) -> f64| {
-                let values: Vec<f64> = runs.iter().map(|run| 100.0 * of(run)).collect();
-                match moments(&values) {
-                    (mean, _) if values.len() == 1 => format!("{mean:.2}"),
-                    (mean, deviation) => format!("{mean:.2} ± {deviation:.2}"),
-                }
-            };
             writeln!(
                 f,
-                "{method:<8} {:>5} {:>7.2}% {:>15} {:>15} {:>15} {:>15}",
-                runs.len(),
-                100.0 * runs[0].sparsity,
-                cell(&|r| r.accuracy_dense),
-                cell(&|r| r.accuracy_projected),
-                cell(&|r| r.accuracy_pruned),
-                cell(&|r| r.accuracy_dense - r.accuracy_pruned),
+                "{:<8} {:>5} {:>7.2}% {:>15} {:>15} {:>15} {:>15}",
+                method.method,
+                method.seeds,
+                100.0 * method.sparsity,
+                method.accuracy_dense.percent(),
+                method.accuracy_projected.percent(),
+                method.accuracy_pruned.percent(),
+                method.accuracy_lost.percent(),
             )?;
         }
         Ok(())
@@ -115,5 +171,15 @@ mod tests {
             "{text}"
         );
         assert_eq!((comparison.len(), comparison.runs().len()), (3, 3));
+        let json = serde_json::to_value(&comparison).unwrap();
+        let (admm, once) = (&json["methods"][0], &json["methods"][1]);
+        assert_eq!(
+            (&admm["method"], &admm["seeds"]),
+            (&"admm".into(), &2.into())
+        );
+        let mean = admm["accuracy_pruned"]["mean"].as_f64().unwrap();
+        assert!((mean - 0.975).abs() < 1e-12, "{json}");
+        assert!(once["accuracy_lost"].get("deviation").is_none(), "{json}");
+        assert_eq!(json["runs"].as_array().unwrap().len(), 3);
     }
 }
