@@ -1,0 +1,1 @@
+"""Times ResNet-50 on several inference runtimes and compares them."""
