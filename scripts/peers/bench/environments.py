@@ -80,13 +80,14 @@ class Environment:
             return sys.executable
         for minor in range(last[1], self.oldest[1] - 1, -1):
             found = shutil.which(f"python3.{minor}")
-            if found:
+            # Version managers leave names in PATH behind which there is nothing.
+            if found and not subprocess.run([found, "-c", ""], capture_output=True).returncode:
                 return found
         version = ".".join(map(str, self.oldest))
         wanted = f"Python {version}" + ("" if self.newest == self.oldest else " or newer")
         raise NotInstalled(
             f"{self.requirements.name} needs {wanted}; this is {sys.version.split()[0]}, "
-            f"and there is no python{version} in PATH"
+            f"and PATH has no python{version} that starts"
         )
 
     @staticmethod
