@@ -118,8 +118,8 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         budget: Duration::MAX,
         ..TimingOptions::default()
     };
-    let timing = measure(device, options, || model.forward(input.clone()))?;
-    write_logits(&args.output, model.forward(input.clone()))?;
+    let timing = measure(device, options, || model.infer(input.clone()))?;
+    write_logits(&args.output, model.infer(input.clone()))?;
     println!(
         "{:.3} ms median, {:.3} ms minimum of {} runs on {} images",
         timing.median,

@@ -2,6 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
+use burn_sparse::nn::image_by_image;
 
 /// A network that maps images to class scores.
 ///
@@ -17,6 +18,15 @@ pub trait Classifier: Module {
     /// # Panics
     /// When the number of channels, or for networks of a fixed input size that size, is wrong.
     fn forward(&self, images: Tensor<4>) -> Tensor<2>;
+
+    /// What [`forward`](Self::forward) gives, without recording gradients and in the order that
+    /// suits the device: on a CPU, image by image (see [`image_by_image`]).
+    fn infer(&self, images: Tensor<4>) -> Tensor<2>
+    where
+        Self: Sync,
+    {
+        image_by_image(images, |image| self.forward(image))
+    }
 
     /// The same function with every batch norm folded into the convolution before it, so that
     /// bias, residual addition and ReLU run inside the convolution's kernel.

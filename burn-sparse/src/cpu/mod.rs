@@ -1,20 +1,32 @@
 //! CPU kernels on slices: no Burn types, vectorised for the instruction set found at run time
-//! (`pulp`: AVX-512, AVX2 with FMA, NEON, or portable code), threaded with rayon.
+//! ([`Isa`]: AVX-512, AVX2 with FMA, NEON, or portable code), threaded with rayon.
 
 mod accumulate;
+mod buffer;
 mod columns;
 mod dense_conv;
+mod direct;
 mod gemm;
-mod sparse_conv;
+mod images;
+mod isa;
+mod max_pool;
+mod pool;
 mod sparse_conv_grad;
 mod sparse_linear;
 mod stretch;
 
+pub use buffer::{ALIGN, Buffer, allocations, trim};
 pub use dense_conv::{dense_conv, dense_conv_grad_input, dense_conv_grad_weight};
-pub use sparse_conv::sparse_conv;
+pub use direct::{Direct, Plan, ROWS, padded_plane};
+pub use images::{Images, ImagesMut};
+pub use isa::{ISA_VARIABLE, Isa};
+pub use max_pool::max_pool;
+pub use pool::on_pool;
 pub use sparse_conv_grad::{sparse_conv_grad_input, sparse_conv_grad_values};
 pub use sparse_linear::sparse_linear;
 pub use stretch::{stretch, unstretch};
+
+use crate::format::Csr;
 
 /// A sparse weight as slices: entries `row_ptr[k]..row_ptr[k + 1]` belong to output channel `k`.
 #[derive(Debug, Clone, Copy)]
@@ -38,25 +50,53 @@ impl<'a> Entries<'a> {
     }
 }
 
+/// A sparse matrix as slices: columns instead of [`Entries`]' offsets.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows<'a> {
+    /// Start of each row; rows + 1 entries.
+    pub row_ptr: &'a [u32],
+    /// Column of each entry, ascending in a row.
+    pub columns: &'a [u32],
+    /// Value of each entry.
+    pub values: &'a [f32],
+}
+
+impl<'a> From<&'a Csr> for Rows<'a> {
+    fn from(csr: &'a Csr) -> Self {
+        Self {
+            row_ptr: csr.row_ptr(),
+            columns: csr.columns(),
+            values: csr.values(),
+        }
+    }
+}
+
 /// What happens to a sum before it is stored: `act(sum + bias + residual)`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Finish<'a> {
     /// One per output channel.
     pub bias: Option<&'a [f32]>,
     /// Of the output's shape.
-    pub residual: Option<&'a [f32]>,
+    pub residual: Option<Images<'a>>,
     /// Whether negative results become zero.
     pub relu: bool,
 }
 
 impl Finish<'_> {
-    /// Finishes a run of outputs of `channel` that starts at flat index `start` of the output.
+    /// Finishes neighbouring outputs of a channel, from element `at` of its plane on.
     #[inline(always)]
-    pub(crate) fn store(&self, sums: &[f32], channel: usize, start: usize, out: &mut [f32]) {
+    pub(crate) fn store(
+        &self,
+        sums: &[f32],
+        image: usize,
+        channel: usize,
+        at: usize,
+        out: &mut [f32],
+    ) {
         let bias = self.bias.map_or(0.0, |bias| bias[channel]);
-        match self.residual {
+        match &self.residual {
             Some(residual) => {
-                let residual = &residual[start..start + out.len()];
+                let residual = &residual.plane(image, channel)[at..at + out.len()];
                 for ((out, &sum), &residual) in out.iter_mut().zip(sums).zip(residual) {
                     *out = sum + bias + residual;
                 }

@@ -9,7 +9,8 @@ const TRANSPOSE_FROM: usize = 4;
 
 /// `out[m,k] = act(bias[k] + residual[m,k] + sum_j v_j x[m, column_j])`, `entries` holding columns.
 ///
-/// `x` is `[m, d_input]`, `out` `[m, rows]`; every element of `out` is written.
+/// `x` is `[m, d_input]`, `out` `[m, rows]`; every element of `out` is written. A residual is images
+/// of `rows` planes of one element.
 ///
 /// # Panics
 /// If a slice is too short or a column is not below `d_input`.
@@ -31,7 +32,7 @@ pub fn sparse_linear(
                 &x[index * d_input..][..d_input],
                 entries,
                 finish,
-                index * rows,
+                index,
                 out,
             );
         }
@@ -41,7 +42,7 @@ pub fn sparse_linear(
 }
 
 /// One row of `x`: a gathered dot product per output, four sums at once to hide the latency.
-fn few(x: &[f32], entries: Entries<'_>, finish: Finish<'_>, start: usize, out: &mut [f32]) {
+fn few(x: &[f32], entries: Entries<'_>, finish: Finish<'_>, index: usize, out: &mut [f32]) {
     let per_row = (entries.values.len() / entries.rows()).max(1);
     out.par_iter_mut()
         .enumerate()
@@ -60,7 +61,7 @@ fn few(x: &[f32], entries: Entries<'_>, finish: Finish<'_>, start: usize, out: &
             for (value, &column) in values1.iter().zip(columns1) {
                 sum += value * x[column as usize];
             }
-            finish.store(&[sum], k, start + k, core::slice::from_mut(out));
+            finish.store(&[sum], index, k, 0, core::slice::from_mut(out));
         });
 }
 
@@ -110,7 +111,7 @@ fn many(
         .for_each(|(index, out)| {
             for (k, out) in out.iter_mut().enumerate() {
                 let sum = sums[k * run + index];
-                finish.store(&[sum], k, index * rows + k, core::slice::from_mut(out));
+                finish.store(&[sum], index, k, 0, core::slice::from_mut(out));
             }
         });
 }

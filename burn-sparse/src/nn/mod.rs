@@ -4,19 +4,23 @@
 //! A model written on these layers trains, prunes and records as any other. Packing
 //! ([`pack`](crate::pack)) replaces weights inside it and leaves its struct as it is.
 
+mod batch;
 mod conv1d;
 mod conv2d;
 mod fold;
 mod linear;
+mod pool;
 mod trace;
 mod traverse;
 mod weight;
 
 pub use crate::ops::Activation;
+pub use batch::image_by_image;
 pub use conv1d::{Conv1d, Conv1dConfig};
 pub use conv2d::{Conv2d, Conv2dConfig};
 pub use fold::fold_batch_norm;
 pub use linear::{Linear, LinearConfig};
+pub use pool::max_pool2d;
 pub use trace::Trace;
 pub use traverse::{AnyWeight, NamedWeight, replace_weights, weights};
 pub use weight::{PackedWeight, Weight};

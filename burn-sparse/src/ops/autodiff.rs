@@ -17,10 +17,10 @@ use burn_autodiff::{
     ops::{Backward, Ops, OpsKind},
 };
 
-use super::{OptionalFloat, OptionalInt, SparseOps};
+use super::{OptionalFloat, OptionalInt, Pattern, SparseOps};
 use crate::ConvProblem;
 
-const NO_TRANSPOSE: &str = "a sparse operation on an autodiff device comes with its transpose";
+const NO_INDICES: &str = "a sparse operation on an autodiff device comes with its indices";
 
 /// What the backward pass of a product needs besides the checkpointed input and values.
 #[derive(Debug)]
@@ -155,24 +155,26 @@ impl<B: SparseOps, C: CheckpointStrategy> SparseOps for Autodiff<B, C> {
     fn sparse_conv(
         input: FloatTensor<Self>,
         values: FloatTensor<Self>,
-        offsets: IntTensor<Self>,
-        row_ptr: IntTensor<Self>,
+        offsets: OptionalInt<Self>,
+        row_ptr: OptionalInt<Self>,
         transpose: OptionalInt<Self>,
         bias: OptionalFloat<Self>,
         residual: OptionalFloat<Self>,
+        pattern: Pattern,
         problem: ConvProblem,
         relu: bool,
     ) -> FloatTensor<Self> {
+        let (offsets, row_ptr) = (offsets.into_option(), row_ptr.into_option());
         let product = |input: FloatTensor<B>, values: FloatTensor<B>| {
-            let (offsets, row_ptr) = (offsets.clone(), row_ptr.clone());
             B::sparse_conv(
                 input,
                 values,
-                offsets,
-                row_ptr,
+                offsets.clone().into(),
+                row_ptr.clone().into(),
                 OptionalInt::Absent,
                 OptionalFloat::Absent,
                 OptionalFloat::Absent,
+                pattern.clone(),
                 problem,
                 false,
             )
@@ -185,9 +187,9 @@ impl<B: SparseOps, C: CheckpointStrategy> SparseOps for Autodiff<B, C> {
                 let saved = Saved {
                     input: prep.checkpoint(&input),
                     values: prep.checkpoint(&values),
-                    offsets: offsets.clone(),
-                    row_ptr: row_ptr.clone(),
-                    transpose: transpose.clone().into_option().expect(NO_TRANSPOSE),
+                    offsets: offsets.clone().expect(NO_INDICES),
+                    row_ptr: row_ptr.clone().expect(NO_INDICES),
+                    transpose: transpose.clone().into_option().expect(NO_INDICES),
                 };
                 let y = product(input.into_primitive(), values.into_primitive());
                 prep.finish((saved, problem), y)
@@ -256,7 +258,7 @@ impl<B: SparseOps, C: CheckpointStrategy> SparseOps for Autodiff<B, C> {
                     values: prep.checkpoint(&values),
                     offsets: columns.clone(),
                     row_ptr: row_ptr.clone(),
-                    transpose: transpose.clone().into_option().expect(NO_TRANSPOSE),
+                    transpose: transpose.clone().into_option().expect(NO_INDICES),
                 };
                 let y = product(input.into_primitive(), values.into_primitive());
                 prep.finish((saved, [m, d_input, rows]), y)

@@ -7,6 +7,7 @@ use burn::backend::{
 #[cfg(feature = "cubecl-backend")]
 use burn::tensor::Shape;
 
+use super::Pattern;
 use crate::ConvProblem;
 
 /// A float tensor or none: `Option` as it can cross from [`Tensor`](burn::tensor::Tensor) to a
@@ -75,7 +76,9 @@ pub trait SparseOps: Backend {
     /// `out[n,k,e,f] = act(bias[k] + residual[n,k,e,f] + sum_j values[j] * x[n, offsets[j] + e*cols + f])`
     /// with `act` the identity or `max(0, .)`.
     ///
-    /// `transpose` is only read by the backward pass and may be absent outside of training.
+    /// `transpose` is only read by the backward pass and may be absent outside of training; Flex
+    /// reads `pattern` instead of `offsets` and `row_ptr`, which are absent there unless a backward
+    /// pass needs them.
     #[allow(
         clippy::too_many_arguments,
         reason = "a backend call takes tensors, not structs of them"
@@ -84,11 +87,12 @@ pub trait SparseOps: Backend {
     fn sparse_conv(
         input: FloatTensor<Self>,
         values: FloatTensor<Self>,
-        offsets: IntTensor<Self>,
-        row_ptr: IntTensor<Self>,
+        #[extension_type] offsets: OptionalInt<Self>,
+        #[extension_type] row_ptr: OptionalInt<Self>,
         #[extension_type] transpose: OptionalInt<Self>,
         #[extension_type] bias: OptionalFloat<Self>,
         #[extension_type] residual: OptionalFloat<Self>,
+        pattern: Pattern,
         problem: ConvProblem,
         relu: bool,
     ) -> FloatTensor<Self>;

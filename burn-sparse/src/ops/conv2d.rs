@@ -3,7 +3,7 @@
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
-use super::{Activation, Epilogue, SparseOps, SparseWeight};
+use super::{Activation, Epilogue, SparseOps, SparseWeight, dense_conv::is_flex};
 use crate::{ConvProblem, SparseError};
 
 /// How a kernel moves over its input, in `N` spatial dimensions.
@@ -108,9 +108,16 @@ pub fn sparse_conv2d(
     epilogue.check("sparse_conv2d", problem.output_shape(), 1);
     let device = input.device();
     let pattern = weight.pattern();
-    let offsets = pattern
-        .offsets(&problem, &device)
-        .unwrap_or_else(|error| panic!("sparse_conv2d: {error}"));
+    let indices = (device.is_autodiff() || !is_flex(&device)).then(|| {
+        let offsets = pattern
+            .offsets(&problem, &device)
+            .unwrap_or_else(|error| panic!("sparse_conv2d: {error}"));
+        [offsets, pattern.row_ptr(&device)].map(Tensor::into_dispatch)
+    });
+    let [offsets, row_ptr] = match indices {
+        Some([offsets, row_ptr]) => [Some(offsets), Some(row_ptr)],
+        None => [None, None],
+    };
     let taps = problem.kernel[0] * problem.kernel[1];
     let transpose = device
         .is_autodiff()
@@ -118,11 +125,12 @@ pub fn sparse_conv2d(
     Tensor::from_dispatch(Dispatch::sparse_conv(
         input.into_dispatch(),
         weight.values().into_dispatch(),
-        offsets.into_dispatch(),
-        pattern.row_ptr(&device).into_dispatch(),
+        offsets.into(),
+        row_ptr.into(),
         transpose.map(Tensor::into_dispatch).into(),
         epilogue.bias.map(Tensor::into_dispatch).into(),
         epilogue.residual.map(Tensor::into_dispatch).into(),
+        pattern.clone(),
         problem,
         epilogue.activation == Activation::Relu,
     ))

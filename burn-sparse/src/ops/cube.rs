@@ -3,7 +3,7 @@
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn_cubecl::CubeBackend;
 
-use super::{OptionalFloat, OptionalInt, SparseOps};
+use super::{OptionalFloat, OptionalInt, Pattern, SparseOps};
 use crate::{
     ConvProblem,
     kernel::{self, Choice, Entries, Epilogue},
@@ -13,14 +13,19 @@ impl SparseOps for CubeBackend {
     fn sparse_conv(
         input: FloatTensor<Self>,
         values: FloatTensor<Self>,
-        offsets: IntTensor<Self>,
-        row_ptr: IntTensor<Self>,
+        offsets: OptionalInt<Self>,
+        row_ptr: OptionalInt<Self>,
         _transpose: OptionalInt<Self>,
         bias: OptionalFloat<Self>,
         residual: OptionalFloat<Self>,
+        _pattern: Pattern,
         problem: ConvProblem,
         relu: bool,
     ) -> FloatTensor<Self> {
+        let [offsets, row_ptr] = [offsets, row_ptr].map(|indices| {
+            let indices = indices.into_option();
+            indices.expect("a sparse operation on this device comes with its indices")
+        });
         let entries = Entries::new(values, offsets, row_ptr);
         let epilogue = Epilogue {
             bias: bias.into_option(),

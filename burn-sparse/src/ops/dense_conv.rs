@@ -1,7 +1,5 @@
 //! Dense convolution: what a layer runs until it is packed, and what packed layers compete with.
 
-#[cfg(feature = "cubecl-backend")]
-use burn::backend::ops::ModuleOps;
 use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
 #[cfg(feature = "cubecl-backend")]
 use burn::tensor::Shape;
@@ -35,6 +33,11 @@ pub trait DenseOps: Backend {
         #[extension_type] bias: OptionalFloat<Self>,
         problem: ConvProblem,
     ) -> FloatTensor<Self>;
+
+    /// `out[n,c,e,f] = max_{r,s} x[n,c,e*u+r*d,f*v+s*d]` over the elements that exist; `problem` has
+    /// as many output as input channels.
+    #[fusion(dtype = input, shape = Shape::from(problem.output_shape()))]
+    fn max_pool(input: FloatTensor<Self>, problem: ConvProblem) -> FloatTensor<Self>;
 
     /// Gradient of [`dense_conv`](Self::dense_conv) for its input, which is only read for its
     /// shape.
@@ -109,7 +112,7 @@ pub fn dense_conv2d(
     conv2d(input, weight, bias, options(&problem))
 }
 
-fn is_flex(device: &Device) -> bool {
+pub(crate) fn is_flex(device: &Device) -> bool {
     #[cfg(feature = "flex")]
     return *device == Device::flex();
     #[cfg(not(feature = "flex"))]
@@ -140,6 +143,10 @@ impl DenseOps for burn_cubecl::CubeBackend {
         Self::conv2d(input, weight, bias.into_option(), options(&problem))
     }
 
+    fn max_pool(input: FloatTensor<Self>, problem: ConvProblem) -> FloatTensor<Self> {
+        burn_max_pool::<Self>(input, &problem)
+    }
+
     fn dense_conv_grad_input(
         input: FloatTensor<Self>,
         grad: FloatTensor<Self>,
@@ -157,6 +164,19 @@ impl DenseOps for burn_cubecl::CubeBackend {
     ) -> FloatTensor<Self> {
         Self::conv2d_weight_backward(input, weight, grad, options(&problem))
     }
+}
+
+/// Burn's own, which pads both sides alike.
+fn burn_max_pool<B: Backend>(input: FloatTensor<B>, problem: &ConvProblem) -> FloatTensor<B> {
+    let padding = problem.padding.map(|[before, after]| {
+        assert_eq!(
+            before, after,
+            "max pooling with gradients pads both sides alike"
+        );
+        before
+    });
+    let (kernel, stride, dilation) = (problem.kernel, problem.stride, problem.dilation);
+    B::max_pool2d(input, kernel, stride, padding, dilation, false)
 }
 
 #[derive(Debug)]
@@ -210,6 +230,10 @@ impl<B: DenseOps, C: CheckpointStrategy> DenseOps for Autodiff<B, C> {
             OpsKind::UnTracked(prep) => prep.finish(product(input, weight)),
         };
         finish::<B, C>(y, bias.into_option(), None, false)
+    }
+
+    fn max_pool(input: FloatTensor<Self>, problem: ConvProblem) -> FloatTensor<Self> {
+        burn_max_pool::<Self>(input, &problem)
     }
 
     fn dense_conv_grad_input(

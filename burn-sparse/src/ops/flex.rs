@@ -8,10 +8,13 @@ use burn::backend::{
 use burn::tensor::{DType, FloatDType, TensorData};
 use burn_flex::{Flex, FlexTensor};
 
-use super::{DenseOps, OptionalFloat, OptionalInt, SparseOps};
+use super::{
+    DenseOps, OptionalFloat, OptionalInt, Pattern, SparseOps,
+    flex_memory::{Output, images},
+};
 use crate::{
     ConvProblem,
-    cpu::{self, Entries, Finish},
+    cpu::{self, Entries, Finish, Images},
 };
 
 /// The kernels compute in f32: other dtypes are converted, and back by [`restore`].
@@ -28,7 +31,13 @@ fn f32s(tensor: FlexTensor) -> FlexTensor {
 }
 
 fn restore(out: Vec<f32>, shape: impl Into<Vec<usize>>, dtype: DType) -> FlexTensor {
-    let out = FlexTensor::from_data(TensorData::new(out, shape.into()));
+    restore_dtype(
+        FlexTensor::from_data(TensorData::new(out, shape.into())),
+        dtype,
+    )
+}
+
+fn restore_dtype(out: FlexTensor, dtype: DType) -> FlexTensor {
     match dtype {
         DType::F32 => out,
         other => Flex::float_cast(out, other.into()),
@@ -43,35 +52,55 @@ fn indices(tensor: &FlexTensor) -> &[i32] {
     &tensor.storage::<i32>()[..tensor.shape().num_elements()]
 }
 
+/// As images, copied only if its rows are scattered.
+fn rows(tensor: FlexTensor) -> FlexTensor {
+    if images(&tensor).is_some() {
+        tensor
+    } else {
+        tensor.to_contiguous()
+    }
+}
+
+fn f32_rows(tensor: FlexTensor) -> FlexTensor {
+    match tensor.dtype() {
+        DType::F32 => rows(tensor),
+        _ => rows(Flex::float_cast(tensor, FloatDType::F32)),
+    }
+}
+
+const ROWS: &str = "copied until its rows follow each other";
+
 impl SparseOps for Flex {
     fn sparse_conv(
         input: FloatTensor<Self>,
         values: FloatTensor<Self>,
-        offsets: IntTensor<Self>,
-        row_ptr: IntTensor<Self>,
+        _offsets: OptionalInt<Self>,
+        _row_ptr: OptionalInt<Self>,
         _transpose: OptionalInt<Self>,
         bias: OptionalFloat<Self>,
         residual: OptionalFloat<Self>,
+        pattern: Pattern,
         problem: ConvProblem,
         relu: bool,
     ) -> FloatTensor<Self> {
         let dtype = input.dtype();
-        let (input, values) = (f32s(input), f32s(values));
+        let (input, values) = (f32_rows(input), f32s(values));
         let bias = bias.into_option().map(f32s);
-        let residual = residual.into_option().map(f32s);
-        let entries = Entries {
-            values: slice(&values),
-            offsets: indices(&offsets),
-            row_ptr: indices(&row_ptr),
-        };
+        let residual = residual.into_option().map(f32_rows);
+        let direct = pattern
+            .direct(&problem, slice(&values), values.data_arc())
+            .unwrap_or_else(|error| panic!("sparse_conv2d: {error}"));
         let finish = Finish {
             bias: bias.as_ref().map(slice),
-            residual: residual.as_ref().map(slice),
+            residual: residual.as_ref().map(|r| images(r).expect(ROWS)),
             relu,
         };
-        let mut out = vec![0.0; problem.output_shape().iter().product()];
-        cpu::sparse_conv(slice(&input), entries, finish, &problem, &mut out);
-        restore(out, problem.output_shape(), dtype)
+        // Whoever fuses the activation goes on with a layer of this crate, most likely; Burn's own
+        // operations are faster on contiguous tensors.
+        let mut out = Output::new(problem.output_shape(), relu && dtype == DType::F32);
+        let input = images(&input).expect(ROWS);
+        direct.run(problem.batch, input, finish, out.images());
+        restore_dtype(out.into_tensor(), dtype)
     }
 
     fn sparse_conv_grad_input(
@@ -132,7 +161,9 @@ impl SparseOps for Flex {
         };
         let finish = Finish {
             bias: bias.as_ref().map(slice),
-            residual: residual.as_ref().map(slice),
+            residual: residual
+                .as_ref()
+                .map(|r| Images::contiguous(slice(r), [rows, 1])),
             relu,
         };
         let mut out = vec![0.0; m * rows];
@@ -142,6 +173,15 @@ impl SparseOps for Flex {
 }
 
 impl DenseOps for Flex {
+    fn max_pool(input: FloatTensor<Self>, problem: ConvProblem) -> FloatTensor<Self> {
+        let dtype = input.dtype();
+        let input = f32_rows(input);
+        // Planes on cache lines stay so.
+        let mut out = Output::new(problem.output_shape(), !input.is_contiguous());
+        cpu::max_pool(images(&input).expect(ROWS), &problem, out.images());
+        restore_dtype(out.into_tensor(), dtype)
+    }
+
     fn dense_conv(
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,

@@ -13,15 +13,20 @@ mod dense_conv;
 mod epilogue;
 #[cfg(feature = "flex")]
 mod flex;
+#[cfg(feature = "flex")]
+mod flex_memory;
 mod linear;
+mod max_pool;
 mod pattern;
 mod weight;
 
 pub use base::{OptionalFloat, OptionalInt, SparseOps};
 pub use conv1d::sparse_conv1d;
 pub use conv2d::{ConvWindow, sparse_conv2d};
+pub(crate) use dense_conv::is_flex;
 pub use dense_conv::{DenseOps, dense_conv2d};
 pub use epilogue::{Activation, Epilogue};
 pub use linear::sparse_linear;
+pub use max_pool::max_pool2d;
 pub use pattern::Pattern;
 pub use weight::SparseWeight;

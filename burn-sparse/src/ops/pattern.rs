@@ -1,10 +1,18 @@
 //! Where the non-zeros are, on the host and, once asked for, on a device.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+#[cfg(feature = "flex")]
+use burn_std::Bytes;
 
-use crate::{ConvProblem, SparseError, format::Csr};
+#[cfg(feature = "flex")]
+use crate::cpu::{Direct, Rows};
+use crate::{
+    ConvProblem, SparseError,
+    cpu::{Isa, Plan},
+    format::Csr,
+};
 
 /// The positions of a packed weight's entries, shared by its clones.
 ///
@@ -19,6 +27,20 @@ pub struct Pattern {
 struct Inner {
     csr: Csr,
     cached: Mutex<Vec<Cached>>,
+    #[cfg(feature = "flex")]
+    ready: Mutex<Vec<Ready>>,
+    plans: Mutex<Vec<(ConvProblem, Plan)>>,
+}
+
+/// A weight in the CPU kernels' order.
+#[cfg(feature = "flex")]
+#[derive(Debug)]
+struct Ready {
+    problem: ConvProblem,
+    /// The memory that the values were read from. Holding it keeps anybody from writing other
+    /// values there, so as long as the address is the same, so are the values.
+    values: Arc<Bytes>,
+    direct: Arc<Direct>,
 }
 
 #[derive(Debug)]
@@ -46,6 +68,9 @@ impl Pattern {
             inner: Arc::new(Inner {
                 csr,
                 cached: Mutex::default(),
+                #[cfg(feature = "flex")]
+                ready: Mutex::default(),
+                plans: Mutex::default(),
             }),
         }
     }
@@ -62,11 +87,7 @@ impl Pattern {
         key: Key,
         compute: impl FnOnce(&Csr) -> Result<Vec<i32>, SparseError>,
     ) -> Result<Tensor<1, Int>, SparseError> {
-        let mut cached = self
-            .inner
-            .cached
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut cached = lock(&self.inner.cached);
         if let Some(hit) = cached
             .iter()
             .find(|hit| hit.key == key && hit.device == *device)
@@ -86,6 +107,77 @@ impl Pattern {
             tensor: tensor.clone(),
         });
         Ok(tensor)
+    }
+
+    /// How the CPU kernels run this weight on inputs of that size: as asked for by
+    /// [`set_plan`](Self::set_plan), or else a guess.
+    pub fn plan(&self, problem: &ConvProblem) -> Plan {
+        let problem = problem.with_batch(1);
+        let plans = lock(&self.inner.plans);
+        let set = plans.iter().find(|(set, _)| *set == problem);
+        set.map_or_else(
+            || {
+                let csr = &self.inner.csr;
+                let density = csr.stored() as f64 / (csr.rows() * csr.row_len()).max(1) as f64;
+                Plan::guess(&problem, density, csr.shared_rows(), Isa::current())
+            },
+            |(_, plan)| *plan,
+        )
+    }
+
+    /// Makes the CPU kernels run this weight by `plan` on inputs of that size.
+    pub fn set_plan(&self, problem: &ConvProblem, plan: Plan) {
+        let problem = problem.with_batch(1);
+        let mut plans = lock(&self.inner.plans);
+        plans.retain(|(set, _)| *set != problem);
+        plans.push((problem, plan));
+        #[cfg(feature = "flex")]
+        lock(&self.inner.ready).retain(|ready| ready.problem != problem);
+    }
+
+    /// The weight with these values in the CPU kernels' order. `memory` is what `values` lie in.
+    #[cfg(feature = "flex")]
+    pub(crate) fn direct(
+        &self,
+        problem: &ConvProblem,
+        values: &[f32],
+        memory: Arc<Bytes>,
+    ) -> Result<Arc<Direct>, SparseError> {
+        let problem = problem.with_batch(1);
+        {
+            let ready = lock(&self.inner.ready);
+            let same =
+                |ready: &&Ready| ready.problem == problem && Arc::ptr_eq(&ready.values, &memory);
+            if let Some(hit) = ready.iter().find(same) {
+                return Ok(hit.direct.clone());
+            }
+        }
+        let csr = &self.inner.csr;
+        let rows = Rows {
+            values,
+            ..Rows::from(csr)
+        };
+        if csr.row_len() != problem.row_len() {
+            return Err(SparseError::shape(format!(
+                "a packed weight of {} rows by {} is not the weight {:?} of this convolution",
+                csr.rows(),
+                csr.row_len(),
+                problem.weight_shape()
+            )));
+        }
+        let direct = Direct::new(&problem, rows, self.plan(&problem), Isa::current())?;
+        let direct = Arc::new(direct);
+        let mut ready = lock(&self.inner.ready);
+        ready.retain(|ready| ready.problem != problem);
+        if ready.len() >= REMEMBERED {
+            ready.remove(0);
+        }
+        ready.push(Ready {
+            problem,
+            values: memory,
+            direct: direct.clone(),
+        });
+        Ok(direct)
     }
 
     fn len_of(&self, key: Key) -> usize {
@@ -137,6 +229,10 @@ impl Pattern {
         let transpose = self.cached(device, key, |csr| Ok(transpose(csr, channel_len, groups)));
         transpose.expect("the transpose of a valid matrix fits")
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn signed(indices: &[u32]) -> Vec<i32> {

@@ -5,7 +5,7 @@ use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::nn::{BatchNorm, PaddingConfig2d};
 use burn::tensor::module::adaptive_avg_pool2d;
 use burn::tensor::{Device, Tensor};
-use burn_sparse::nn::{Activation, Conv2d, Linear, LinearConfig};
+use burn_sparse::nn::{Activation, Conv2d, Linear, LinearConfig, max_pool2d};
 
 use super::block::{apply, conv_bn, fold};
 use super::{Block, ResNetConfig};
@@ -82,7 +82,7 @@ impl ResNet {
             Activation::Relu,
         );
         if let Some(pool) = &self.maxpool {
-            x = pool.forward(x);
+            x = max_pool2d(pool, x);
         }
         for block in self.blocks() {
             x = block.forward(x);

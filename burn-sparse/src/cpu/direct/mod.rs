@@ -1,0 +1,146 @@
+//! Direct convolution: every entry of a weight adds a scaled, shifted run of the input to a tile
+//! of outputs whose sums stay in registers.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `plan` | what may be tuned |
+//! | `working` | how the input lies while a layer reads it |
+//! | `gather` | the copy into that layout |
+//! | `stream` | the weights in traversal order |
+//! | `tile` | the inner loop |
+//! | `run` | tiles and channels over threads, the epilogue |
+//!
+//! Sparse and dense weights run alike: a row of a sparse weight has its own list of positions, rows
+//! pruned in blocks share one, and in a dense weight all rows share the list of all positions, which
+//! makes each load of the input serve several channels.
+
+mod gather;
+mod plan;
+mod run;
+mod stream;
+mod tile;
+mod working;
+
+pub use plan::{Plan, ROWS};
+pub(crate) use working::{Working, plane_stride};
+
+use stream::Stream;
+
+use super::{Isa, Rows};
+use crate::{ConvProblem, SparseError};
+
+/// A weight made ready for inputs of one size, by a [`Plan`].
+///
+/// # Example
+/// ```
+/// use burn_sparse::{ConvProblem, cpu::{Direct, Finish, Images, ImagesMut, Isa, Plan, Rows}};
+///
+/// // One 1x2 filter `[0, 3]` on an image of 1x5.
+/// let problem = ConvProblem::new(1, [1, 1], [1, 5], [1, 2]);
+/// let matrix = Rows { row_ptr: &[0, 1], columns: &[1], values: &[3.0] };
+/// let plan = Plan::guess(&problem, 0.5, 1, Isa::current());
+/// let direct = Direct::new(&problem, matrix, plan, Isa::current())?;
+/// let mut out = [0.0; 4];
+/// let input = Images::contiguous(&[1., 2., 3., 4., 5.], [1, 5]);
+/// direct.run(1, input, Finish::default(), ImagesMut::contiguous(&mut out, [1, 4]));
+/// assert_eq!(out, [6., 9., 12., 15.]);
+/// # Ok::<(), burn_sparse::SparseError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Direct {
+    problem: ConvProblem,
+    plan: Plan,
+    isa: Isa,
+    working: Working,
+    stream: Stream,
+}
+
+impl Direct {
+    /// Orders the entries of `matrix` (of [`ConvProblem::row_len`] columns) for `plan`. The batch
+    /// of `problem` does not matter. Parts of `plan` that the layer or the instruction set cannot
+    /// follow are brought into range.
+    ///
+    /// # Errors
+    /// [`SparseError::Shape`] for a problem that is none, a matrix of other rows, and an image
+    /// whose offsets exceed 32 bits.
+    ///
+    /// # Panics
+    /// If `matrix` is not one: columns must lie within [`ConvProblem::row_len`].
+    pub fn new(
+        problem: &ConvProblem,
+        matrix: Rows<'_>,
+        plan: Plan,
+        isa: Isa,
+    ) -> Result<Self, SparseError> {
+        problem.check()?;
+        if matrix.row_ptr.len() != problem.out_channels + 1 {
+            return Err(SparseError::shape(format!(
+                "{} rows for {} output channels",
+                matrix.row_ptr.len() - 1,
+                problem.out_channels
+            )));
+        }
+        let len = problem.row_len() as u32;
+        assert!(
+            matrix.columns.iter().all(|&column| column < len)
+                && matrix.columns.len() == matrix.values.len(),
+            "a matrix whose columns lie below {len}"
+        );
+        let problem = problem.with_batch(1);
+        let per_group = problem.out_channels / problem.groups;
+        let mut plan = plan;
+        // Rows that share a load must read the same input channels, and exist as a kernel.
+        if !ROWS.contains(&plan.rows)
+            || (problem.groups > 1 && !per_group.is_multiple_of(plan.rows))
+        {
+            plan.rows = 1;
+        }
+        let working = Working::new(&problem, &plan);
+        let outputs = working.vectors(isa.lanes());
+        plan.vectors = plan
+            .vectors
+            .min(outputs)
+            .clamp(1, Plan::most_vectors(plan.rows, isa));
+        plan.blocks = plan
+            .blocks
+            .clamp(1, (problem.in_channels / problem.groups).max(1));
+        let stream = Stream::new(&problem, matrix, &plan, &working)?;
+        Ok(Self {
+            problem,
+            plan,
+            isa,
+            working,
+            stream,
+        })
+    }
+
+    /// The plan as it is followed.
+    pub fn plan(&self) -> Plan {
+        self.plan
+    }
+
+    /// The geometry, for one image.
+    pub fn problem(&self) -> &ConvProblem {
+        &self.problem
+    }
+
+    /// Bytes of offsets and values, those of stored zeros included.
+    pub fn bytes(&self) -> usize {
+        4 * (self.stream.words.len() + self.stream.starts.len())
+    }
+
+    /// Whether an input whose planes are `channel_stride` elements apart is read where it lies,
+    /// without a copy.
+    pub fn reads_in_place(&self, channel_stride: usize) -> bool {
+        self.working.plain && channel_stride == self.working.plane
+    }
+}
+
+/// Elements between the planes of images that the layers of this crate hand to each other: whole
+/// cache lines, so that every load of a 1x1 convolution is aligned.
+pub fn padded_plane([height, width]: [usize; 2]) -> usize {
+    plane_stride(height * width)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+//! How a layer runs: everything that may be tuned and never changes the result.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ConvProblem, cpu::Isa};
+
+/// The tunable part of a [`Direct`](super::Direct) convolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Plan {
+    /// Output channels that share one list of positions, and so each load of the input: 1, 2, 4
+    /// or 8. A dense layer runs with 4 or 8, one pruned in blocks of `n` channels with `n`.
+    pub rows: usize,
+    /// Vectors of neighbouring outputs whose sums stay in registers over all entries of a row.
+    pub vectors: usize,
+    /// Runs of input channels that are worked off one after the other, so that a tile of the input
+    /// stays in the first cache while all output channels pass over it.
+    pub blocks: usize,
+    /// Whether every column of the kernel reads a copy of the input that was shifted for it: three
+    /// times the memory under a 3x3 kernel, but loads that never straddle cache lines.
+    pub shifted: bool,
+    /// Elements to whose multiple the rows of such a copy are rounded.
+    pub align: usize,
+}
+
+/// Numbers of output channels that a kernel exists for.
+pub const ROWS: [usize; 4] = [1, 2, 4, 8];
+
+/// Most vectors of a tile for each of [`ROWS`].
+pub(super) const MOST_VECTORS: [usize; 4] = [14, 8, 6, 3];
+
+/// Bytes of input that a tile should read: most of the first cache, which the sums share.
+const FIRST_CACHE: usize = 32 << 10;
+
+/// Entries of a row in a block below which starting a row costs more than the cache gains.
+const FEWEST_ENTRIES: f64 = 8.0;
+
+impl Plan {
+    /// The widest tile whose sums fit the registers.
+    pub fn most_vectors(rows: usize, isa: Isa) -> usize {
+        let index = ROWS.iter().position(|&r| r == rows).unwrap_or(0);
+        let rows = ROWS[index];
+        // One register for the weight; with several rows, the inputs are held as well.
+        let free = isa.registers() - 1;
+        let fit = if rows == 1 {
+            free - 1
+        } else {
+            free / (rows + 1)
+        };
+        fit.clamp(1, MOST_VECTORS[index])
+    }
+
+    /// A good guess for a layer of which `density` of the weights are stored.
+    pub fn guess(problem: &ConvProblem, density: f64, rows: usize, isa: Isa) -> Self {
+        let lanes = isa.lanes();
+        let [_, width] = problem.output();
+        let taps = problem.kernel[0] * problem.kernel[1];
+        let sharing = rows > 1;
+        // With several rows to a load, loads are not what limits the kernel.
+        let shifted = problem.kernel[1] > 1 && !sharing;
+        let align = Self::alignments(width, lanes)[0];
+        let plan = Self {
+            rows,
+            vectors: 1,
+            blocks: 1,
+            shifted,
+            align,
+        };
+        let outputs = super::Working::new(problem, &plan).vectors(lanes);
+        let most = Self::most_vectors(rows, isa);
+        let wanted = if sharing { most } else { most.min(7) };
+        // Tiles of nearly equal size: no last tile of one vector that pays the whole loop.
+        let vectors = outputs.div_ceil(outputs.div_ceil(wanted).max(1)).max(1);
+        let channels = problem.in_channels / problem.groups;
+        let entries = density * (channels * taps) as f64;
+        let bytes = channels * problem.kernel[1] * problem.kernel[0] * vectors * lanes * 4;
+        let fitting = if sharing {
+            8 * FIRST_CACHE
+        } else {
+            FIRST_CACHE
+        };
+        let blocks = (bytes as f64 / fitting as f64)
+            .min(entries / FEWEST_ENTRIES)
+            .max(1.0) as usize;
+        Self {
+            vectors,
+            blocks: (1usize << blocks.ilog2()).min(channels.max(1)),
+            ..plan
+        }
+    }
+
+    /// Roundings of a row of `width` outputs worth trying, the most promising first: to whole
+    /// vectors, unless that wastes more than unaligned loads do.
+    fn alignments(width: usize, lanes: usize) -> [usize; 2] {
+        if width.next_multiple_of(lanes) * 10 <= width * 13 {
+            [lanes, 1]
+        } else {
+            [(lanes / 2).max(1), 1]
+        }
+    }
+
+    /// Plans worth timing against each other, the guess first.
+    pub fn candidates(problem: &ConvProblem, density: f64, rows: usize, isa: Isa) -> Vec<Self> {
+        let guess = Self::guess(problem, density, rows, isa);
+        let mut plans = vec![guess];
+        let mut add = |plan: Self| {
+            if !plans.contains(&plan) {
+                plans.push(plan);
+            }
+        };
+        let channels = problem.in_channels / problem.groups;
+        let most = Self::most_vectors(rows, isa);
+        let lanes = isa.lanes();
+        let layouts: &[bool] = if problem.kernel[1] > 1 {
+            &[true, false]
+        } else {
+            &[false]
+        };
+        for &shifted in layouts {
+            let alignments = Self::alignments(problem.output()[1], lanes);
+            for align in alignments.into_iter().take(if shifted { 2 } else { 1 }) {
+                let base = Self {
+                    shifted,
+                    align,
+                    ..guess
+                };
+                let outputs = super::Working::new(problem, &base).vectors(lanes);
+                for vectors in [3, 4, 5, 7, 10] {
+                    let vectors = vectors.min(most).min(outputs);
+                    for blocks in [guess.blocks / 2, guess.blocks, guess.blocks * 2] {
+                        if (1..=channels.max(1)).contains(&blocks) {
+                            add(Self {
+                                vectors,
+                                blocks,
+                                ..base
+                            });
+                        }
+                    }
+                }
+            }
+        }
+        plans
+    }
+}

@@ -1,0 +1,95 @@
+//! Weights in the order in which the kernel reads them.
+
+use super::{Plan, Working};
+use crate::{ConvProblem, SparseError, cpu::Rows};
+
+/// The entries of a weight matrix, block by block of input channels, in each block group by group
+/// of output channels, in each group by position: a byte offset into the working layout, then one
+/// value for every channel of the group.
+#[derive(Debug, Clone)]
+pub(super) struct Stream {
+    /// Offsets and the bits of values.
+    pub(super) words: Vec<u32>,
+    /// First word of group `g` of block `b` at `b * (groups + 1) + g`.
+    pub(super) starts: Vec<u32>,
+    /// Groups of `plan.rows` output channels.
+    pub(super) groups: usize,
+}
+
+fn too_large(problem: &ConvProblem) -> SparseError {
+    SparseError::shape(format!(
+        "an image of {:?} under this kernel exceeds 32-bit offsets",
+        problem.input_shape()
+    ))
+}
+
+impl Stream {
+    pub(super) fn new(
+        problem: &ConvProblem,
+        matrix: Rows<'_>,
+        plan: &Plan,
+        working: &Working,
+    ) -> Result<Self, SparseError> {
+        let bytes = working
+            .channel_stride()
+            .checked_mul(problem.in_channels)
+            .and_then(|elements| elements.checked_mul(4));
+        if bytes.is_none_or(|bytes| bytes > u32::MAX as usize) {
+            return Err(too_large(problem));
+        }
+        let rows = plan.rows;
+        let (kh, kw) = (problem.kernel[0], problem.kernel[1]);
+        let channels = problem.in_channels / problem.groups;
+        let per_group = problem.out_channels / problem.groups;
+        let groups = problem.out_channels.div_ceil(rows);
+        let blocks = plan.blocks.clamp(1, channels.max(1));
+        let mut words = Vec::with_capacity(matrix.columns.len() * (rows + 1) / rows + rows);
+        let mut starts = Vec::with_capacity(blocks * (groups + 1));
+        // Where each row of a group stands; rows are worked off block by block.
+        let mut next: Vec<u32> = matrix.row_ptr[..problem.out_channels].to_vec();
+        for block in 0..blocks {
+            let end = ((block + 1) * channels / blocks * kh * kw) as u32;
+            for group in 0..groups {
+                starts.push(position(&words, problem)?);
+                let members = group * rows..((group + 1) * rows).min(problem.out_channels);
+                let first_channel = members.start / per_group.max(1) * channels;
+                let head = |row: usize, next: &[u32]| {
+                    let at = next[row];
+                    (at < matrix.row_ptr[row + 1])
+                        .then(|| matrix.columns[at as usize])
+                        .filter(|&column| column < end)
+                };
+                while let Some(column) = members.clone().filter_map(|row| head(row, &next)).min() {
+                    let (channel, tap) = (column as usize / (kh * kw), column as usize % (kh * kw));
+                    let offset = working.offset(first_channel + channel, tap / kw, tap % kw);
+                    words.push(4 * offset as u32);
+                    for row in members.clone() {
+                        if head(row, &next) == Some(column) {
+                            words.push(matrix.values[next[row] as usize].to_bits());
+                            next[row] += 1;
+                        } else {
+                            words.push(0);
+                        }
+                    }
+                    // The last group may have fewer channels than the kernel computes.
+                    words.extend((members.len()..rows).map(|_| 0));
+                }
+            }
+            starts.push(position(&words, problem)?);
+        }
+        Ok(Self {
+            words,
+            starts,
+            groups,
+        })
+    }
+
+    /// The starts of all groups of `block`, and the end of the last.
+    pub(super) fn block(&self, block: usize) -> &[u32] {
+        &self.starts[block * (self.groups + 1)..][..self.groups + 1]
+    }
+}
+
+fn position(words: &[u32], problem: &ConvProblem) -> Result<u32, SparseError> {
+    u32::try_from(words.len()).map_err(|_| too_large(problem))
+}

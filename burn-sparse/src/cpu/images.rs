@@ -1,0 +1,76 @@
+//! Batches of images in slices.
+
+/// Images whose rows follow each other, planes and images at any distance.
+#[derive(Debug, Clone, Copy)]
+pub struct Images<'a> {
+    /// From the first element of the first image on.
+    pub data: &'a [f32],
+    /// Elements between images.
+    pub batch_stride: usize,
+    /// Elements between the planes of an image.
+    pub channel_stride: usize,
+}
+
+/// As [`Images`], to be written. Elements between planes may be overwritten.
+#[derive(Debug)]
+pub struct ImagesMut<'a> {
+    /// From the first element of the first image on.
+    pub data: &'a mut [f32],
+    /// Elements between images.
+    pub batch_stride: usize,
+    /// Elements between the planes of an image, at least their size.
+    pub channel_stride: usize,
+}
+
+impl<'a> Images<'a> {
+    /// Planes of `plane` elements, `channels` to an image, one after the other.
+    pub fn contiguous(data: &'a [f32], [channels, plane]: [usize; 2]) -> Self {
+        Self {
+            data,
+            batch_stride: channels * plane,
+            channel_stride: plane,
+        }
+    }
+
+    /// The images from `image` on.
+    pub(crate) fn skip(self, image: usize) -> Self {
+        Self {
+            data: &self.data[image * self.batch_stride..],
+            ..self
+        }
+    }
+
+    pub(crate) fn plane(&self, image: usize, channel: usize) -> &'a [f32] {
+        &self.data[image * self.batch_stride + channel * self.channel_stride..]
+    }
+
+    /// Whether planes of that size lie within the slice.
+    pub(crate) fn holds(&self, [batch, channels, plane]: [usize; 3]) -> bool {
+        let last = batch.saturating_sub(1) * self.batch_stride
+            + channels.saturating_sub(1) * self.channel_stride;
+        batch * channels * plane == 0 || last + plane <= self.data.len()
+    }
+
+    /// Panics unless planes of that size lie within the slice.
+    pub(crate) fn check(&self, what: &str, shape: [usize; 3]) {
+        assert!(
+            self.holds(shape),
+            "{what}: {} elements are too few for images of [batch, channels, pixels] {shape:?} at \
+             strides {} and {}",
+            self.data.len(),
+            self.batch_stride,
+            self.channel_stride
+        );
+    }
+}
+
+impl<'a> ImagesMut<'a> {
+    /// Planes of `plane` elements, `channels` to an image, one after the other.
+    pub fn contiguous(data: &'a mut [f32], [channels, plane]: [usize; 2]) -> Self {
+        Self {
+            data,
+            batch_stride: channels * plane,
+            channel_stride: plane,
+        }
+    }
+}

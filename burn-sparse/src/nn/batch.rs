@@ -1,0 +1,50 @@
+//! Batches in the order that suits the device.
+
+use burn::tensor::Tensor;
+use rayon::prelude::*;
+
+use crate::{cpu, ops::is_flex};
+
+/// What `forward(input)` gives, for a network that treats every image alike and records no
+/// gradients.
+///
+/// On Flex, images run one by one, on all threads: the feature maps of one image stay in the
+/// caches from layer to layer, where those of a batch would go through memory, and no thread waits
+/// for another at the end of a layer. On every other device, and while gradients are recorded, it
+/// is `forward(input)`.
+///
+/// # Shapes
+/// - `input` `[batch, ..]`, of at least one image
+/// - output `[batch, ..]`
+///
+/// # Example
+/// ```
+/// use burn::tensor::{Device, Distribution, Tensor};
+/// use burn_sparse::nn::{Conv2dConfig, image_by_image};
+///
+/// let device = Device::flex();
+/// let conv = Conv2dConfig::new([2, 3], [3, 3]).init(&device);
+/// let x = Tensor::<4>::random([5, 2, 8, 8], Distribution::Default, &device);
+/// let y = image_by_image(x.clone(), |x| conv.forward(x));
+/// assert!((y - conv.forward(x)).abs().max().into_scalar::<f32>() < 1e-6);
+/// ```
+pub fn image_by_image<const I: usize, const O: usize>(
+    input: Tensor<I>,
+    forward: impl Fn(Tensor<I>) -> Tensor<O> + Sync,
+) -> Tensor<O> {
+    let device = input.device();
+    let images = input.dims()[0];
+    if !is_flex(&device) || device.is_autodiff() {
+        return forward(input);
+    }
+    cpu::on_pool(|| {
+        if images <= 1 {
+            return forward(input);
+        }
+        let outputs: Vec<_> = (0..images)
+            .into_par_iter()
+            .map(|image| forward(input.clone().narrow(0, image, 1)))
+            .collect();
+        Tensor::cat(outputs, 0)
+    })
+}

@@ -1,0 +1,110 @@
+//! Flex tensors in recycled, aligned memory, at strides that suit the kernels.
+
+use core::mem::MaybeUninit;
+
+use burn::tensor::DType;
+use burn_flex::{FlexTensor, Layout};
+use burn_std::{AccessError, AccessPolicy, AllocationController, AllocationProperty, Bytes, Shape};
+
+use crate::cpu::{ALIGN, Buffer, Images, ImagesMut, padded_plane};
+
+/// A buffer behind Burn's bytes: it goes back to the pool with the last tensor that shares it.
+struct Recycled(Buffer);
+
+impl AllocationController for Recycled {
+    fn alloc_align(&self) -> usize {
+        ALIGN
+    }
+
+    fn property(&self) -> AllocationProperty {
+        AllocationProperty::Other
+    }
+
+    unsafe fn memory_mut(
+        &mut self,
+        _: AccessPolicy,
+    ) -> Result<&mut [MaybeUninit<u8>], AccessError> {
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.0);
+        // SAFETY: of the same layout, and the caller writes only initialised bytes.
+        Ok(unsafe { &mut *(core::ptr::from_mut(bytes) as *mut [MaybeUninit<u8>]) })
+    }
+
+    fn memory(&self, _: AccessPolicy) -> Result<&[MaybeUninit<u8>], AccessError> {
+        let bytes: &[u8] = bytemuck::cast_slice(&self.0);
+        // SAFETY: of the same layout; initialised bytes may be read as possibly uninitialised ones.
+        Ok(unsafe { &*(core::ptr::from_ref(bytes) as *const [MaybeUninit<u8>]) })
+    }
+}
+
+/// Images that will be a tensor.
+pub(super) struct Output {
+    buffer: Buffer,
+    shape: [usize; 4],
+    channel_stride: usize,
+}
+
+impl Output {
+    /// With `padded`, planes start on cache lines; otherwise the tensor is contiguous.
+    pub(super) fn new(shape: [usize; 4], padded: bool) -> Self {
+        let [batch, channels, height, width] = shape;
+        let channel_stride = if padded {
+            padded_plane([height, width])
+        } else {
+            height * width
+        };
+        Self {
+            buffer: Buffer::new(batch * channels * channel_stride),
+            shape,
+            channel_stride,
+        }
+    }
+
+    pub(super) fn images(&mut self) -> ImagesMut<'_> {
+        ImagesMut {
+            data: &mut self.buffer,
+            batch_stride: self.shape[1] * self.channel_stride,
+            channel_stride: self.channel_stride,
+        }
+    }
+
+    pub(super) fn into_tensor(self) -> FlexTensor {
+        let [_, channels, _, width] = self.shape;
+        let strides = [
+            channels * self.channel_stride,
+            self.channel_stride,
+            width,
+            1,
+        ];
+        let strides = strides.map(|stride| stride as isize).to_vec();
+        let layout = Layout::new(Shape::from(self.shape), strides, 0);
+        let len = 4 * self.buffer.len();
+        // SAFETY: all of a buffer is initialised.
+        let bytes = unsafe { Bytes::from_controller(Box::new(Recycled(self.buffer)), len) };
+        FlexTensor::new(bytes, layout, DType::F32)
+    }
+}
+
+/// A tensor as images, if its rows follow each other in memory.
+pub(super) fn images(tensor: &FlexTensor) -> Option<Images<'_>> {
+    let layout = tensor.layout();
+    let (shape, strides) = (layout.shape(), layout.strides());
+    let [_, _, height, width] = shape[..] else {
+        return None;
+    };
+    // The stride of an axis of length 1 says nothing.
+    let rows = (width <= 1 || strides[3] == 1) && (height <= 1 || strides[2] == width as isize);
+    let distance = |axis: usize, otherwise: usize| {
+        if shape[axis] <= 1 {
+            Some(otherwise)
+        } else {
+            usize::try_from(strides[axis]).ok()
+        }
+    };
+    let channel_stride = distance(1, height * width)?;
+    let batch_stride = distance(0, shape[1] * channel_stride)?;
+    rows.then(|| Images {
+        data: &tensor.storage::<f32>()[layout.start_offset()..],
+        batch_stride,
+        channel_stride,
+    })
+}
