@@ -18,13 +18,17 @@
 //! # Ok::<(), burn_sparse::SparseError>(())
 //! ```
 
+mod cache;
 mod config;
 mod layer;
 mod measure;
 mod report;
+#[cfg(feature = "flex")]
+mod tune;
 mod verify;
 
 use burn::module::Module;
+use cache::PlanCache;
 
 pub use config::{Choice, PackConfig};
 pub use report::{Format, PackReport, PackedLayer};
@@ -41,7 +45,9 @@ use crate::{
 /// With [`Choice::Auto`] a layer is packed only if at least
 /// [`min_sparsity`](PackConfig::with_min_sparsity) of it is zero and, where a
 /// [`Trace`](crate::nn::Trace) tells its geometry, the packed kernel ran faster than Burn's dense
-/// one on this device. Every packed layer is checked against its dense form on random input.
+/// one on this device. On a CPU the packed kernel has plans to choose from: those for each form that
+/// the layer could take are timed too (see [`PackConfig::with_plan_cache`]), and a convolution that
+/// stays dense may run as dense tiles. Every packed layer is checked against its dense form on random input.
 ///
 /// Fold masks before packing: a mask still attached is applied to the weights that are packed, and
 /// gone afterwards.
@@ -52,11 +58,13 @@ use crate::{
 pub fn pack<M: Module>(module: M, config: &PackConfig) -> Result<(M, PackReport), SparseError> {
     let mut replacements = Vec::new();
     let mut layers = Vec::new();
+    let mut plans = PlanCache::open(config.plans.clone());
     for named in weights(&module) {
-        let (weight, layer) = layer::pack_layer(named, config)?;
+        let (weight, layer) = layer::pack_layer(named, config, &mut plans)?;
         replacements.push(weight);
         layers.push(layer);
     }
+    plans.save();
     Ok((replace_weights(module, replacements), PackReport { layers }))
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_sparse::SparseError;
-use burn_sparse::nn::{Trace, weights};
+use burn_sparse::nn::{Trace, at_once, weights};
 use burn_sparse::pack::{Choice, PackConfig, PackReport, pack};
 use clap::ValueEnum;
 use models::Classifier;
@@ -69,7 +69,7 @@ pub fn store<M: Classifier>(
         Packing::Dense => Choice::Dense,
     };
     let trace = match packing {
-        Packing::Auto => Trace::of(|| drop(model.forward(input.clone()))),
+        Packing::Auto => Trace::of(|| drop(model.forward(at_once(input.clone())))),
         // Nothing to choose, so nothing to measure.
         Packing::Csr | Packing::Dense => Trace::default(),
     };

@@ -125,6 +125,8 @@ impl From<&PackedLayer> for LayerReport {
             kind: match layer.format {
                 Format::Dense => "dense".into(),
                 Format::Csr => "csr".into(),
+                Format::Blocks => "blocks".into(),
+                Format::Tile => "tile".into(),
             },
             dense_ms: layer.dense_ms,
             packed_ms: layer.packed_ms,

@@ -257,6 +257,62 @@ fn choices_are_obeyed_and_explained() {
 }
 
 #[test]
+fn plans_are_found_kept_and_change_nothing() {
+    let device = Device::flex();
+    device.seed(4);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("plans.json");
+    let dense = vec![Conv2dConfig::new([3, 8], [3, 3]).init(&device)];
+    let sparse = sparsify(dense.clone(), 0.2);
+    let x = input(&device, 1);
+    for (choice, model) in [
+        (Choice::Auto, &dense),
+        (Choice::Auto, &sparse),
+        (Choice::Csr, &sparse),
+    ] {
+        let trace = Trace::of(|| drop(model[0].forward(x.clone())));
+        let config = PackConfig::measure(trace)
+            .with_choice(choice)
+            .with_plan_cache(file.clone());
+        let (_, first) = pack::pack(model.clone(), &config).unwrap();
+        assert!(first.explain().contains(&first.layers[0].reason));
+        let (packed, second) = pack::pack(model.clone(), &config).unwrap();
+        let (first, second) = (&first.layers[0], &second.layers[0]);
+        // Which form wins is for the clock to say; the plan of a form was kept.
+        if let (Some(first), Some(second)) = (first.plan, second.plan) {
+            assert_eq!(first, second);
+        }
+        if choice == Choice::Csr {
+            assert_eq!(second.plan.map(|plan| plan.rows), Some(1));
+        }
+        let same = pack::verify(
+            |x| model[0].forward(x),
+            |x| packed[0].forward(x),
+            &[x.clone()],
+        );
+        assert!(same.max_abs < 1e-4, "{same:?}");
+    }
+    assert!(file.exists());
+}
+
+#[test]
+fn images_one_by_one_give_the_batch() {
+    use burn_sparse::nn::{at_once, image_by_image};
+    for (name, device) in devices() {
+        let model = sparsify(Net::new(&device), 0.3).valid();
+        let x = input(&device, 3);
+        let expected = floats(model.forward(x.clone()));
+        let y = floats(image_by_image(x.clone(), |x| model.forward(x)));
+        assert!(
+            expected.iter().zip(&y).all(|(a, b)| (a - b).abs() < 1e-4),
+            "{name}"
+        );
+        let images = at_once(x).dims()[0];
+        assert_eq!(images, if name == "flex" { 1 } else { 3 });
+    }
+}
+
+#[test]
 fn a_packed_layer_can_be_trained() {
     use burn::optim::{GradientsParams, ModuleOptimizer, SgdConfig};
     for (name, device) in devices() {

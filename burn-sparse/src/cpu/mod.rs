@@ -4,7 +4,9 @@
 mod accumulate;
 mod buffer;
 mod columns;
+mod cover;
 mod dense_conv;
+mod dense_linear;
 mod direct;
 mod gemm;
 mod images;
@@ -17,6 +19,7 @@ mod stretch;
 
 pub use buffer::{ALIGN, Buffer, allocations, trim};
 pub use dense_conv::{dense_conv, dense_conv_grad_input, dense_conv_grad_weight};
+pub use dense_linear::dense_linear_row;
 pub use direct::{Direct, Plan, ROWS, padded_plane};
 pub use images::{Images, ImagesMut};
 pub use isa::{ISA_VARIABLE, Isa};
@@ -27,6 +30,7 @@ pub use sparse_linear::sparse_linear;
 pub use stretch::{stretch, unstretch};
 
 use crate::format::Csr;
+use cover::{Piece, cover};
 
 /// A sparse weight as slices: entries `row_ptr[k]..row_ptr[k + 1]` belong to output channel `k`.
 #[derive(Debug, Clone, Copy)]
@@ -93,25 +97,45 @@ impl Finish<'_> {
         at: usize,
         out: &mut [f32],
     ) {
-        let bias = self.bias.map_or(0.0, |bias| bias[channel]);
-        match &self.residual {
-            Some(residual) => {
-                let residual = &residual.plane(image, channel)[at..at + out.len()];
-                for ((out, &sum), &residual) in out.iter_mut().zip(sums).zip(residual) {
-                    *out = sum + bias + residual;
-                }
-            }
-            None => {
-                for (out, &sum) in out.iter_mut().zip(sums) {
-                    *out = sum + bias;
-                }
+        let len = out.len();
+        let mut store = Store {
+            sums: &sums[..len],
+            bias: self.bias.map_or(0.0, |bias| bias[channel]),
+            residual: self
+                .residual
+                .as_ref()
+                .map(|residual| &residual.plane(image, channel)[at..at + len]),
+            relu: self.relu,
+            out,
+        };
+        cover(len, &mut store);
+    }
+}
+
+struct Store<'a> {
+    sums: &'a [f32],
+    bias: f32,
+    residual: Option<&'a [f32]>,
+    relu: bool,
+    out: &'a mut [f32],
+}
+
+impl Piece for Store<'_> {
+    #[inline(always)]
+    fn run<const N: usize>(&mut self, at: usize) {
+        const WITHIN: &str = "pieces lie within";
+        let mut y: [f32; N] = *self.sums[at..].first_chunk().expect(WITHIN);
+        y = y.map(|y| y + self.bias);
+        if let Some(residual) = self.residual {
+            let residual: &[f32; N] = residual[at..].first_chunk().expect(WITHIN);
+            for (y, &residual) in y.iter_mut().zip(residual) {
+                *y += residual;
             }
         }
         if self.relu {
             // Unlike `f32::max`, a comparison lets NaN through, as the dense activation does.
-            for out in out.iter_mut() {
-                *out = if *out < 0.0 { 0.0 } else { *out };
-            }
+            y = y.map(|y| if y < 0.0 { 0.0 } else { y });
         }
+        *self.out[at..].first_chunk_mut().expect(WITHIN) = y;
     }
 }

@@ -304,11 +304,11 @@ impl Csr {
             .then_some(first)
     }
 
-    /// How many neighbouring rows (8, 4, 2 or 1) have so nearly the same columns that they are worth
+    /// How many neighbouring rows (4, 2 or 1) have so nearly the same columns that they are worth
     /// running as one: with stored zeros where they differ, at most a sixteenth more entries. Rows
     /// pruned in blocks that share a pattern do, and so do the rows of a dense matrix.
     pub fn shared_rows(&self) -> usize {
-        [8, 4, 2]
+        [4, 2]
             .into_iter()
             .find(|&rows| {
                 let stored = self.stored_in_blocks(rows);
@@ -481,6 +481,24 @@ mod tests {
         }
         let json = r#"{"rows":1,"row_len":2,"row_ptr":[0,1],"columns":[9],"values":[1.0]}"#;
         assert!(serde_json::from_str::<Csr>(json).is_err());
+    }
+
+    #[test]
+    fn rows_that_share_positions_are_found() {
+        let csr = |dense: &[f32], shape| Csr::from_dense(dense, shape).unwrap();
+        let row = [0., 2., 0., 0., 3., 0.];
+        let shared = csr(&[row; 5].concat(), [5, 6]);
+        assert_eq!(shared.shared_rows(), 4);
+        // The last block has one row, and stores nothing for others.
+        assert_eq!(shared.stored_in_blocks(4), 10);
+        let mut pairs = [row; 4].concat();
+        pairs[12..].rotate_right(1);
+        assert_eq!(csr(&pairs, [4, 6]).shared_rows(), 2);
+        assert_eq!(csr(&pairs, [4, 6]).stored_in_blocks(4), 16);
+        let own = [1., 0., 0., 0., 0., 1., 1., 0., 0.];
+        assert_eq!(csr(&own, [3, 3]).shared_rows(), 1);
+        assert_eq!(csr(&[0.0; 12], [4, 3]).shared_rows(), 1);
+        assert_eq!(csr(&[1.0; 12], [4, 3]).shared_rows(), 4);
     }
 
     #[test]

@@ -5,6 +5,24 @@ use rayon::prelude::*;
 
 use crate::{cpu, ops::is_flex};
 
+fn one_by_one<const D: usize>(input: &Tensor<D>) -> bool {
+    let device = input.device();
+    is_flex(&device) && !device.is_autodiff()
+}
+
+/// Those images of a batch that [`image_by_image`] runs at once: what to trace when layers are to
+/// be chosen for it.
+///
+/// # Panics
+/// If there is no image.
+pub fn at_once<const D: usize>(input: Tensor<D>) -> Tensor<D> {
+    if one_by_one(&input) {
+        input.narrow(0, 0, 1)
+    } else {
+        input
+    }
+}
+
 /// What `forward(input)` gives, for a network that treats every image alike and records no
 /// gradients.
 ///
@@ -32,9 +50,8 @@ pub fn image_by_image<const I: usize, const O: usize>(
     input: Tensor<I>,
     forward: impl Fn(Tensor<I>) -> Tensor<O> + Sync,
 ) -> Tensor<O> {
-    let device = input.device();
     let images = input.dims()[0];
-    if !is_flex(&device) || device.is_autodiff() {
+    if !one_by_one(&input) {
         return forward(input);
     }
     cpu::on_pool(|| {

@@ -3,12 +3,12 @@
 use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::nn::{Initializer, LinearLayout};
-use burn::tensor::{Device, Tensor, module::linear};
+use burn::tensor::{Device, Tensor};
 
 use super::{Activation, Weight, trace};
 use crate::{
     ConvProblem, SparseError,
-    ops::{Epilogue, sparse_linear},
+    ops::{Epilogue, dense_linear, sparse_linear},
 };
 
 /// Configuration of a [`Linear`]; the fields and builders of `burn::nn::LinearConfig`.
@@ -106,7 +106,7 @@ impl Linear {
                     shape[D - 1] == d_input,
                     "Linear: input {shape:?}, but the layer has {d_input} input features"
                 );
-                let y = linear(input, weight, bias);
+                let y = dense_linear(input, weight, bias);
                 Epilogue::finish_dense(residual, activation, y)
             }
         }

@@ -15,7 +15,7 @@ mod traverse;
 mod weight;
 
 pub use crate::ops::Activation;
-pub use batch::image_by_image;
+pub use batch::{at_once, image_by_image};
 pub use conv1d::{Conv1d, Conv1dConfig};
 pub use conv2d::{Conv2d, Conv2dConfig};
 pub use fold::fold_batch_norm;

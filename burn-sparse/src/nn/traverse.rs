@@ -12,8 +12,8 @@ use std::collections::VecDeque;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, ParamId};
 use burn::tensor::Device;
 
-use super::Weight;
-use crate::{SparseError, format::Csr};
+use super::{PackedWeight, Weight};
+use crate::{SparseError, format::Csr, ops::SparseWeight};
 
 /// A weight of one of the layers of this crate.
 #[derive(Debug, Clone)]
@@ -79,6 +79,11 @@ impl AnyWeight {
     /// Whether only the non-zeros are held.
     pub fn is_packed(&self) -> bool {
         each!(self, weight => weight.packed().is_some())
+    }
+
+    /// The operand for [`ops`](crate::ops), if packed.
+    pub fn sparse(&self) -> Option<SparseWeight> {
+        each!(self, weight => weight.packed().map(PackedWeight::sparse))
     }
 
     /// The weight as rows of non-zeros.

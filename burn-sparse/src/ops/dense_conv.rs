@@ -1,9 +1,13 @@
 //! Dense convolution: what a layer runs until it is packed, and what packed layers compete with.
 
-use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
+use burn::backend::{Backend, Dispatch, backend_extension, ops::ModuleOps, tensor::FloatTensor};
 #[cfg(feature = "cubecl-backend")]
 use burn::tensor::Shape;
-use burn::tensor::{DType, Device, Tensor, module::conv2d, ops::ConvOptions};
+use burn::tensor::{
+    DType, Device, Tensor,
+    module::{conv2d, linear},
+    ops::ConvOptions,
+};
 use burn_autodiff::{
     Autodiff, NodeId,
     checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
@@ -32,6 +36,14 @@ pub trait DenseOps: Backend {
         weight: FloatTensor<Self>,
         #[extension_type] bias: OptionalFloat<Self>,
         problem: ConvProblem,
+    ) -> FloatTensor<Self>;
+
+    /// `out[m,k] = bias[k] + sum_i x[m,i] w[i,k]`.
+    #[fusion(dtype = input, shape = Shape::new([input[0], weight[1]]))]
+    fn dense_linear(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        #[extension_type] bias: OptionalFloat<Self>,
     ) -> FloatTensor<Self>;
 
     /// `out[n,c,e,f] = max_{r,s} x[n,c,e*u+r*d,f*v+s*d]` over the elements that exist; `problem` has
@@ -122,6 +134,29 @@ pub(crate) fn is_flex(device: &Device) -> bool {
     };
 }
 
+/// `y = x W + b`, as [`burn::tensor::module::linear`]; on Flex, a single row of f32 without gradients
+/// is multiplied without packing the matrix first.
+pub(crate) fn dense_linear<const D: usize>(
+    input: Tensor<D>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+) -> Tensor<D> {
+    let (mut shape, device) = (input.dims(), input.device());
+    let [d_input, d_output] = weight.dims();
+    let one_row = shape.iter().product::<usize>() == d_input;
+    let plain = input.dtype() == DType::F32 && weight.dtype() == DType::F32;
+    if !(one_row && plain && is_flex(&device) && !device.is_autodiff()) {
+        return linear(input, weight, bias);
+    }
+    shape[D - 1] = d_output;
+    let out = Dispatch::dense_linear(
+        input.reshape([1, d_input]).into_dispatch(),
+        weight.into_dispatch(),
+        bias.map(Tensor::into_dispatch).into(),
+    );
+    Tensor::<2>::from_dispatch(out).reshape(shape)
+}
+
 fn options(problem: &ConvProblem) -> ConvOptions<2> {
     ConvOptions::new_with_padding(
         problem.stride,
@@ -141,6 +176,14 @@ impl DenseOps for burn_cubecl::CubeBackend {
         problem: ConvProblem,
     ) -> FloatTensor<Self> {
         Self::conv2d(input, weight, bias.into_option(), options(&problem))
+    }
+
+    fn dense_linear(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: OptionalFloat<Self>,
+    ) -> FloatTensor<Self> {
+        <Self as ModuleOps<Self>>::linear(input, weight, bias.into_option())
     }
 
     fn max_pool(input: FloatTensor<Self>, problem: ConvProblem) -> FloatTensor<Self> {
@@ -230,6 +273,14 @@ impl<B: DenseOps, C: CheckpointStrategy> DenseOps for Autodiff<B, C> {
             OpsKind::UnTracked(prep) => prep.finish(product(input, weight)),
         };
         finish::<B, C>(y, bias.into_option(), None, false)
+    }
+
+    fn dense_linear(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: OptionalFloat<Self>,
+    ) -> FloatTensor<Self> {
+        <Self as ModuleOps<Self>>::linear(input, weight, bias.into_option())
     }
 
     fn max_pool(input: FloatTensor<Self>, problem: ConvProblem) -> FloatTensor<Self> {

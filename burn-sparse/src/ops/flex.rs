@@ -173,6 +173,28 @@ impl SparseOps for Flex {
 }
 
 impl DenseOps for Flex {
+    fn dense_linear(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: OptionalFloat<Self>,
+    ) -> FloatTensor<Self> {
+        // Nobody calls it for anything else; see the function of the same name.
+        let [rows, d_input]: [usize; 2] = input.shape().dims();
+        let [_, d_output]: [usize; 2] = weight.shape().dims();
+        let (input, weight) = (f32s(input), f32s(weight));
+        let bias = bias.into_option().map(f32s);
+        let mut out = vec![0.0; rows * d_output];
+        for row in 0..rows {
+            cpu::dense_linear_row(
+                &slice(&input)[row * d_input..][..d_input],
+                slice(&weight),
+                bias.as_ref().map(slice),
+                &mut out[row * d_output..][..d_output],
+            );
+        }
+        restore(out, [rows, d_output], DType::F32)
+    }
+
     fn max_pool(input: FloatTensor<Self>, problem: ConvProblem) -> FloatTensor<Self> {
         let dtype = input.dtype();
         let input = f32_rows(input);

@@ -4,19 +4,22 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use super::{
     Choice, Difference, Format, PackConfig, PackedLayer,
+    cache::PlanCache,
     measure::{Candidate, medians},
     verify::{floats, random_inputs},
 };
 use crate::{
     ConvProblem, SparseError,
+    cpu::{Plan, ROWS},
     format::Csr,
     nn::{AnyWeight, NamedWeight},
-    ops::SparseWeight,
+    ops::{SparseWeight, is_flex},
 };
 
 pub(super) fn pack_layer(
     named: NamedWeight,
     config: &PackConfig,
+    plans: &mut PlanCache,
 ) -> Result<(AnyWeight, PackedLayer), SparseError> {
     let NamedWeight { layer, weight } = named;
     let name = |error| match error {
@@ -40,6 +43,7 @@ pub(super) fn pack_layer(
         dense_ms: None,
         packed_ms: None,
         max_abs_diff: None,
+        plan: None,
         reason: String::new(),
     };
     let sparsity = report.sparsity();
@@ -47,7 +51,12 @@ pub(super) fn pack_layer(
         report.reason = "asked to stay dense".to_string();
         return Ok((weight.unpack(), report));
     }
-    if config.choice == Choice::Auto && sparsity < config.min_sparsity {
+    let known = config.trace.problem(weight.id()).copied();
+    let problem = known.unwrap_or_else(|| smallest(&weight));
+    let on_cpu = is_flex(&weight.device()) && !matches!(weight, AnyWeight::Linear(_));
+    let sparse = config.choice != Choice::Auto || sparsity >= config.min_sparsity;
+    let tile = !sparse && on_cpu && known.is_some() && report.weights <= MOST_TILED;
+    if !sparse && !tile {
         report.reason = format!(
             "{:.1} % zeros, fewer than {:.0} %",
             100.0 * sparsity,
@@ -58,9 +67,11 @@ pub(super) fn pack_layer(
     let packed = weight.clone().pack(config.equalise)?;
     let stored = packed.to_csr()?;
     report.stored = stored.stored();
-    let known = config.trace.problem(weight.id()).copied();
-    let problem = known.unwrap_or_else(|| smallest(&weight));
-    let candidate = candidate(&weight, stored, problem);
+    if on_cpu && known.is_some() {
+        let rows = forms(config.choice, &stored, tile);
+        report.plan = plan(&packed, &stored, &problem, &rows, plans)?;
+    }
+    let candidate = candidate(&packed, stored, problem);
     let (dense, sparse) = (candidate.dense(), candidate.packed());
     let difference = Difference::between(&floats(dense()), &floats(sparse())).max_abs;
     let unit = rounding_unit(&weight.device());
@@ -77,14 +88,72 @@ pub(super) fn pack_layer(
         (report.dense_ms, report.packed_ms) = (Some(dense_ms), Some(packed_ms));
         if config.choice == Choice::Auto && packed_ms >= dense_ms {
             report.reason = format!("dense wins, {:.2}x", packed_ms / dense_ms);
+            report.plan = None;
             return Ok((weight.unpack(), report));
         }
         report.reason = format!("{:.2}x dense", dense_ms / packed_ms);
     } else {
         report.reason = format!("{:.1} % zeros, not measured", 100.0 * sparsity);
     }
-    (report.format, report.max_abs_diff) = (Format::Csr, Some(difference));
+    report.max_abs_diff = Some(difference);
+    report.format = match &report.plan {
+        _ if tile => Format::Tile,
+        Some(plan) if plan.rows > 1 => Format::Blocks,
+        _ => Format::Csr,
+    };
     Ok((packed, report))
+}
+
+/// Weights of the largest layer that may run as dense tiles: they are held in the layout of sparse
+/// ones, index included.
+const MOST_TILED: usize = 1 << 18;
+
+/// Numbers of output channels that may share loads.
+fn forms(choice: Choice, stored: &Csr, tile: bool) -> Vec<usize> {
+    match choice {
+        _ if tile => ROWS.last().copied().into_iter().collect(),
+        Choice::Csr => vec![1],
+        Choice::Auto | Choice::Dense => shared(stored),
+    }
+}
+
+/// Stored entries that sharing loads may add, as a fraction of those there are.
+const FILL: f64 = 0.5;
+
+/// Those whose positions nearly agree.
+fn shared(csr: &Csr) -> Vec<usize> {
+    let few = |&rows: &usize| {
+        let stored = csr.stored_in_blocks(rows).max(csr.stored());
+        (stored - csr.stored()) as f64 <= FILL * csr.stored() as f64
+    };
+    ROWS.into_iter().filter(few).collect()
+}
+
+/// Chooses and sets the plan of the CPU kernels.
+#[cfg(feature = "flex")]
+fn plan(
+    packed: &AnyWeight,
+    stored: &Csr,
+    problem: &ConvProblem,
+    rows: &[usize],
+    plans: &mut PlanCache,
+) -> Result<Option<Plan>, SparseError> {
+    let plan = super::tune::tune(problem, stored, rows, plans)?;
+    if let Some(weight) = packed.sparse() {
+        weight.pattern().set_plan(problem, plan);
+    }
+    Ok(Some(plan))
+}
+
+#[cfg(not(feature = "flex"))]
+fn plan(
+    _: &AnyWeight,
+    _: &Csr,
+    _: &ConvProblem,
+    _: &[usize],
+    _: &mut PlanCache,
+) -> Result<Option<Plan>, SparseError> {
+    Ok(None)
 }
 
 /// Relative rounding of one product. GPU libraries may multiply f32 in TF32, with 11 bits; Burn's
@@ -127,15 +196,18 @@ fn smallest(weight: &AnyWeight) -> ConvProblem {
     ConvProblem::new(1, [channels, rows], input, kernel)
 }
 
-fn candidate(weight: &AnyWeight, stored: Csr, problem: ConvProblem) -> Candidate {
-    let device = weight.device().inner();
+/// The layer with its weight as it was packed: what is measured is what will run.
+fn candidate(packed: &AnyWeight, stored: Csr, problem: ConvProblem) -> Candidate {
+    let device = packed.device().inner();
     let dense = TensorData::new(stored.to_dense(), problem.weight_shape());
     let input = random_inputs(problem.input_shape(), 1, &device).remove(0);
     Candidate {
         problem,
-        linear: matches!(weight, AnyWeight::Linear(_)),
+        linear: matches!(packed, AnyWeight::Linear(_)),
         input,
         dense: Tensor::from_data(dense, &device),
-        sparse: SparseWeight::new(stored, &device),
+        sparse: packed
+            .sparse()
+            .unwrap_or_else(|| SparseWeight::new(stored, &device)),
     }
 }

@@ -72,6 +72,14 @@ impl Candidate {
     }
 }
 
+/// Whether every run of one took less than half of every run of the other.
+fn decided([first, second]: &[Vec<Duration>; 2]) -> bool {
+    let apart = |slow: &[Duration], fast: &[Duration]| {
+        slow.iter().min() > fast.iter().max().map(|fast| *fast * 2).as_ref()
+    };
+    apart(first, second) || apart(second, first)
+}
+
 /// Longest time given to one candidate; slow layers get fewer runs, never fewer than three.
 const BUDGET: Duration = Duration::from_millis(400);
 
@@ -103,7 +111,7 @@ pub(super) fn medians(
     let mut times = [Vec::new(), Vec::new()];
     let mut spent = Duration::ZERO;
     for run in 0..runs.max(3) {
-        if run >= 3 && spent > 2 * BUDGET {
+        if run >= 3 && (spent > 2 * BUDGET || decided(&times)) {
             break;
         }
         for (times, run) in times.iter_mut().zip([first, second]) {

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::cpu::Plan;
+
 /// How a layer's weight is held after packing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -10,6 +12,21 @@ pub enum Format {
     Dense,
     /// Rows of non-zeros; the kernels of this crate.
     Csr,
+    /// Rows of non-zeros of which several neighbours share their positions, and so their loads.
+    Blocks,
+    /// All entries, in register tiles of the CPU kernels of this crate.
+    Tile,
+}
+
+impl core::fmt::Display for Format {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.pad(match self {
+            Self::Dense => "dense",
+            Self::Csr => "csr",
+            Self::Blocks => "blocks",
+            Self::Tile => "tile",
+        })
+    }
 }
 
 /// One layer.
@@ -35,6 +52,8 @@ pub struct PackedLayer {
     pub packed_ms: Option<f64>,
     /// Largest absolute difference between the outputs of both forms, if packed.
     pub max_abs_diff: Option<f64>,
+    /// How the CPU kernels run it, where they do.
+    pub plan: Option<Plan>,
     /// Why this format.
     pub reason: String,
 }
@@ -78,6 +97,11 @@ impl PackReport {
         }
     }
 
+    /// The table of all layers: what each holds, what was measured, what was chosen and why.
+    pub fn explain(&self) -> String {
+        self.to_string()
+    }
+
     /// Largest difference of any packed layer from its dense form; 0 if none was packed.
     pub fn max_abs_diff(&self) -> f64 {
         self.layers
@@ -103,10 +127,6 @@ impl core::fmt::Display for PackReport {
             "layer", "kind", "shape", "nnz", "sparsity", "format", "dense ms", "packed ms"
         )?;
         for layer in &self.layers {
-            let format = match layer.format {
-                Format::Dense => "dense",
-                Format::Csr => "csr",
-            };
             writeln!(
                 f,
                 "{:width$}  {:7}  {:>18}  {:>9}  {:>7.2}%  {:6}  {:>9}  {:>9}  {}",
@@ -115,7 +135,7 @@ impl core::fmt::Display for PackReport {
                 format!("{:?}", layer.shape),
                 layer.nnz,
                 100.0 * layer.sparsity(),
-                format,
+                layer.format,
                 ms(layer.dense_ms),
                 ms(layer.packed_ms),
                 layer.reason

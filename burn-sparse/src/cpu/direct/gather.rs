@@ -1,76 +1,169 @@
 //! Copies images into the layout that a layer reads.
 
-use rayon::prelude::*;
+use pulp::{Simd, WithSimd};
 
 use super::Working;
-use crate::{ConvProblem, cpu::Images};
+use crate::{
+    ConvProblem,
+    cpu::{Images, Isa},
+};
 
-/// Elements that one task should at least write.
-const TASK: usize = 1 << 14;
-
-/// Writes `images` into `out` (`working.image()` elements each), zero where a weight sees padding.
-/// Elements that no valid output reads are left as they are.
+/// Writes the strip of `image` whose outputs begin at row `start` into `out` (`working.image()`
+/// elements), zero where a weight sees padding. Elements that no valid output reads are left as
+/// they are.
 pub(super) fn gather(
     images: Images<'_>,
+    image: usize,
+    start: usize,
     problem: &ConvProblem,
     working: &Working,
+    isa: Isa,
     out: &mut [f32],
 ) {
-    let channel = working.channel_stride();
-    out.par_chunks_exact_mut(working.image())
-        .enumerate()
-        .for_each(|(n, out)| {
-            out[..problem.in_channels * channel]
-                .par_chunks_exact_mut(channel)
-                .enumerate()
-                .with_min_len(TASK.div_ceil(channel))
-                .for_each(|(c, out)| plane(images.plane(n, c), problem, working, out));
+    let channels = out.chunks_exact_mut(working.channel_stride());
+    for (c, out) in channels.take(problem.in_channels).enumerate() {
+        isa.dispatch(Plane {
+            input: images.plane(image, c),
+            problem,
+            working,
+            start,
+            out,
         });
+    }
 }
 
 /// One channel.
-fn plane(input: &[f32], problem: &ConvProblem, working: &Working, out: &mut [f32]) {
-    let [height, width] = problem.input;
-    let [u, v] = problem.stride;
-    let [top, left] = [problem.padding[0][0], problem.padding[1][0]];
-    let copies = working.first.len();
-    for (index, out) in out.chunks_exact_mut(working.plane).enumerate() {
-        let (phase, first) = (index / copies, working.first[index % copies]);
-        // The columns of this copy that lie in the image: first + x * v - left in 0..width.
-        let from = left.saturating_sub(first).div_ceil(v).min(working.used);
-        let to = (width + left)
-            .saturating_sub(first)
-            .div_ceil(v)
-            .clamp(from, working.used);
-        let start = (first + from * v).saturating_sub(left);
-        for (a, out) in out
-            .chunks_exact_mut(working.cols)
-            .take(working.rows)
-            .enumerate()
-        {
-            let out = &mut out[..working.used];
-            let y = (a * u + phase).checked_sub(top).filter(|&y| y < height);
-            let Some(y) = y.filter(|_| from < to) else {
+struct Plane<'a> {
+    input: &'a [f32],
+    problem: &'a ConvProblem,
+    working: &'a Working,
+    start: usize,
+    out: &'a mut [f32],
+}
+
+impl WithSimd for Plane<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self {
+            input,
+            problem,
+            working,
+            start: strip,
+            out,
+        } = self;
+        let [height, width] = problem.input;
+        let [u, v] = problem.stride;
+        let [top, left] = [problem.padding[0][0], problem.padding[1][0]];
+        let copies = working.first.len();
+        for (index, out) in out.chunks_exact_mut(working.plane).enumerate() {
+            let (phase, first) = (index / copies, working.first[index % copies]);
+            // The columns of this copy that lie in the image: first + x * v - left in 0..width.
+            let from = left.saturating_sub(first).div_ceil(v).min(working.used);
+            let to = (width + left)
+                .saturating_sub(first)
+                .div_ceil(v)
+                .clamp(from, working.used);
+            let start = (first + from * v).saturating_sub(left);
+            // The rows likewise: (strip + a) * u + phase - top in 0..height.
+            let above = top.saturating_sub(strip * u + phase).div_ceil(u);
+            let end = (height + top).saturating_sub(phase).div_ceil(u);
+            let above = above.min(working.rows);
+            let below = end.saturating_sub(strip).clamp(above, working.rows);
+            let (zeros, out) = out.split_at_mut(above * working.cols);
+            zeros.fill(0.0);
+            let (out, zeros) = out.split_at_mut((below - above) * working.cols);
+            zeros[..(working.rows - below) * working.cols].fill(0.0);
+            if above == below {
+                continue;
+            }
+            if from == to {
                 out.fill(0.0);
                 continue;
+            }
+            let y = (strip + above) * u + phase - top;
+            let rows = RowsOf {
+                input: &input[y * width + start..],
+                step: width * u,
+                out,
+                cols: working.cols,
+                from,
+                to,
+                used: working.used,
             };
-            out[..from].fill(0.0);
-            out[to..].fill(0.0);
-            let (row, out) = (&input[y * width..][..width][start..], &mut out[from..to]);
-            match v {
-                1 => out.copy_from_slice(&row[..to - from]),
-                2 => every_second(row, out),
-                _ => {
-                    for (out, &x) in out.iter_mut().zip(row.iter().step_by(v)) {
-                        *out = x;
-                    }
-                }
+            match (v, to - from) {
+                (1, 16..) => rows.each(copy::<16>),
+                (1, 8..) => rows.each(copy::<8>),
+                (1, 4..) => rows.each(copy::<4>),
+                (1, _) => rows.each(copy::<1>),
+                (2, _) => rows.each(every_second),
+                _ => rows.each(
+                    #[inline(always)]
+                    |row, out| every(v, row, out),
+                ),
             }
         }
     }
 }
 
+/// Rows of a copy that lie in the image, all alike.
+struct RowsOf<'a> {
+    /// From the first element that is copied on.
+    input: &'a [f32],
+    /// Elements from row to row.
+    step: usize,
+    out: &'a mut [f32],
+    cols: usize,
+    /// The columns that are copied; the others up to `used` are zero.
+    from: usize,
+    to: usize,
+    used: usize,
+}
+
+impl RowsOf<'_> {
+    // Plain loops: adaptors over rows this short cost more than the rows.
+    #[inline(always)]
+    fn each(self, copy: impl Fn(&[f32], &mut [f32])) {
+        let rows = self.out.len() / self.cols;
+        for row in 0..rows {
+            let out = &mut self.out[row * self.cols..][..self.used];
+            for zero in &mut out[..self.from] {
+                *zero = 0.0;
+            }
+            for zero in &mut out[self.to..] {
+                *zero = 0.0;
+            }
+            copy(&self.input[row * self.step..], &mut out[self.from..self.to]);
+        }
+    }
+}
+
+/// The first elements of a row, at least `N`. Rows are too short for the call of a `memcpy` to pay;
+/// the last piece overlaps the one before it.
+#[inline(always)]
+fn copy<const N: usize>(from: &[f32], to: &mut [f32]) {
+    let len = to.len();
+    let from = &from[..len];
+    let mut at = 0;
+    while at + N <= len {
+        to[at..at + N].copy_from_slice(&from[at..at + N]);
+        at += N;
+    }
+    if at < len {
+        to[len - N..].copy_from_slice(&from[len - N..]);
+    }
+}
+
+#[inline(always)]
+fn every(step: usize, row: &[f32], out: &mut [f32]) {
+    for (i, out) in out.iter_mut().enumerate() {
+        *out = row[i * step];
+    }
+}
+
 /// Pairs are what the compiler vectorises.
+#[inline(always)]
 fn every_second(row: &[f32], out: &mut [f32]) {
     let (pairs, rest) = row.as_chunks::<2>();
     for (out, pair) in out.iter_mut().zip(pairs) {

@@ -95,6 +95,7 @@ impl Direct {
         {
             plan.rows = 1;
         }
+        plan.strip = plan.strip.clamp(1, problem.output()[0]);
         let working = Working::new(&problem, &plan);
         let outputs = working.vectors(isa.lanes());
         plan.vectors = plan

@@ -7,8 +7,8 @@ use crate::{ConvProblem, cpu::Isa};
 /// The tunable part of a [`Direct`](super::Direct) convolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Plan {
-    /// Output channels that share one list of positions, and so each load of the input: 1, 2, 4
-    /// or 8. A dense layer runs with 4 or 8, one pruned in blocks of `n` channels with `n`.
+    /// Output channels that share one list of positions, and so each load of the input: 1, 2 or
+    /// 4. A dense layer runs with 4, one pruned in blocks of `n` channels with a divisor of `n`.
     pub rows: usize,
     /// Vectors of neighbouring outputs whose sums stay in registers over all entries of a row.
     pub vectors: usize,
@@ -20,16 +20,26 @@ pub struct Plan {
     pub shifted: bool,
     /// Elements to whose multiple the rows of such a copy are rounded.
     pub align: usize,
+    /// Rows of outputs for which the input is copied at once, so that the copy stays in the second
+    /// cache. A layer that reads its input where it lies has no use for it.
+    pub strip: usize,
 }
 
 /// Numbers of output channels that a kernel exists for.
-pub const ROWS: [usize; 4] = [1, 2, 4, 8];
+pub const ROWS: [usize; 3] = [1, 2, 4];
 
-/// Most vectors of a tile for each of [`ROWS`].
-pub(super) const MOST_VECTORS: [usize; 4] = [14, 8, 6, 3];
+/// Most vectors of a tile for each of [`ROWS`]: compilers keep no more sums than these in registers.
+pub(super) const MOST_VECTORS: [usize; 3] = [14, 8, 4];
 
 /// Bytes of input that a tile should read: most of the first cache, which the sums share.
 const FIRST_CACHE: usize = 32 << 10;
+
+/// Bytes of a copy: half of a second cache of usual size.
+const SECOND_CACHE: usize = 512 << 10;
+
+/// Outputs of a strip below which copying rows twice and starting anew costs more than the cache
+/// gains.
+const FEWEST_OUTPUTS: usize = 392;
 
 /// Entries of a row in a block below which starting a row costs more than the cache gains.
 const FEWEST_ENTRIES: f64 = 8.0;
@@ -64,7 +74,9 @@ impl Plan {
             blocks: 1,
             shifted,
             align,
-        };
+            strip: usize::MAX,
+        }
+        .with_strip(problem);
         let outputs = super::Working::new(problem, &plan).vectors(lanes);
         let most = Self::most_vectors(rows, isa);
         let wanted = if sharing { most } else { most.min(7) };
@@ -86,6 +98,27 @@ impl Plan {
             blocks: (1usize << blocks.ilog2()).min(channels.max(1)),
             ..plan
         }
+    }
+
+    /// With strips as high as the second cache allows, alike in height.
+    fn with_strip(mut self, problem: &ConvProblem) -> Self {
+        let [height, _] = problem.output();
+        let bytes = |strip: usize| {
+            self.strip = strip;
+            4 * super::Working::new(problem, &self).image()
+        };
+        let mut bytes = bytes;
+        let mut strips = 1;
+        let plain = problem.kernel == [1, 1] && problem.stride == [1, 1];
+        let least = FEWEST_OUTPUTS.div_ceil(problem.output()[1]);
+        while !plain
+            && height.div_ceil(strips + 1) >= least
+            && bytes(height.div_ceil(strips)) > SECOND_CACHE
+        {
+            strips += 1;
+        }
+        self.strip = height.div_ceil(strips);
+        self
     }
 
     /// Roundings of a row of `width` outputs worth trying, the most promising first: to whole
@@ -122,9 +155,10 @@ impl Plan {
                     shifted,
                     align,
                     ..guess
-                };
+                }
+                .with_strip(problem);
                 let outputs = super::Working::new(problem, &base).vectors(lanes);
-                for vectors in [3, 4, 5, 7, 10] {
+                for vectors in [3, 4, 5, 7, 10, 14] {
                     let vectors = vectors.min(most).min(outputs);
                     for blocks in [guess.blocks / 2, guess.blocks, guess.blocks * 2] {
                         if (1..=channels.max(1)).contains(&blocks) {

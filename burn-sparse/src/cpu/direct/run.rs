@@ -22,9 +22,6 @@ const TASKS_PER_THREAD: usize = 4;
 /// Multiply-accumulates below which splitting a layer costs more than a second thread gains.
 const LEAST_WORK: u64 = 1 << 17;
 
-/// Elements of working copies made at once: more images are worked off in turns.
-const COPIES: usize = 8 << 20;
-
 /// The output as every task sees it.
 #[derive(Clone, Copy)]
 struct Target {
@@ -39,7 +36,18 @@ unsafe impl Send for Target {}
 // SAFETY: as above.
 unsafe impl Sync for Target {}
 
-/// Neighbouring vectors of the outputs of an image.
+/// Some rows of an image's outputs.
+#[derive(Clone, Copy)]
+struct Strip<'a> {
+    image: usize,
+    /// First row.
+    start: usize,
+    rows: usize,
+    /// What they are computed from, in the working layout.
+    input: &'a [f32],
+}
+
+/// Neighbouring vectors of the outputs of a strip.
 #[derive(Clone, Copy)]
 struct Span {
     /// First element.
@@ -76,108 +84,127 @@ impl Direct {
             );
         }
         let target = out.target([batch, channels, height * width]);
-        let image = self.working.image();
         // In place, the last plane must be there with its rounding as well.
         let in_place = self.reads_in_place(input.channel_stride)
             && input.holds([batch, problem.in_channels, self.working.plane]);
         if in_place {
-            self.images(0..batch, input, finish, target);
-            return;
-        }
-        let at_once = (COPIES / image).clamp(1, batch);
-        let mut copies = Buffer::new(at_once * image);
-        for start in (0..batch).step_by(at_once) {
-            let images = start..(start + at_once).min(batch);
-            let copies = &mut copies[..images.len() * image];
-            gather(input.skip(start), problem, &self.working, copies);
-            let copied = Images {
-                data: copies,
-                batch_stride: image,
-                channel_stride: self.working.plane,
-            };
-            self.images(images, copied, finish, target);
+            self.run_in_place(batch, input, finish, target);
+        } else {
+            self.run_in_strips(batch, input, finish, target);
         }
     }
 
-    /// `working` holds the images of this range only, residual and target those of all.
-    fn images(
-        &self,
-        images: Range<usize>,
-        working: Images<'_>,
-        finish: Finish<'_>,
-        target: Target,
-    ) {
-        let lanes = self.isa.lanes();
-        let vectors = self.working.vectors(lanes);
-        let tiles = vectors.div_ceil(self.plan.vectors);
-        let groups = self.stream.groups;
-        let threads = rayon::current_num_threads();
-        let work = images.len() as u64 * self.problem.macs(self.stream.words.len());
-        let wanted = match threads {
-            1 => 1,
-            _ if work < LEAST_WORK => 1,
-            threads => threads * TASKS_PER_THREAD,
-        };
-        let parts = wanted.div_ceil(images.len() * tiles).clamp(1, groups);
-        let task = |sums: &mut Buffer, index: usize| {
+    /// Tiles of all images, each by `parts` tasks that share the output channels.
+    fn run_in_place(&self, batch: usize, input: Images<'_>, finish: Finish<'_>, target: Target) {
+        let tiles = self.tiles(self.working.strip);
+        let parts = self.parts(batch, tiles);
+        let image = self.problem.in_channels * self.working.plane;
+        self.tasks(batch * tiles * parts, batch, |sums, index| {
             let (part, rest) = (index % parts, index / parts);
-            let (tile, image) = (rest % tiles, rest / tiles);
-            let groups = part * groups / parts..(part + 1) * groups / parts;
-            // Tiles of nearly equal size.
-            let at = |tile: usize| tile * vectors / tiles;
-            let span = Span {
-                start: at(tile) * lanes,
-                width: at(tile + 1) - at(tile),
+            let (tile, n) = (rest % tiles, rest / tiles);
+            let strip = Strip {
+                image: n,
+                start: 0,
+                rows: self.working.strip,
+                input: &input.data[n * input.batch_stride..][..image],
             };
-            let input = &working.data[image * working.batch_stride..];
-            self.dispatch(
-                images.start + image,
-                span,
-                groups,
-                input,
-                finish,
-                target,
-                sums,
-            );
+            self.dispatch(strip, tile, self.part(part, parts), finish, target, sums);
+        });
+    }
+
+    /// Strips of all images; tasks that share a strip's output channels copy it each for itself.
+    fn run_in_strips(&self, batch: usize, input: Images<'_>, finish: Finish<'_>, target: Target) {
+        let working = &self.working;
+        let strips = working.strips();
+        let parts = self.parts(batch, strips);
+        let [height, _] = self.problem.output();
+        self.tasks(batch * strips * parts, batch, |sums, index| {
+            let (part, rest) = (index % parts, index / parts);
+            let (strip, n) = (rest % strips, rest / strips);
+            let start = strip * working.strip;
+            let rows = working.strip.min(height - start);
+            let mut copy = Buffer::new(working.image());
+            gather(input, n, start, &self.problem, working, self.isa, &mut copy);
+            let strip = Strip {
+                image: n,
+                start,
+                rows,
+                input: &copy,
+            };
+            for tile in 0..self.tiles(rows) {
+                self.dispatch(strip, tile, self.part(part, parts), finish, target, sums);
+            }
+        });
+    }
+
+    /// Tiles that cover some rows of outputs.
+    fn tiles(&self, rows: usize) -> usize {
+        let vectors = self.working.vectors_of(rows, self.isa.lanes());
+        vectors.div_ceil(self.plan.vectors)
+    }
+
+    fn part(&self, part: usize, parts: usize) -> Range<usize> {
+        let groups = self.stream.groups;
+        part * groups / parts..(part + 1) * groups / parts
+    }
+
+    fn threads(&self, batch: usize) -> usize {
+        let work = batch as u64 * self.problem.macs(self.stream.words.len());
+        if work < LEAST_WORK {
+            1
+        } else {
+            rayon::current_num_threads()
+        }
+    }
+
+    /// In how many parts the output channels are split, for every thread to have as much to do.
+    fn parts(&self, batch: usize, places: usize) -> usize {
+        let (threads, tasks) = (self.threads(batch), batch * places);
+        let even = |parts: &usize| {
+            let tasks = tasks * parts;
+            tasks.is_multiple_of(threads) || tasks >= TASKS_PER_THREAD * threads
         };
-        let tasks = images.len() * tiles * parts;
-        if wanted == 1 {
+        (1..TASKS_PER_THREAD * threads)
+            .find(even)
+            .unwrap_or(1)
+            .min(self.stream.groups)
+    }
+
+    /// Runs tasks in parallel, or in order where that would not pay.
+    fn tasks(&self, tasks: usize, batch: usize, task: impl Fn(&mut Buffer, usize) + Send + Sync) {
+        let threads = self.threads(batch);
+        if threads == 1 {
             let mut sums = Buffer::new(SUMS);
             (0..tasks).for_each(|index| task(&mut sums, index));
         } else {
             (0..tasks)
                 .into_par_iter()
-                .with_min_len(tasks.div_ceil(2 * wanted))
+                .with_min_len((tasks / (TASKS_PER_THREAD * threads)).max(1))
                 .for_each_init(|| Buffer::new(SUMS), task);
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the coordinates of one task")]
     fn dispatch(
         &self,
-        image: usize,
-        span: Span,
+        strip: Strip<'_>,
+        tile: usize,
         groups: Range<usize>,
-        input: &[f32],
         finish: Finish<'_>,
         target: Target,
         sums: &mut Buffer,
     ) {
         match self.plan.rows {
-            2 => self.tile::<2>(image, span, groups, input, finish, target, sums),
-            4 => self.tile::<4>(image, span, groups, input, finish, target, sums),
-            8 => self.tile::<8>(image, span, groups, input, finish, target, sums),
-            _ => self.tile::<1>(image, span, groups, input, finish, target, sums),
+            2 => self.tile::<2>(strip, tile, groups, finish, target, sums),
+            4 => self.tile::<4>(strip, tile, groups, finish, target, sums),
+            _ => self.tile::<1>(strip, tile, groups, finish, target, sums),
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the coordinates of one task")]
     fn tile<const R: usize>(
         &self,
-        image: usize,
-        span: Span,
+        strip: Strip<'_>,
+        tile: usize,
         groups: Range<usize>,
-        input: &[f32],
         finish: Finish<'_>,
         target: Target,
         sums: &mut Buffer,
@@ -185,39 +212,55 @@ impl Direct {
         for<'a> Tile<'a, R>: WithSimd<Output = ()>,
     {
         let channels = self.problem.out_channels;
-        let len = span.width * self.isa.lanes();
-        let end = span.start + len;
-        // Every offset of the stream addresses a plane of the working image, and from any of them
-        // vectors up to the last of the outputs end within the image (a test of `Working`).
-        assert!(self.working.image() <= input.len() + if self.working.plain { 16 } else { 0 });
-        let input = input[span.start..].as_ptr();
+        let lanes = self.isa.lanes();
+        let vectors = self.working.vectors_of(strip.rows, lanes);
+        let tiles = self.tiles(strip.rows);
+        // Tiles of nearly equal size.
+        let at = |tile: usize| tile * vectors / tiles;
+        let span = Span {
+            start: at(tile) * lanes,
+            width: at(tile + 1) - at(tile),
+        };
+        let len = span.width * lanes;
+        // Every offset of the stream addresses a plane of the strip, and from any of them vectors
+        // up to the last of the outputs end within it (a test of `Working`); an input in place has
+        // no more offsets than planes, which are whole vectors.
+        assert!(strip.input.len() >= self.working.needed());
+        let input = strip.input[span.start..].as_ptr();
+        // Without gaps, a tile is a run of the output plane.
+        let at = strip.start * self.problem.output()[1] + span.start;
         let first = target
             .start
-            .wrapping_add(image * target.batch_stride + span.start);
-        let residual = finish.residual.map(|residual| residual.skip(image));
-        let roomy =
-            |stride: usize, len: usize| end <= stride && (channels - 1) * stride + end <= len;
+            .wrapping_add(strip.image * target.batch_stride + at);
+        let residual = finish.residual.map(|residual| residual.skip(strip.image));
+        let roomy = |stride: usize, elements: usize| {
+            at + len <= stride && (channels - 1) * stride + at + len <= elements
+        };
+        // The last tile of a strip may reach into the next, which is another task's.
+        let last = strip.start + strip.rows == self.problem.output()[0];
+        let within = span.start + len <= strip.rows * self.working.cols || last;
         let direct = self.plan.blocks == 1
+            && within
             && self.working.is_gapless()
             && roomy(
                 target.channel_stride,
-                target.len - image * target.batch_stride,
+                target.len - strip.image * target.batch_stride,
             )
             && residual.is_none_or(|r| roomy(r.channel_stride, r.data.len()));
         if direct {
-            let at = |group: usize| first.wrapping_add(group * R * target.channel_stride);
+            let row = groups.start * R * target.channel_stride;
             self.isa.dispatch(Tile::<R> {
                 words: &self.stream.words,
                 starts: self.stream.block(0),
                 groups: groups.clone(),
                 input,
                 width: span.width,
-                out: at(groups.start),
+                out: first.wrapping_add(row),
                 stride: target.channel_stride,
                 channels,
                 then: Then::Finish {
                     bias: finish.bias,
-                    residual: residual.map(|r| (r.data[span.start..].as_ptr(), r.channel_stride)),
+                    residual: residual.map(|r| (r.data[at..].as_ptr(), r.channel_stride)),
                     relu: finish.relu,
                 },
             });
@@ -243,9 +286,9 @@ impl Direct {
             self.isa.dispatch(Store {
                 direct: self,
                 sums,
+                strip,
                 span,
                 channels: groups.start * R..(groups.end * R).min(channels),
-                image,
                 finish,
                 target,
             });
@@ -257,9 +300,9 @@ impl Direct {
 struct Store<'a> {
     direct: &'a Direct,
     sums: &'a [f32],
+    strip: Strip<'a>,
     span: Span,
     channels: Range<usize>,
-    image: usize,
     finish: Finish<'a>,
     target: Target,
 }
@@ -270,10 +313,17 @@ impl WithSimd for Store<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let working = &self.direct.working;
-        let [height, width] = self.direct.problem.output();
+        let [_, width] = self.direct.problem.output();
+        let Strip {
+            image,
+            start: top,
+            rows: height,
+            ..
+        } = self.strip;
         let start = self.span.start;
         let len = self.span.width * self.direct.isa.lanes();
-        // Without gaps the plane is one long row.
+        let above = top * width;
+        // Without gaps the strip is one long row.
         let (rows, cols, width) = if working.is_gapless() {
             (1, height * width, height * width)
         } else {
@@ -287,19 +337,18 @@ impl WithSimd for Store<'_> {
                 continue;
             }
             // Of the plane.
-            let at = row * width + (from - row * cols);
+            let at = above + row * width + (from - row * cols);
             for (index, channel) in self.channels.clone().enumerate() {
                 let sums = &self.sums[index * len + from - start..index * len + to - start];
-                let place = self.image * self.target.batch_stride
-                    + channel * self.target.channel_stride
-                    + at;
+                let place =
+                    image * self.target.batch_stride + channel * self.target.channel_stride + at;
                 assert!(place + sums.len() <= self.target.len);
                 // SAFETY: within the output, as just checked, and no other task has this tile of
                 // this channel.
                 let out = unsafe {
                     core::slice::from_raw_parts_mut(self.target.start.add(place), sums.len())
                 };
-                self.finish.store(sums, self.image, channel, at, out);
+                self.finish.store(sums, image, channel, at, out);
             }
         }
     }

@@ -116,13 +116,21 @@ fn plans_change_nothing_but_rounding() {
             let matrix = Rows::from(&data.csr);
             for rows in ROWS {
                 for (shifted, align) in [(false, 1), (true, 1), (true, 16)] {
-                    for (vectors, blocks) in [(1, 1), (2, 3), (5, 1), (14, 2), (14, 100)] {
+                    for (vectors, blocks, strip) in [
+                        (1, 1, 1),
+                        (2, 3, 2),
+                        (5, 1, 3),
+                        (14, 2, 100),
+                        (14, 100, 2),
+                        (3, 1, 100),
+                    ] {
                         let plan = Plan {
                             rows,
                             vectors,
                             blocks,
                             shifted,
                             align,
+                            strip,
                         };
                         let direct = Direct::new(problem, matrix, plan, isa).unwrap();
                         let name = format!("{} {}: {plan:?}", isa.name(), case.name);
@@ -285,6 +293,17 @@ fn zz_timing() {
         } }
         let guess = res.iter().find(|r| r.1 == 0).unwrap().clone();
         res.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let direct = Direct::new(&problem, matrix, res[0].2, isa).unwrap();
+        let mut gt = f64::MAX;
+        if !direct.working.plain {
+            let mut copies = Buffer::new(direct.working.image());
+            for _ in 0..20 {
+                let t = Instant::now();
+                super::gather::gather(Images { data: &ib, batch_stride: cin * ics, channel_stride: ics }, 0, 0, &direct.problem, &direct.working, isa, &mut copies);
+                gt = gt.min(t.elapsed().as_secs_f64());
+            }
+            println!("   gather {:.0}us", gt * 1e6);
+        }
         let flop = 2.0 * (nnz * cout * oh * ow) as f64;
         tg += guess.0 * cnt as f64; tb += res[0].0 * cnt as f64;
         println!("{cin}->{cout} {hw} k{k}s{s} x{cnt}: guess {:.0}us {:.1} {:?} | best {:.0}us {:.1} {:?} | 2nd {:.1} {:?} of {}", guess.0*1e6, flop/guess.0/1e9, (guess.2.rows,guess.2.vectors,guess.2.blocks,guess.2.shifted,guess.2.align), res[0].0*1e6, flop/res[0].0/1e9, (res[0].2.rows,res[0].2.vectors,res[0].2.blocks,res[0].2.shifted,res[0].2.align), flop/res[1].0/1e9, (res[1].2.rows,res[1].2.vectors,res[1].2.blocks,res[1].2.shifted,res[1].2.align), res.len());

@@ -156,5 +156,4 @@ macro_rules! widths {
 
 widths!(1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
 widths!(2: 1 2 3 4 5 6 7 8);
-widths!(4: 1 2 3 4 5 6);
-widths!(8: 1 2 3);
+widths!(4: 1 2 3 4);

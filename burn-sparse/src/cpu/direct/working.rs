@@ -6,7 +6,7 @@ use crate::ConvProblem;
 /// Elements past the last plane that vector loads may touch.
 const SLACK: usize = 16;
 
-/// One image as the kernel reads it: for every input channel, planes in which the inputs of
+/// A strip of one image as the kernel reads it: for every input channel, planes in which the inputs of
 /// neighbouring outputs are neighbours whatever the stride.
 ///
 /// Weight `(c, r, s)` sees, for output pixel `(e, f)`, the padded input at
@@ -15,6 +15,8 @@ const SLACK: usize = 16;
 /// Either there is one copy for each column phase, and `s*d = b*v + first[q]` shifts the load by
 /// `b`; or there is one for each column `s` of the kernel with `first[s] = s*d`, and `b = 0`.
 ///
+/// A strip of outputs sees its rows `e` counted from its own first one.
+///
 /// `offset = ((c * row_phases + p) * copies + q) * plane + a * cols + b`, and the input of output
 /// pixel `(e, f)` lies at `offset + e * cols + f`.
 #[derive(Debug, Clone)]
@@ -22,7 +24,10 @@ pub(crate) struct Working {
     /// First padded column of each copy of a row.
     pub(super) first: Vec<usize>,
     pub(super) row_phases: usize,
+    /// Rows of a plane: for a strip of outputs, those that the kernel reads.
     pub(super) rows: usize,
+    /// Rows of outputs to a strip.
+    pub(super) strip: usize,
     /// Elements between rows.
     pub(super) cols: usize,
     /// Columns of each copy that are read for valid outputs.
@@ -43,6 +48,7 @@ pub(crate) fn plane_stride(len: usize) -> usize {
 impl Working {
     pub(crate) fn new(problem: &ConvProblem, plan: &Plan) -> Self {
         let [height, width] = problem.output();
+        let height = height.min(plan.strip.max(1));
         let [u, v] = problem.stride;
         let reach = |axis: usize, tap: usize| tap * problem.dilation[axis];
         let last = |axis: usize| reach(axis, problem.kernel[axis] - 1);
@@ -66,11 +72,13 @@ impl Working {
         let plain = problem.kernel == [1, 1]
             && problem.stride == [1, 1]
             && problem.padding == [[0, 0], [0, 0]]
-            && cols == width;
+            && cols == width
+            && height == problem.output()[0];
         Self {
             first,
             row_phases,
             rows,
+            strip: height,
             cols,
             used,
             plane: plane_stride(rows * cols),
@@ -89,6 +97,13 @@ impl Working {
         self.problem.in_channels * self.channel_stride() + SLACK
     }
 
+    /// Elements that the kernel may read.
+    pub(super) fn needed(&self) -> usize {
+        let planes = self.problem.in_channels * self.channel_stride();
+        // Vectors that cover a plane of whole cache lines end with it.
+        if self.plain { planes } else { planes + SLACK }
+    }
+
     /// Where the output pixel `(0, 0)` finds the input of weight `(channel, r, s)`.
     pub(super) fn offset(&self, channel: usize, r: usize, s: usize) -> usize {
         let (y, x) = (r * self.problem.dilation[0], s * self.problem.dilation[1]);
@@ -98,15 +113,19 @@ impl Working {
         plane * self.plane + y / u * self.cols + shift
     }
 
-    /// Outputs of a plane from the first to the last, the gaps between rows included.
-    pub(super) fn span(&self) -> usize {
-        let [height, width] = self.problem.output();
-        (height - 1) * self.cols + width
+    /// Strips of an image.
+    pub(super) fn strips(&self) -> usize {
+        self.problem.output()[0].div_ceil(self.strip)
     }
 
-    /// Vectors that cover the outputs.
+    /// Vectors that cover the outputs of a whole strip, the gaps between rows included.
     pub(super) fn vectors(&self, lanes: usize) -> usize {
-        self.span().div_ceil(lanes)
+        self.vectors_of(self.strip, lanes)
+    }
+
+    /// Vectors that cover some rows of outputs.
+    pub(super) fn vectors_of(&self, rows: usize, lanes: usize) -> usize {
+        ((rows - 1) * self.cols + self.problem.output()[1]).div_ceil(lanes)
     }
 
     /// Whether rows of outputs follow each other without gaps.
@@ -131,6 +150,7 @@ mod tests {
                     blocks: 1,
                     shifted,
                     align,
+                    strip: usize::MAX,
                 };
                 let problem = &case.problem;
                 let working = Working::new(problem, &plan);

@@ -1,0 +1,193 @@
+//! Plans found before, by machine and layer.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ConvProblem,
+    cpu::{Isa, Plan},
+};
+
+/// Raised when kernels change so that another plan may be the fastest.
+const KERNELS: u32 = 1;
+
+/// Plans kept; the oldest go first.
+const MOST: usize = 4096;
+
+/// Largest file that is read.
+const MOST_BYTES: u64 = 4 << 20;
+
+/// Plans of layers measured on this machine and, in a file, on others.
+///
+/// A file that is missing, broken, of other kernels or too large is the same as an empty one: plans
+/// are measured again and written anew. A plan never changes a result, and one that a layer cannot
+/// follow is brought into range, so nothing depends on what the file says but time.
+#[derive(Debug)]
+pub(super) struct PlanCache {
+    path: Option<PathBuf>,
+    machine: String,
+    plans: Vec<Entry>,
+    changed: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Entry {
+    machine: String,
+    problem: ConvProblem,
+    /// Of the stored entries, in thousandths.
+    density: u32,
+    /// Forms that were tried.
+    rows: Vec<usize>,
+    plan: Plan,
+}
+
+#[derive(Serialize, Deserialize)]
+struct File {
+    kernels: u32,
+    plans: Vec<Entry>,
+}
+
+/// The folder for files that can be made again.
+pub(super) fn default_path() -> Option<PathBuf> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let folder = variable("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| variable("LOCALAPPDATA").map(PathBuf::from))
+        .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".cache")))?;
+    Some(folder.join("burn-sparse").join("plans.json"))
+}
+
+/// What plans depend on besides the layer.
+fn machine() -> String {
+    let described = fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("model name"))?;
+        Some(line.split_once(':')?.1.trim().to_string())
+    });
+    let model = described.unwrap_or_else(|| std::env::consts::ARCH.to_string());
+    let (isa, threads) = (Isa::current().name(), rayon::current_num_threads());
+    format!("{model}, {isa}, {threads} threads")
+}
+
+fn thousandths(density: f64) -> u32 {
+    (1000.0 * density).round() as u32
+}
+
+fn read(path: &Path) -> Option<Vec<Entry>> {
+    if fs::metadata(path).ok()?.len() > MOST_BYTES {
+        return None;
+    }
+    let file: File = serde_json::from_str(&fs::read_to_string(path).ok()?).ok()?;
+    (file.kernels == KERNELS).then_some(file.plans)
+}
+
+impl PlanCache {
+    /// With the plans of a file, if it is there.
+    pub(super) fn open(path: Option<PathBuf>) -> Self {
+        Self {
+            plans: path.as_deref().and_then(read).unwrap_or_default(),
+            machine: machine(),
+            path,
+            changed: false,
+        }
+    }
+
+    pub(super) fn find(&self, problem: &ConvProblem, density: f64, rows: &[usize]) -> Option<Plan> {
+        let density = thousandths(density);
+        let hit = self.plans.iter().rfind(|entry| {
+            entry.machine == self.machine
+                && entry.problem == *problem
+                && entry.density == density
+                && entry.rows == rows
+        });
+        hit.map(|entry| entry.plan)
+    }
+
+    pub(super) fn insert(
+        &mut self,
+        problem: &ConvProblem,
+        density: f64,
+        rows: &[usize],
+        plan: Plan,
+    ) {
+        self.plans.push(Entry {
+            machine: self.machine.clone(),
+            problem: *problem,
+            density: thousandths(density),
+            rows: rows.to_vec(),
+            plan,
+        });
+        let surplus = self.plans.len().saturating_sub(MOST);
+        self.plans.drain(..surplus);
+        self.changed = true;
+    }
+
+    /// Writes new plans to the file. A cache that cannot be written costs time, nothing else.
+    pub(super) fn save(self) {
+        if let (true, Some(path)) = (self.changed, &self.path) {
+            let file = File {
+                kernels: KERNELS,
+                plans: self.plans,
+            };
+            let _ = write(path, &file);
+        }
+    }
+}
+
+fn write(path: &Path, file: &File) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
+    serde_json::to_writer(&mut temporary, file)?;
+    temporary.flush()?;
+    temporary.persist(path)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan() -> (ConvProblem, Plan) {
+        let problem = ConvProblem::new(1, [4, 8], [6, 6], [3, 3]);
+        (problem, Plan::guess(&problem, 0.1, 1, Isa::current()))
+    }
+
+    #[test]
+    fn plans_come_back_for_the_same_layer_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new").join("plans.json");
+        let (problem, plan) = plan();
+        let mut cache = PlanCache::open(Some(path.clone()));
+        assert_eq!(cache.find(&problem, 0.1, &[1]), None);
+        cache.insert(&problem, 0.1, &[1], plan);
+        cache.save();
+        let cache = PlanCache::open(Some(path));
+        assert_eq!(cache.find(&problem, 0.1, &[1]), Some(plan));
+        assert_eq!(cache.find(&problem, 0.2, &[1]), None);
+        assert_eq!(cache.find(&problem, 0.1, &[1, 4]), None);
+        assert_eq!(cache.find(&problem.with_stride([2, 2]), 0.1, &[1]), None);
+    }
+
+    #[test]
+    fn broken_files_are_as_good_as_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("plans.json");
+        let (problem, plan) = plan();
+        for text in ["", "{", "[]", r#"{"kernels":0,"plans":[]}"#, "\u{0}\u{1}"] {
+            fs::write(&path, text).unwrap();
+            let mut cache = PlanCache::open(Some(path.clone()));
+            assert_eq!(cache.find(&problem, 0.1, &[1]), None, "{text:?}");
+            cache.insert(&problem, 0.1, &[1], plan);
+            cache.save();
+            let cache = PlanCache::open(Some(path.clone()));
+            assert_eq!(cache.find(&problem, 0.1, &[1]), Some(plan), "{text:?}");
+        }
+        // A place that cannot be written is no error either.
+        let mut cache = PlanCache::open(Some(path.join("within a file")));
+        cache.insert(&problem, 0.1, &[1], plan);
+        cache.save();
+    }
+}
