@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::BenchError;
 use crate::device::{Backend, Selected};
 
+/// Whether this is a build with debug assertions.
+const DEBUG: bool = cfg!(debug_assertions);
+
 /// A machine and the device that was measured. Times compare only where all of it is the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
@@ -27,6 +30,9 @@ pub struct Machine {
     pub isa: Option<String>,
     /// Operating system and architecture.
     pub system: String,
+    /// `release`, or `debug`, which slows dense kernels more than sparse ones; see
+    /// [`warn`](Self::warn).
+    pub build: String,
 }
 
 impl Machine {
@@ -45,7 +51,21 @@ impl Machine {
             threads: rayon::current_num_threads(),
             isa: if flex { Some(isa()?) } else { None },
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+            build: if DEBUG { "debug" } else { "release" }.into(),
         })
+    }
+
+    /// Says on the standard error why times of this build compare with nothing.
+    ///
+    /// In the workspace's debug builds, the crates that the dense kernels come from check every
+    /// vector load, and this workspace's own kernels do not.
+    pub fn warn(&self) {
+        if DEBUG {
+            eprintln!(
+                "warning: a debug build, in which dense kernels are several times slower than they \
+                 are: for numbers, build with --release"
+            );
+        }
     }
 }
 
@@ -62,7 +82,11 @@ impl fmt::Display for Machine {
         if let Some(isa) = &self.isa {
             write!(f, ", {isa}")?;
         }
-        write!(f, ", {}", self.system)
+        write!(f, ", {}", self.system)?;
+        if self.build == "debug" {
+            f.write_str(", DEBUG BUILD")?;
+        }
+        Ok(())
     }
 }
 
@@ -126,6 +150,7 @@ mod tests {
             threads: 2,
             isa: None,
             system: "linux x86_64".into(),
+            build: "release".into(),
         };
         let line = "cuda (Card), CPU, 2 threads on 4 cores, linux x86_64";
         assert_eq!(machine.to_string(), line);
