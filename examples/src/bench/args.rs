@@ -110,8 +110,8 @@ pub struct CommonArgs {
     #[arg(long, default_value_t = 42)]
     pub seed: u64,
 
-    /// Folder for report.json and drawings; by default target/runs/bench or
-    /// target/runs/bench_growth
+    /// Folder for report.json and drawings; by default `target/runs/bench` or
+    /// `target/runs/bench_growth`
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,
 }
@@ -148,7 +148,7 @@ pub struct ConditionArgs {
 /// Arguments of `bench run`.
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
-    /// Layers to time: resnet50, vgg16, densenet121, text_cnn, or a file with one layer a line
+    /// Layers to time: `resnet50`, `vgg16`, `densenet121`, `text_cnn`, or a file with one layer a line
     #[arg(long, default_value = "resnet50", value_name = "NAME|FILE")]
     pub suite: String,
 
@@ -204,7 +204,7 @@ pub struct GrowthArgs {
     )]
     pub values: Vec<f64>,
 
-    /// A suite to take layers from: resnet50, vgg16, densenet121, text_cnn, or a file
+    /// A suite to take layers from: `resnet50`, `vgg16`, `densenet121`, `text_cnn`, or a file
     #[arg(long, value_name = "NAME|FILE")]
     pub suite: Option<String>,
 

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::sweep::{layers, plan, some};
 use super::{
-    BenchError, BenchReport, Case, Command, CommonArgs, CompareArgs, Comparison, ConditionArgs,
-    Growth, GrowthArgs, Machine, Point, RunArgs, Runner, Settings, cases, draw, resnet50,
+    Axis, BenchError, BenchReport, Case, Command, CommonArgs, CompareArgs, Comparison,
+    ConditionArgs, Growth, GrowthArgs, Machine, Point, RunArgs, Runner, Settings, cases, draw,
+    resnet50,
 };
 use crate::cli::{Preset, command_line};
 use crate::device::{Selected, select};
@@ -17,6 +18,8 @@ use crate::progress::Progress;
 const FEW: [usize; 2] = [6, 3];
 /// Time between two reports of an unfinished run.
 const SAVE: Duration = Duration::from_secs(30);
+/// Largest batch of a whole network, whose first output alone has 800 000 elements an image.
+const MAX_IMAGES: usize = 256;
 const REPORT: &str = "report.json";
 
 /// How a command ended that could do its work.
@@ -68,8 +71,10 @@ fn prepare(args: &CommonArgs, folder: &str) -> Result<Prepared, BenchError> {
     selected.warn();
     let few = args.preset == Preset::Quick;
     let default = || PathBuf::from("target/runs").join(folder);
+    let machine = Machine::of(&selected)?;
+    machine.warn();
     Ok(Prepared {
-        machine: Machine::of(&selected)?,
+        machine,
         settings: Settings {
             runs: args.runs,
             budget: args.budget.unwrap_or(if few { 0.5 } else { 5.0 }),
@@ -147,6 +152,12 @@ fn run(args: &RunArgs) -> Result<Ending, BenchError> {
         );
     }
     let conditions = args.conditions.settled(prepared.few);
+    let most = conditions.batch.iter().max();
+    if let Some(&batch) = most.filter(|&&batch| args.network && batch > MAX_IMAGES) {
+        return Err(BenchError::Settings(format!(
+            "--network: a batch of {batch} is more than {MAX_IMAGES}"
+        )));
+    }
     let cases = conditions.cases(&chosen);
     for case in &cases {
         let fits = case.layer.problem(case.batch);
@@ -204,12 +215,6 @@ impl<'a> Bench<'a> {
         let steps = conditions.sparsity.len() * conditions.pattern.len() * conditions.batch.len();
         let progress = Progress::new("network", steps as u64);
         for &batch in &conditions.batch {
-            // As checked for layers: the largest tensor of the network is that of its first.
-            if batch > 256 {
-                return Err(BenchError::Settings(format!(
-                    "--network: a batch of {batch} is more than 256"
-                )));
-            }
             for &pattern in &conditions.pattern {
                 for &sparsity in &conditions.sparsity {
                     let seed = self.prepared.settings.seed;
@@ -234,6 +239,18 @@ fn save(report: &BenchReport, output: &OutputDir) -> Result<(), BenchError> {
 }
 
 fn growth(args: &GrowthArgs) -> Result<Ending, BenchError> {
+    let given = [
+        (Axis::Sparsity, args.conditions.sparsity.is_empty()),
+        (Axis::Batch, args.conditions.batch.is_empty()),
+    ];
+    if let Some((axis, _)) = given
+        .iter()
+        .find(|(axis, none)| *axis == args.axis && !none)
+    {
+        return Err(BenchError::Settings(format!(
+            "--{axis}: this is what varies; say between which values with --values"
+        )));
+    }
     let found = layers(args.suite.as_deref(), &args.layer)?;
     let prepared = prepare(&args.common, "bench_growth")?;
     let all = found.len();
@@ -252,8 +269,8 @@ fn growth(args: &GrowthArgs) -> Result<Ending, BenchError> {
     let mut conditions = args.conditions.settled(prepared.few);
     // What varies is not a condition too.
     match axis {
-        super::Axis::Sparsity => conditions.sparsity.truncate(1),
-        super::Axis::Batch => conditions.batch.truncate(1),
+        Axis::Sparsity => conditions.sparsity.truncate(1),
+        Axis::Batch => conditions.batch.truncate(1),
         _ => {}
     }
     let threads = prepared.machine.threads;
@@ -284,10 +301,8 @@ fn growth(args: &GrowthArgs) -> Result<Ending, BenchError> {
             curve.plot = Some(name);
         }
     }
-    let growth = Growth { axis, curves };
-    let curves = growth.table(&report.rows);
-    report.growth = Some(growth);
-    println!("{}\n{curves}", report.table());
+    report.growth = Some(Growth { axis, curves });
+    println!("{}", report.table());
     for curve in report.growth.iter().flat_map(|growth| &growth.curves) {
         if let Some(plot) = &curve.plot {
             println!("{}: {}", prepared.output.file(plot).display(), curve.layer);

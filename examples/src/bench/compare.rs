@@ -1,93 +1,10 @@
 //! Two reports: what became faster, what slower, and what only moved.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 
 use serde::Serialize;
 
-use super::table::{Table, digits};
-use super::{BenchReport, Measured, NetworkRow, Outcome, Pair, Row};
-
-/// What became of a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// Beyond threshold and spread.
-    Faster,
-    /// Beyond threshold and spread: a regression.
-    Slower,
-    /// Within threshold or spread.
-    Same,
-    /// The sparse kernel moved, but the dense one, which is not ours, moved with it.
-    Drift,
-    /// It was measured and now fails: a regression.
-    Broken,
-    /// It failed and is now measured.
-    Fixed,
-    /// It fails as it did.
-    Failing,
-}
-
-impl Verdict {
-    /// Whether it should stop a merge.
-    #[must_use]
-    pub const fn is_regression(self) -> bool {
-        matches!(self, Self::Slower | Self::Broken)
-    }
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Faster => "faster",
-            Self::Slower => "SLOWER",
-            Self::Same => "same",
-            Self::Drift => "same: dense moved with it",
-            Self::Broken => "BROKEN",
-            Self::Fixed => "fixed",
-            Self::Failing => "fails in both",
-        })
-    }
-}
-
-/// A number in both reports.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Change {
-    /// Before.
-    pub old: f64,
-    /// Now.
-    pub new: f64,
-    /// `new / old - 1`.
-    pub change: f64,
-    /// The spreads of both, combined as those of independent numbers, in parts of the old number.
-    pub noise: f64,
-}
-
-impl Change {
-    /// Between `(median, spread)` before and now.
-    #[must_use]
-    pub fn of(old: (f64, f64), new: (f64, f64)) -> Self {
-        Self {
-            old: old.0,
-            new: new.0,
-            change: new.0 / old.0 - 1.0,
-            noise: old.1.hypot(new.1) / old.0,
-        }
-    }
-
-    /// `Faster` or `Slower` only beyond both the threshold and the noise.
-    #[must_use]
-    pub fn verdict(&self, threshold: f64) -> Verdict {
-        let limit = threshold.max(self.noise);
-        if self.change > limit {
-            Verdict::Slower
-        } else if self.change < -limit {
-            Verdict::Faster
-        } else {
-            Verdict::Same
-        }
-    }
-}
+use super::{BenchReport, Change, Measured, NetworkRow, Outcome, Pair, Row, Verdict};
 
 /// One row in both reports.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -222,7 +139,7 @@ impl Comparison {
         regressions.count()
     }
 
-    fn count(&self, verdict: Verdict) -> usize {
+    pub(super) fn count(&self, verdict: Verdict) -> usize {
         let rows = self.rows.iter().filter(|row| row.verdict == verdict);
         rows.count()
     }
@@ -256,100 +173,6 @@ fn network_name(row: &NetworkRow) -> String {
     };
     let text = nameless.to_string();
     format!("network {}", text.split(':').next().unwrap_or_default())
-}
-
-impl fmt::Display for Comparison {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "old: {}\nnew: {}", self.old_machine, self.new_machine)?;
-        if !self.same_machine {
-            writeln!(
-                f,
-                "different machines or devices: only the ratio to the dense rival is compared"
-            )?;
-        }
-        writeln!(
-            f,
-            "a change counts beyond {} % and beyond the combined spread of both\n",
-            digits(100.0 * self.threshold)
-        )?;
-        if self.same_machine {
-            self.times_table(f)?;
-        } else {
-            self.ratios_table(f)?;
-        }
-        for (rows, which) in [(&self.only_old, "old"), (&self.only_new, "new")] {
-            if !rows.is_empty() {
-                writeln!(f, "\nonly in the {which} report:")?;
-                rows.iter().try_for_each(|row| writeln!(f, "  {row}"))?;
-            }
-        }
-        writeln!(
-            f,
-            "\n{} rows: {} faster, {} slower, {} same, {} moved with the dense rival, {} broken, {} \
-             fixed, {} fail in both",
-            self.rows.len(),
-            self.count(Verdict::Faster),
-            self.count(Verdict::Slower),
-            self.count(Verdict::Same),
-            self.count(Verdict::Drift),
-            self.count(Verdict::Broken),
-            self.count(Verdict::Fixed),
-            self.count(Verdict::Failing),
-        )
-    }
-}
-
-impl Comparison {
-    fn times_table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new(&[
-            "row", "ms old", "new", "change", "spread", "dense", "ratio", "spread", "",
-        ]);
-        for row in &self.rows {
-            let mut cells = vec![row.row.clone()];
-            match (&row.sparse, &row.dense, &row.ratio) {
-                (Some(sparse), Some(dense), Some(ratio)) => cells.extend([
-                    digits(sparse.old),
-                    digits(sparse.new),
-                    signed(sparse.change),
-                    percent(sparse.noise),
-                    signed(dense.change),
-                    signed(ratio.change),
-                    percent(ratio.noise),
-                ]),
-                _ => cells.extend(std::iter::repeat_n(String::from("-"), 7)),
-            }
-            cells.push(row.verdict.to_string());
-            table.push(cells);
-        }
-        write!(f, "{table}")
-    }
-
-    fn ratios_table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new(&["row", "ratio old", "new", "change", "spread", ""]);
-        for row in &self.rows {
-            let mut cells = vec![row.row.clone()];
-            match &row.ratio {
-                Some(ratio) => cells.extend([
-                    digits(ratio.old),
-                    digits(ratio.new),
-                    signed(ratio.change),
-                    percent(ratio.noise),
-                ]),
-                None => cells.extend(std::iter::repeat_n(String::from("-"), 4)),
-            }
-            cells.push(row.verdict.to_string());
-            table.push(cells);
-        }
-        write!(f, "{table}")
-    }
-}
-
-fn signed(part: f64) -> String {
-    format!("{:+.1} %", 100.0 * part)
-}
-
-fn percent(part: f64) -> String {
-    format!("{:.1} %", 100.0 * part)
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! One layer of a suite: a line of text, checked before anything is allocated for it.
 
 use std::fmt;
-use std::str::FromStr;
 
-use burn_sparse::{ConvProblem, SparseError};
+use burn_sparse::ConvProblem;
 use serde::{Deserialize, Serialize};
+
+use super::LayerError;
 
 /// Most elements of any tensor of a layer, its batch included: 1 GiB in f32.
 pub const MAX_ELEMENTS: u64 = 1 << 28;
@@ -13,7 +14,7 @@ pub const MAX_MACS: u64 = 1 << 41;
 /// Largest kernel, stride, padding and dilation.
 const MAX_WINDOW: usize = 1 << 12;
 /// Longest name.
-const MAX_NAME: usize = 100;
+pub(super) const MAX_NAME: usize = 100;
 
 /// What a layer computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -28,7 +29,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Conv, Self::Conv1d, Self::Linear];
+    pub(super) const ALL: [Self; 3] = [Self::Conv, Self::Conv1d, Self::Linear];
 
     /// The name in a suite.
     #[must_use]
@@ -39,93 +40,6 @@ impl Kind {
             Self::Linear => "linear",
         }
     }
-
-    /// The keys that a layer must have, and those it may have.
-    const fn keys(self) -> (&'static [&'static str], &'static [&'static str]) {
-        const WINDOW: &[&str] = &["stride", "padding", "dilation", "groups", "count"];
-        match self {
-            Self::Conv | Self::Conv1d => (&["in", "out", "size", "kernel"], WINDOW),
-            Self::Linear => (&["in", "out"], &["rows", "count"]),
-        }
-    }
-}
-
-/// Why a line is no layer, or a layer cannot be measured.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LayerError {
-    /// A word without `=` that is not the name.
-    #[error("{0:?} is no key=value; only the name, which comes first, stands alone")]
-    Word(String),
-    /// A name that would spoil a table or a file name.
-    #[error("a name has at most {MAX_NAME} printable characters, this one {0}")]
-    Name(usize),
-    /// No such kind.
-    #[error("unknown kind {0:?}; choose conv, conv1d or linear")]
-    Kind(String),
-    /// A key that this kind does not have.
-    #[error("{kind} has no key {key:?}; it has kind, {known}")]
-    UnknownKey {
-        /// The kind.
-        kind: &'static str,
-        /// The key.
-        key: String,
-        /// Its keys.
-        known: String,
-    },
-    /// A key given twice.
-    #[error("{0} is given twice")]
-    Twice(String),
-    /// A key that is missing.
-    #[error("{0} is missing")]
-    Missing(&'static str),
-    /// A value that is no number, or no pair of them.
-    #[error("{key}={value}: expected {expected}")]
-    Value {
-        /// The key.
-        key: &'static str,
-        /// What was written.
-        value: String,
-        /// What could have been.
-        expected: &'static str,
-    },
-    /// A number outside its range.
-    #[error("{key}={value}: must lie between {min} and {max}")]
-    Range {
-        /// The key.
-        key: &'static str,
-        /// The number.
-        value: String,
-        /// Least.
-        min: usize,
-        /// Most.
-        max: u64,
-    },
-    /// A tensor that is too large.
-    #[error("{what} has {elements} elements, more than {MAX_ELEMENTS}")]
-    TooLarge {
-        /// Which tensor.
-        what: &'static str,
-        /// Its elements.
-        elements: u128,
-    },
-    /// Too much to compute.
-    #[error("{macs} multiply-adds for one run, more than {MAX_MACS}")]
-    TooLong {
-        /// Multiply-adds of the dense layer.
-        macs: u128,
-    },
-    /// A layer that has no such size.
-    #[error("a {kind} layer has no {what}")]
-    NotApplicable {
-        /// The kind.
-        kind: &'static str,
-        /// What it lacks.
-        what: &'static str,
-    },
-    /// Numbers that are no convolution.
-    #[error(transparent)]
-    Geometry(#[from] SparseError),
 }
 
 /// A layer and how often its network has it.
@@ -154,7 +68,7 @@ pub struct Layer {
 
 impl Layer {
     /// Checks a layer; `single` is its problem at batch 1 (with as many images as a linear layer
-    /// has rows).
+    /// has rows). Without a name it gets its shape for one.
     ///
     /// # Errors
     /// [`LayerError`] for zeros, channels that groups do not divide, kernels larger than their
@@ -170,13 +84,16 @@ impl Layer {
         if length > MAX_NAME || name.chars().any(char::is_control) {
             return Err(LayerError::Name(length));
         }
-        let layer = Self {
+        let mut layer = Self {
             name,
             kind,
             single,
             count,
         };
         layer.problem(1)?;
+        if layer.name.is_empty() {
+            layer.name = layer.shape();
+        }
         Ok(layer)
     }
 
@@ -356,214 +273,5 @@ impl fmt::Display for Layer {
             write!(f, " count={}", self.count)?;
         }
         Ok(())
-    }
-}
-
-/// The keys and values of a line.
-struct Keys<'a>(Vec<(&'a str, &'a str)>);
-
-impl<'a> Keys<'a> {
-    fn get(&self, key: &str) -> Option<&'a str> {
-        let found = self.0.iter().find(|(k, _)| *k == key);
-        found.map(|&(_, value)| value)
-    }
-
-    fn number(&self, key: &'static str, default: usize) -> Result<usize, LayerError> {
-        self.get(key)
-            .map_or(Ok(default), |value| number(key, value, value))
-    }
-
-    /// `N` for both axes or `NxM`; on one axis `N`, beside `other`.
-    fn pair(
-        &self,
-        key: &'static str,
-        kind: Kind,
-        other: usize,
-        default: usize,
-    ) -> Result<[usize; 2], LayerError> {
-        let Some(value) = self.get(key) else {
-            return Ok([default, default]);
-        };
-        if kind == Kind::Conv1d {
-            return Ok([other, number(key, value, value)?]);
-        }
-        match value.split_once('x') {
-            Some((a, b)) => Ok([number(key, a, value)?, number(key, b, value)?]),
-            None => number(key, value, value).map(|n| [n, n]),
-        }
-    }
-}
-
-/// Digits only: `usize`'s own parser also takes a sign.
-fn number(key: &'static str, digits: &str, value: &str) -> Result<usize, LayerError> {
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        let expected = match key {
-            "size" | "kernel" | "stride" | "padding" | "dilation" => {
-                "a whole number such as 3, or for two axes 3x5"
-            }
-            _ => "a whole number",
-        };
-        return Err(LayerError::Value {
-            key,
-            value: shortened(value),
-            expected,
-        });
-    }
-    digits.parse().map_err(|_| LayerError::Range {
-        key,
-        value: shortened(value),
-        min: 0,
-        max: MAX_ELEMENTS,
-    })
-}
-
-/// Something from a file for an error message.
-fn shortened(text: &str) -> String {
-    match text.char_indices().nth(40) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.to_string(),
-    }
-}
-
-impl FromStr for Layer {
-    type Err = LayerError;
-
-    fn from_str(line: &str) -> Result<Self, LayerError> {
-        let mut words = line.split_whitespace().peekable();
-        let name = words.next_if(|word| !word.contains('='));
-        let mut keys = Keys(Vec::new());
-        for word in words {
-            let Some((key, value)) = word.split_once('=') else {
-                return Err(LayerError::Word(shortened(word)));
-            };
-            if keys.get(key).is_some() {
-                return Err(LayerError::Twice(shortened(key)));
-            }
-            keys.0.push((key, value));
-        }
-        let kind = keys.get("kind").ok_or(LayerError::Missing("kind"))?;
-        let kind = Kind::ALL
-            .into_iter()
-            .find(|k| k.name() == kind)
-            .ok_or_else(|| LayerError::Kind(shortened(kind)))?;
-        let (required, optional) = kind.keys();
-        let known = || required.iter().chain(optional).copied();
-        for (key, _) in &keys.0 {
-            if *key != "kind" && !known().any(|k| k == *key) {
-                return Err(LayerError::UnknownKey {
-                    kind: kind.name(),
-                    key: shortened(key),
-                    known: known().collect::<Vec<_>>().join(", "),
-                });
-            }
-        }
-        if let Some(&missing) = required.iter().find(|key| keys.get(key).is_none()) {
-            return Err(LayerError::Missing(missing));
-        }
-        let padding = keys.pair("padding", kind, 0, 0)?;
-        let single = ConvProblem {
-            batch: keys.number("rows", 1)?,
-            in_channels: keys.number("in", 1)?,
-            out_channels: keys.number("out", 1)?,
-            input: keys.pair("size", kind, 1, 1)?,
-            kernel: keys.pair("kernel", kind, 1, 1)?,
-            stride: keys.pair("stride", kind, 1, 1)?,
-            padding: padding.map(|p| [p, p]),
-            dilation: keys.pair("dilation", kind, 1, 1)?,
-            groups: keys.number("groups", 1)?,
-        };
-        let count = keys.number("count", 1)?;
-        let layer = Self::new(name.unwrap_or_default(), kind, single, count)?;
-        Ok(match name {
-            Some(_) => layer,
-            None => Self {
-                name: layer.shape(),
-                ..layer
-            },
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_come_back_as_written() {
-        for line in [
-            "c kind=conv in=8 out=6 size=9x7 kernel=3x1 stride=2x1 padding=1x0 dilation=2 groups=2 \
-             count=3",
-            "kind=conv in=1 out=1 size=4 kernel=1",
-            "t kind=conv1d in=300 out=100 size=56 kernel=3 stride=2 padding=1",
-            "fc kind=linear in=300 out=2 rows=5",
-        ] {
-            let layer: Layer = line.parse().unwrap();
-            assert_eq!(layer.to_string(), line);
-        }
-        let text: Layer = "t kind=conv1d in=300 out=100 size=56 kernel=3 padding=1"
-            .parse()
-            .unwrap();
-        let problem = text.problem(2).unwrap();
-        assert_eq!(problem.output_shape(), [2, 100, 1, 56]);
-        let fc: Layer = "fc kind=linear in=3 out=2 rows=5".parse().unwrap();
-        assert_eq!(fc.problem(4).unwrap().output_shape(), [20, 2, 1, 1]);
-    }
-
-    #[test]
-    fn what_is_wrong_is_named() {
-        for (line, says) in [
-            ("", "kind is missing"),
-            ("a b kind=linear in=1 out=1", "\"b\""),
-            ("kind=lstm in=1 out=1", "choose conv"),
-            ("kind=linear in=1 out=1 kernel=3", "no key \"kernel\""),
-            ("kind=linear in=1", "out is missing"),
-            ("kind=linear in=1 in=1 out=1", "twice"),
-            ("kind=linear in=+1 out=1", "whole number"),
-            ("kind=linear in=-1 out=1", "whole number"),
-            ("kind=linear in= out=1", "whole number"),
-            ("kind=linear in=0 out=1", "between 1"),
-            ("kind=linear in=1 out=1 count=0", "between 1"),
-            ("kind=linear in=1 out=99999999999999999999999", "between"),
-            ("kind=linear in=100000 out=100000", "the weight"),
-            ("kind=linear in=1 out=1 rows=268435457", "between"),
-            ("kind=linear in=16384 out=16384 rows=16384", "multiply-adds"),
-            ("kind=conv in=1 out=1 size=3 kernel=3x", "3x5"),
-            ("kind=conv in=1 out=1 size=3x3x3 kernel=3", "3x5"),
-            ("kind=conv in=1 out=1 size=2 kernel=3", "spans"),
-            ("kind=conv in=3 out=4 size=2 kernel=1 groups=2", "divisible"),
-            ("kind=conv in=1 out=1 size=9 kernel=1 groups=0", "between 1"),
-            ("kind=conv in=1 out=1 size=9 kernel=1 stride=0", "between 1"),
-            ("kind=conv in=1 out=1 size=9 kernel=5000", "4096"),
-            ("kind=conv1d in=1 out=1 size=3x3 kernel=3", "whole number"),
-            (
-                "kind=conv in=1 out=1 size=100000x100000 kernel=1",
-                "the input",
-            ),
-            (
-                "kind=conv in=4096 out=1 size=64 kernel=1 padding=4096",
-                "a padded image",
-            ),
-            (
-                "kind=conv in=64 out=1 size=1000 kernel=7 padding=3",
-                "columns",
-            ),
-        ] {
-            let error = line.parse::<Layer>().unwrap_err().to_string();
-            assert!(error.contains(says), "{line}: {error}");
-            assert!(error.len() < 200, "{error}");
-        }
-        let long = format!("{} kind=linear in=1 out=1", "n".repeat(1000));
-        assert!(matches!(long.parse::<Layer>(), Err(LayerError::Name(1000))));
-        let long = format!("kind={}", "n".repeat(1000));
-        assert!(long.parse::<Layer>().unwrap_err().to_string().len() < 200);
-    }
-
-    #[test]
-    fn batches_are_checked_too() {
-        let layer: Layer = "kind=linear in=1024 out=1024".parse().unwrap();
-        assert!(layer.problem(1 << 17).is_ok());
-        for batch in [0, 1 << 20, usize::MAX] {
-            assert!(layer.problem(batch).is_err(), "{batch}");
-        }
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use burn::module::Param;
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use burn_sparse::nn::{AnyWeight, Weight, replace_weights, weights};
-use burn_sparse::pack::{Format, verify};
+use burn_sparse::pack::{Format, PackedLayer, verify};
 use burn_sparse::{ConvProblem, SparseError, cpu};
 use models::{Classifier, ResNet, ResNetConfig};
 use serde::{Deserialize, Serialize};
@@ -159,13 +159,13 @@ fn network(
     } else {
         work()?
     };
-    let csr = |layer: &&burn_sparse::pack::PackedLayer| layer.format == Format::Csr;
+    let sparse = |layer: &&PackedLayer| layer.format != Format::Dense;
     Ok(row(Outcome::Measured(Box::new(NetworkMeasured {
         pair,
         weights: report.weights(),
         nnz: report.nnz(),
         layers: report.layers.len(),
-        packed: report.layers.iter().filter(csr).count(),
+        packed: report.layers.iter().filter(sparse).count(),
         max_abs_diff: difference.max_abs,
         max_rel_diff: difference.max_rel,
     }))))

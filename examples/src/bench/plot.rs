@@ -2,6 +2,7 @@
 
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::table::digits;
 use super::{Axis, BenchError, Curve, Row};
@@ -50,9 +51,9 @@ impl Scale {
     fn of_times(axis: Axis, least: f64, most: f64) -> Self {
         let logarithmic = matches!(axis, Axis::Channels | Axis::Image | Axis::Batch);
         let (low, high) = if logarithmic {
-            (least / 1.3, most * 1.8)
+            (least / 1.3, most * 1.5)
         } else {
-            (0.0, most * 1.2)
+            (0.0, most * 1.35)
         };
         let ticks = if logarithmic {
             let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
@@ -186,9 +187,14 @@ fn paint(
         let label = format!("equal at {}", axis.show(at));
         // On the side with more room.
         let right = at <= (values[0] + values[values.len() - 1]) / 2.0;
-        let offset = if right { 4 } else { -104 };
+        let (side, offset) = if right {
+            (HPos::Left, 5)
+        } else {
+            (HPos::Right, -5)
+        };
+        let style = text(12, &GREY).pos(Pos::new(side, VPos::Top));
         chart.draw_series(std::iter::once(
-            EmptyElement::at((at, top)) + Text::new(label, (offset, 4), text(12, &GREY)),
+            EmptyElement::at((at, top)) + Text::new(label, (offset, 4), style),
         ))?;
     }
     for (form, name, color) in [(0, "sparse", OURS), (1, "dense", DENSE)] {
@@ -205,9 +211,15 @@ fn paint(
             PathElement::new([(*at, low), (*at, high)], color.stroke_width(1))
         }))?;
     }
+    // Where the curves of such an axis are not: times grow with sizes, and fall with the others.
+    let corner = if y.logarithmic {
+        SeriesLabelPosition::LowerRight
+    } else {
+        SeriesLabelPosition::LowerLeft
+    };
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
+        .position(corner)
         .background_style(WHITE.mix(0.85))
         .border_style(RGBColor(200, 200, 200))
         .label_font(("sans-serif", 13))

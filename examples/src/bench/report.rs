@@ -7,9 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::row::percent;
-use super::table::{Table, bytes, digits, verdict};
-use super::{BenchError, Growth, Machine, Measured, NetworkRow, Outcome, Row};
+use super::{BenchError, Growth, Machine, NetworkRow, Row};
 use crate::output::{OutputError, write_atomic};
 use crate::report::Report;
 
@@ -120,176 +118,14 @@ impl BenchReport {
         }
         Ok(report)
     }
-
-    /// The report as aligned text.
-    #[must_use]
-    pub fn table(&self) -> String {
-        let settings = &self.settings;
-        let mut text = format!(
-            "{} on {}\nmedian of at most {} rounds (sparse, dense) or {} s, ± half the distance of \
-             the quartiles; seed {}\n\n",
-            self.suite, self.machine, settings.runs, settings.budget, settings.seed
-        );
-        if !self.rows.is_empty() {
-            text.push_str(&self.rows_table());
-            text.push_str(&self.totals());
-        }
-        for network in &self.networks {
-            text.push_str(&format!("{network}\n"));
-        }
-        text
-    }
-
-    fn rows_table(&self) -> String {
-        let mut table = Table::new(&[
-            "layer",
-            "zeros",
-            "pattern",
-            "batch",
-            "dtype",
-            "threads",
-            "dense ms",
-            "sparse ms",
-            "GF/s",
-            "as dense",
-            "dense GF/s",
-            "weight",
-            "dense",
-            "error",
-            "of bound",
-            "",
-        ]);
-        let mut checked = (0, 0);
-        for row in &self.rows {
-            let key = &row.key;
-            let mut cells = vec![
-                key.layer.clone(),
-                percent(key.sparsity),
-                key.pattern.to_string(),
-                key.batch.to_string(),
-                key.dtype.to_string(),
-                row.threads_used.to_string(),
-            ];
-            match &row.outcome {
-                Outcome::Measured(measured) => {
-                    cells.extend(numbers(measured));
-                    if let Some(verified) = measured.verified {
-                        checked.0 += verified.checked;
-                        checked.1 += verified.outputs;
-                    }
-                }
-                Outcome::Failed { reason } => {
-                    cells.extend(std::iter::repeat_n(String::from("-"), 9));
-                    cells.push(format!("FAILED: {reason}"));
-                }
-            }
-            table.push(cells);
-        }
-        let mut text = format!("{table}\n");
-        if checked.1 > 0 {
-            text.push_str(&format!(
-                "verified before timing: {} of {} outputs of the sparse kernels, and as many of \
-                 the dense ones\n",
-                checked.0, checked.1
-            ));
-        }
-        let measured: Vec<_> = self.rows.iter().filter_map(Row::measured).collect();
-        let wins = measured.iter().filter(|row| row.dense_wins).count();
-        text.push_str(&format!("dense wins in {wins} of {} rows", measured.len()));
-        match self.rows.len() - measured.len() {
-            0 => text.push('\n'),
-            failed => text.push_str(&format!("; {failed} rows FAILED\n")),
-        }
-        if measured.iter().any(|row| row.dense_reduced) {
-            text.push_str(
-                "reduced: the dense kernel multiplies or sums with fewer digits than its operands \
-                 have\n",
-            );
-        }
-        text
-    }
-
-    /// The layers of the network by count, for each set of conditions.
-    fn totals(&self) -> String {
-        if self.growth.is_some() {
-            return String::new();
-        }
-        let mut text = String::new();
-        let mut seen = Vec::new();
-        for row in &self.rows {
-            let key = &row.key;
-            let condition = (key.sparsity, key.pattern, key.batch, key.dtype);
-            if seen.contains(&condition) {
-                continue;
-            }
-            seen.push(condition);
-            let rows = self.rows.iter().filter(|row| {
-                let key = &row.key;
-                (key.sparsity, key.pattern, key.batch, key.dtype) == condition
-            });
-            let (mut dense, mut sparse, mut best, mut layers) = (0.0, 0.0, 0.0, 0);
-            for (row, measured) in rows.filter_map(|row| Some((row, row.measured()?))) {
-                let count = row.count as f64;
-                let pair = &measured.pair;
-                dense += count * pair.dense.median;
-                sparse += count * pair.sparse.median;
-                best += count * pair.dense.median.min(pair.sparse.median);
-                layers += row.count;
-            }
-            text.push_str(&format!(
-                "{} {}, batch {}, {}: {layers} layers, each alone: dense {} ms, sparse {} ms, the \
-                 faster of each {} ms\n",
-                percent(key.sparsity),
-                key.pattern,
-                key.batch,
-                key.dtype,
-                digits(dense),
-                digits(sparse),
-                digits(best)
-            ));
-        }
-        text
-    }
-}
-
-fn numbers(measured: &Measured) -> Vec<String> {
-    let time =
-        |t: &crate::timing::Timing| format!("{} ±{}", digits(t.median), digits(t.spread / 2.0));
-    let (pair, counts) = (&measured.pair, &measured.counts);
-    let (error, of_bound) = match measured.verified {
-        Some(v) => (format!("{:.1e}", v.max_error), percent_of(v.of_bound)),
-        None => ("-".into(), "-".into()),
-    };
-    let mut words = format!(
-        "{} ±{:.0} %",
-        verdict(pair.ratio.median),
-        50.0 * pair.ratio.spread / pair.ratio.median
-    );
-    if measured.dense_reduced {
-        words.push_str(", reduced");
-    }
-    vec![
-        time(&pair.dense),
-        time(&pair.sparse),
-        digits(measured.gflops.sparse),
-        digits(measured.gflops.equivalent),
-        digits(measured.gflops.dense),
-        bytes(counts.bytes.values + counts.bytes.index),
-        bytes(counts.bytes.dense),
-        error,
-        of_bound,
-        words,
-    ]
-}
-
-fn percent_of(part: f64) -> String {
-    format!("{:.1} %", 100.0 * part)
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::bench::{Bytes, Counts, Dtype, Gflops, Key, Pair, Pattern, Verified};
+    use crate::bench::{
+        Bytes, Counts, Dtype, Gflops, Key, Measured, Outcome, Pair, Pattern, Verified,
+    };
 
     /// A row whose times are these rounds of `[sparse, dense]`.
     pub(crate) fn row(layer: &str, rounds: &[[f64; 2]]) -> Row {
@@ -389,23 +225,5 @@ pub(crate) mod tests {
             let error = BenchReport::load(&path).unwrap_err();
             assert!(matches!(error, BenchError::Report { .. }), "{error}");
         }
-    }
-
-    #[test]
-    fn the_table_keeps_rows_where_dense_wins_and_rows_that_failed() {
-        let rows = vec![
-            row("fast", &[[1.0, 2.0]; 4]),
-            row("slow", &[[3.0, 2.0]; 4]),
-            failed("wrong"),
-        ];
-        let table = report(rows).table();
-        let line = |name: &str| table.lines().find(|l| l.starts_with(name)).unwrap();
-        assert!(line("fast").ends_with("2.00x faster ±0 %"), "{table}");
-        assert!(line("slow").contains("1.50x slower: dense wins"));
-        assert!(line("wrong").ends_with("FAILED: output 5 is wrong"));
-        assert!(table.contains("dense wins in 1 of 2 rows; 1 rows FAILED"));
-        assert!(table.contains("10 of 20 outputs"));
-        let totals = "6 layers, each alone: dense 12.0 ms, sparse 12.0 ms, the faster of each 9.00";
-        assert!(table.contains(totals), "{table}");
     }
 }

@@ -2,8 +2,7 @@
 
 use regex::Regex;
 
-use super::growth::{Axis, Curve};
-use super::{BenchError, Case, Layer, Suite};
+use super::{Axis, BenchError, Case, Curve, Layer, Suite};
 
 /// The layers that `--suite` and `--layer` name together; without a suite, `--layer` describes
 /// them.
