@@ -5,6 +5,7 @@
 //!
 //! * [`data`]: CIFAR-10/100, MNIST, folders of images and a drawn set, decoded once into memory,
 //!   split, shuffled and augmented reproducibly.
+//! * [`mod@bench`]: layers and networks timed, compared and plotted, sparse beside dense.
 //! * [`cli`]: the arguments every example understands.
 //! * [`device`]: `--device auto|flex|vulkan|…` to a [`burn::tensor::Device`].
 //! * [`timing`]: median and minimum milliseconds with the device synchronised inside.
@@ -14,6 +15,7 @@
 //! * [`progress`], [`output`]: bars that degrade to lines; folders and files written whole or not
 //!   at all.
 
+pub mod bench;
 pub mod cli;
 pub mod data;
 pub mod device;

@@ -1,0 +1,329 @@
+//! The three commands of `bench`.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::sweep::{layers, plan, some};
+use super::{
+    Axis, BenchError, BenchReport, Case, Command, CommonArgs, CompareArgs, Comparison,
+    ConditionArgs, Growth, GrowthArgs, Machine, Point, RunArgs, Runner, Settings, cases, draw,
+    resnet50,
+};
+use crate::cli::{Preset, command_line};
+use crate::device::{Selected, select};
+use crate::output::OutputDir;
+use crate::progress::Progress;
+
+/// Layers of the quick preset: of a run, and of a plot.
+const FEW: [usize; 2] = [6, 3];
+/// Time between two reports of an unfinished run.
+const SAVE: Duration = Duration::from_secs(30);
+/// Largest batch of a whole network, whose first output alone has 800 000 elements an image.
+const MAX_IMAGES: usize = 256;
+const REPORT: &str = "report.json";
+
+/// How a command ended that could do its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// All is well.
+    Well,
+    /// So many kernels failed, or so many rows are regressions.
+    Found(usize),
+}
+
+impl Ending {
+    fn of(found: usize) -> Self {
+        match found {
+            0 => Self::Well,
+            found => Self::Found(found),
+        }
+    }
+}
+
+/// Does what the command line says, and prints what comes out.
+///
+/// # Errors
+/// [`BenchError`] if the work could not be done. What the work finds is in the [`Ending`].
+pub fn execute(command: &Command) -> Result<Ending, BenchError> {
+    match command {
+        Command::Run(args) => run(args),
+        Command::Compare(args) => compare(args),
+        Command::Growth(args) => growth(args),
+    }
+}
+
+/// What `run` and `growth` begin with.
+struct Prepared {
+    selected: Selected,
+    settings: Settings,
+    machine: Machine,
+    output: OutputDir,
+    few: bool,
+}
+
+fn prepare(args: &CommonArgs, folder: &str) -> Result<Prepared, BenchError> {
+    if let Some(threads) = args.threads {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global()?;
+    }
+    let selected = select(args.device)?;
+    selected.warn();
+    let few = args.preset == Preset::Quick;
+    let default = || PathBuf::from("target/runs").join(folder);
+    let machine = Machine::of(&selected)?;
+    machine.warn();
+    Ok(Prepared {
+        machine,
+        settings: Settings {
+            runs: args.runs,
+            budget: args.budget.unwrap_or(if few { 0.5 } else { 5.0 }),
+            verify: !args.no_verify,
+            seed: args.seed,
+        },
+        output: OutputDir::create(args.output.clone().unwrap_or_else(default))?,
+        selected,
+        few,
+    })
+}
+
+impl ConditionArgs {
+    /// With what the preset says where nothing was asked for; each value once.
+    fn settled(&self, few: bool) -> Self {
+        let mut args = self.clone();
+        if args.sparsity.is_empty() {
+            let full = || vec![0.8, 0.9, 0.95];
+            args.sparsity = if few { vec![0.9] } else { full() };
+        }
+        if args.batch.is_empty() {
+            args.batch = if few { vec![1] } else { vec![1, 16] };
+        }
+        fn once<T: PartialEq + Copy>(values: &mut Vec<T>) {
+            let mut seen = Vec::new();
+            values.retain(|value| {
+                let new = !seen.contains(value);
+                seen.push(*value);
+                new
+            });
+        }
+        once(&mut args.sparsity);
+        once(&mut args.batch);
+        once(&mut args.pattern);
+        once(&mut args.dtype);
+        args
+    }
+
+    fn cases(&self, layers: &[super::Layer]) -> Vec<Case> {
+        cases(
+            layers,
+            &self.sparsity,
+            &self.pattern,
+            &self.batch,
+            &self.dtype,
+        )
+    }
+}
+
+fn run(args: &RunArgs) -> Result<Ending, BenchError> {
+    if args.network && args.suite != "resnet50" {
+        return Err(BenchError::Settings(format!(
+            "--network: of {} there are layers only; the whole network is there for resnet50",
+            args.suite
+        )));
+    }
+    let asked: Vec<String> = args.layer.iter().cloned().collect();
+    let found = match layers(Some(&args.suite), &asked) {
+        // The network alone.
+        Err(BenchError::Settings(_)) if args.network => Vec::new(),
+        found => found?,
+    };
+    let prepared = prepare(&args.common, "bench")?;
+    let all = found.len();
+    let chosen = if prepared.few && asked.is_empty() {
+        some(found, FEW[0])
+    } else {
+        found
+    };
+    if chosen.len() < all {
+        println!(
+            "{} of {all} layers of {}; --preset full takes all, --layer others\n",
+            chosen.len(),
+            args.suite
+        );
+    }
+    let conditions = args.conditions.settled(prepared.few);
+    let most = conditions.batch.iter().max();
+    if let Some(&batch) = most.filter(|&&batch| args.network && batch > MAX_IMAGES) {
+        return Err(BenchError::Settings(format!(
+            "--network: a batch of {batch} is more than {MAX_IMAGES}"
+        )));
+    }
+    let cases = conditions.cases(&chosen);
+    for case in &cases {
+        let fits = case.layer.problem(case.batch);
+        fits.map_err(|error| BenchError::Settings(format!("{}: {error}", case.key())))?;
+    }
+    let mut bench = Bench::new(&prepared, args.suite.clone());
+    let progress = Progress::new("bench", cases.len() as u64);
+    for case in &cases {
+        bench.measure(case, &progress)?;
+    }
+    progress.finish();
+    if args.network {
+        bench.networks(&conditions)?;
+    }
+    let report = bench.report;
+    println!("{}", report.table());
+    save(&report, &prepared.output)?;
+    Ok(Ending::of(report.failures()))
+}
+
+/// A report that grows.
+struct Bench<'a> {
+    prepared: &'a Prepared,
+    runner: Runner<'a>,
+    report: BenchReport,
+    saved: Instant,
+}
+
+impl<'a> Bench<'a> {
+    fn new(prepared: &'a Prepared, suite: String) -> Self {
+        let (machine, settings) = (prepared.machine.clone(), prepared.settings);
+        Self {
+            runner: Runner::new(&prepared.selected, settings),
+            report: BenchReport::new(command_line(), machine, settings, suite),
+            saved: Instant::now(),
+            prepared,
+        }
+    }
+
+    /// Measures a case and returns the index of its row.
+    fn measure(&mut self, case: &Case, progress: &Progress) -> Result<usize, BenchError> {
+        progress.message(case.layer.name());
+        let row = self.runner.row(case)?;
+        self.report.rows.push(row);
+        progress.inc(1);
+        // Long runs end early now and then; what was measured until then is not lost.
+        if self.saved.elapsed() >= SAVE {
+            self.report.save(&self.prepared.output.file(REPORT))?;
+            self.saved = Instant::now();
+        }
+        Ok(self.report.rows.len() - 1)
+    }
+
+    fn networks(&mut self, conditions: &ConditionArgs) -> Result<(), BenchError> {
+        let steps = conditions.sparsity.len() * conditions.pattern.len() * conditions.batch.len();
+        let progress = Progress::new("network", steps as u64);
+        for &batch in &conditions.batch {
+            for &pattern in &conditions.pattern {
+                for &sparsity in &conditions.sparsity {
+                    let seed = self.prepared.settings.seed;
+                    let options = self.runner.timing();
+                    let selected = &self.prepared.selected;
+                    let row = resnet50(selected, sparsity, pattern, batch, seed, options)?;
+                    self.report.networks.push(row);
+                    progress.inc(1);
+                }
+            }
+        }
+        progress.finish();
+        Ok(())
+    }
+}
+
+fn save(report: &BenchReport, output: &OutputDir) -> Result<(), BenchError> {
+    let path = output.file(REPORT);
+    report.save(&path)?;
+    println!("{}", path.display());
+    Ok(())
+}
+
+fn growth(args: &GrowthArgs) -> Result<Ending, BenchError> {
+    let given = [
+        (Axis::Sparsity, args.conditions.sparsity.is_empty()),
+        (Axis::Batch, args.conditions.batch.is_empty()),
+    ];
+    if let Some((axis, _)) = given
+        .iter()
+        .find(|(axis, none)| *axis == args.axis && !none)
+    {
+        return Err(BenchError::Settings(format!(
+            "--{axis}: this is what varies; say between which values with --values"
+        )));
+    }
+    let found = layers(args.suite.as_deref(), &args.layer)?;
+    let prepared = prepare(&args.common, "bench_growth")?;
+    let all = found.len();
+    let chosen = if prepared.few && args.layer.is_empty() {
+        some(found, FEW[1])
+    } else {
+        found
+    };
+    if chosen.len() < all {
+        println!(
+            "{} of {all} layers; --preset full takes all, --layer others\n",
+            chosen.len()
+        );
+    }
+    let axis = args.axis;
+    let mut conditions = args.conditions.settled(prepared.few);
+    // What varies is not a condition too.
+    match axis {
+        Axis::Sparsity => conditions.sparsity.truncate(1),
+        Axis::Batch => conditions.batch.truncate(1),
+        _ => {}
+    }
+    let threads = prepared.machine.threads;
+    let few = prepared.few;
+    let planned = plan(axis, &conditions.cases(&chosen), &args.values, threads, few)?;
+    let suite = args.suite.clone().unwrap_or_else(|| "layers".into());
+    let mut bench = Bench::new(&prepared, suite);
+    let points: usize = planned.iter().map(|(_, points)| points.len()).sum();
+    let progress = Progress::new("growth", points as u64);
+    let mut curves = Vec::new();
+    for (mut curve, points) in planned {
+        for (at, case) in points {
+            let row = bench.measure(&case, &progress)?;
+            curve.points.push(Point { at, row });
+        }
+        curve.settle(&bench.report.rows);
+        curves.push(curve);
+    }
+    progress.finish();
+    let mut report = bench.report;
+    let caption = report.machine.to_string();
+    for (number, curve) in (1..).zip(&mut curves) {
+        if let Some(svg) = draw(axis, curve, &report.rows, &caption)? {
+            let name = format!("{axis}-{number}.svg");
+            prepared
+                .output
+                .write(&name, |file| file.write_all(svg.as_bytes()))?;
+            curve.plot = Some(name);
+        }
+    }
+    report.growth = Some(Growth { axis, curves });
+    println!("{}", report.table());
+    for curve in report.growth.iter().flat_map(|growth| &growth.curves) {
+        if let Some(plot) = &curve.plot {
+            println!("{}: {}", prepared.output.file(plot).display(), curve.layer);
+        }
+    }
+    save(&report, &prepared.output)?;
+    Ok(Ending::of(report.failures()))
+}
+
+fn compare(args: &CompareArgs) -> Result<Ending, BenchError> {
+    let load = |path: &Path| BenchReport::load(path);
+    let (old, new) = (load(&args.old)?, load(&args.new)?);
+    let comparison = Comparison::new(&old, &new, args.threshold);
+    println!("{comparison}");
+    if let Some(folder) = &args.output {
+        let output = OutputDir::create(folder)?;
+        let path = output.write(REPORT, |file| {
+            serde_json::to_writer_pretty(&mut *file, &comparison)?;
+            file.write_all(b"\n")
+        })?;
+        println!("{}", path.display());
+    }
+    Ok(Ending::of(comparison.regressions()))
+}

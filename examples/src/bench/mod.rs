@@ -1,0 +1,64 @@
+//! The bench: layers and networks, sparse beside dense, on any device.
+//!
+//! ```text
+//! suite ─► cases (layer × sparsity × pattern × batch × dtype) ─► verify ─► time in turns ─► report
+//! ```
+//!
+//! * [`Suite`], [`Layer`]: what to measure, from names or files.
+//! * [`Pattern`], [`Dtype`], [`Operands`]: random weights with zeros, on a device.
+//! * [`Expected`]: the reference on a part of the outputs; nothing is timed that is wrong.
+//! * [`measure`](fn@measure): both forms in turns, so that a slow machine slows both.
+//! * [`Runner`], [`BenchReport`]: rows, their table and `report.json`.
+//! * [`NetworkRow`]: whole networks.
+//! * [`Growth`], [`draw`]: one thing varies, and where sparse and dense cross.
+//! * [`Comparison`]: two reports, with a verdict that knows the spread.
+//! * [`Command`], [`execute`]: the program.
+
+mod args;
+mod axis;
+mod commands;
+mod compare;
+mod compare_text;
+mod dtype;
+mod error;
+mod growth;
+mod layer;
+mod layer_error;
+mod machine;
+mod measure;
+mod network;
+mod operands;
+mod parse;
+mod pattern;
+mod plot;
+mod report;
+mod row;
+mod run;
+mod suite;
+mod sweep;
+mod table;
+mod text;
+mod verdict;
+mod verify;
+
+pub use args::{Command, CommonArgs, CompareArgs, ConditionArgs, GrowthArgs, RunArgs, after_help};
+pub use axis::Axis;
+pub use commands::{Ending, execute};
+pub use compare::{Comparison, RowChange};
+pub use dtype::Dtype;
+pub use error::BenchError;
+pub use growth::{Crossing, Curve, Growth, Point, crossings};
+pub use layer::{Kind, Layer, MAX_ELEMENTS, MAX_MACS};
+pub use layer_error::LayerError;
+pub use machine::Machine;
+pub use measure::{Pair, Ratio, measure};
+pub use network::{NetworkMeasured, NetworkRow, resnet50};
+pub use operands::{Operands, Output};
+pub use pattern::Pattern;
+pub use plot::draw;
+pub use report::{BenchReport, Settings};
+pub use row::{Bytes, Counts, Gflops, Key, Measured, Outcome, Row};
+pub use run::{Case, Runner, cases};
+pub use suite::{Suite, SuiteError};
+pub use verdict::{Change, Verdict};
+pub use verify::{Expected, Verified};

@@ -1,0 +1,213 @@
+//! The bench as its user runs it: reports that are written, compared and drawn.
+#![cfg(feature = "flex")]
+
+use std::fs;
+use std::path::Path;
+
+use clap::Parser;
+use examples::bench::{BenchError, BenchReport, Command, Ending, execute};
+
+#[derive(Parser)]
+struct Program {
+    #[command(subcommand)]
+    command: Command,
+}
+
+fn bench(args: &[&str]) -> Result<Ending, BenchError> {
+    let args = ["bench"].iter().chain(args);
+    execute(&Program::try_parse_from(args).unwrap().command)
+}
+
+const SUITE: &str = "\
+# Small enough for a test.
+conv kind=conv in=8 out=12 size=9x7 kernel=3 stride=2 padding=1 count=2
+grouped kind=conv in=8 out=8 size=9 kernel=3 groups=4
+text kind=conv1d in=16 out=8 size=20 kernel=3
+fc kind=linear in=32 out=10
+";
+
+fn run(folder: &Path, more: &[&str]) -> (Ending, BenchReport) {
+    let suite = folder.join("suite.txt");
+    fs::write(&suite, SUITE).unwrap();
+    let (suite, output) = (suite.to_str().unwrap(), folder.to_str().unwrap());
+    let args = [
+        "run", "--suite", suite, "--output", output, "--device", "flex",
+    ];
+    let ending = bench(&[&args[..], &["--runs", "3"], more].concat()).unwrap();
+    let report = BenchReport::load(&folder.join("report.json")).unwrap();
+    (ending, report)
+}
+
+#[test]
+fn a_run_measures_every_combination_and_compares_with_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let conditions = [
+        "--sparsity",
+        "0.5,0.9,0.5",
+        "--pattern",
+        "unstructured,blocks4",
+        "--batch",
+        "1,3",
+    ];
+    let (ending, report) = run(dir.path(), &conditions);
+    assert_eq!(ending, Ending::Well);
+    assert_eq!((report.rows.len(), report.failures()), (4 * 2 * 2 * 2, 0));
+    for row in &report.rows {
+        let measured = row.measured().unwrap();
+        assert_eq!(measured.counts.nnz, measured.counts.stored);
+        assert!((measured.counts.sparsity - row.key.sparsity).abs() < 0.05);
+        assert!(measured.gflops.equivalent >= measured.gflops.sparse);
+        assert_eq!(
+            measured.verified.unwrap().checked,
+            measured.verified.unwrap().outputs
+        );
+    }
+    let table = report.table();
+    assert!(table.contains("of 32 rows"), "{table}");
+    let path = dir.path().join("report.json");
+    let path = path.to_str().unwrap();
+    let output = dir.path().join("comparison");
+    let ending = bench(&["compare", path, path, "--output", output.to_str().unwrap()]).unwrap();
+    assert_eq!(ending, Ending::Well);
+    let json = fs::read(output.join("report.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(json["rows"].as_array().unwrap().len(), 32);
+    assert_eq!(json["rows"][0]["verdict"], "same");
+}
+
+#[test]
+fn a_regression_ends_a_comparison_with_a_finding() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, mut report) = run(dir.path(), &["--layer", "conv|fc", "--no-verify"]);
+    let old = dir.path().join("report.json");
+    let new = dir.path().join("new.json");
+    // A hundred times slower, and the dense rival as it was.
+    for row in &mut report.rows {
+        assert!(row.measured().unwrap().verified.is_none());
+        let examples::bench::Outcome::Measured(measured) = &mut row.outcome else {
+            panic!("{row:?}")
+        };
+        let sparse = &mut measured.pair.sparse;
+        (sparse.median, sparse.spread) = (sparse.median * 100.0, 0.0);
+    }
+    report.save(&new).unwrap();
+    let (old, new) = (old.to_str().unwrap(), new.to_str().unwrap());
+    assert_eq!(bench(&["compare", old, new]).unwrap(), Ending::Found(2));
+    assert_eq!(bench(&["compare", new, old]).unwrap(), Ending::Well);
+}
+
+#[test]
+fn growth_draws_every_layer_and_keeps_its_numbers() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().to_str().unwrap();
+    let layer = "kind=conv in=8 out=8 size=10 kernel=3 padding=1";
+    for (axis, points) in [
+        ("sparsity", 7),
+        ("channels", 4),
+        ("image", 4),
+        ("batch", 4),
+        ("threads", 2),
+    ] {
+        let args = [
+            "growth",
+            "--axis",
+            axis,
+            "--layer",
+            layer,
+            "--layer",
+            "fc kind=linear in=8 out=4",
+            "--runs",
+            "3",
+            "--device",
+            "flex",
+            "--output",
+            output,
+        ];
+        let values = ["--values", "1,2"];
+        let more = if axis == "threads" { &values[..] } else { &[] };
+        assert_eq!(bench(&[&args[..], more].concat()).unwrap(), Ending::Well);
+        let report = BenchReport::load(&dir.path().join("report.json")).unwrap();
+        let growth = report.growth.unwrap();
+        assert_eq!(growth.curves.len(), 2);
+        assert_eq!(growth.curves[0].points.len(), points, "{axis}");
+        for curve in &growth.curves {
+            let skipped = axis == "image" && curve.layer == "fc";
+            assert_eq!(curve.skipped.is_empty(), !skipped, "{curve:?}");
+            assert_eq!(curve.plot.is_none(), skipped);
+            if let Some(plot) = &curve.plot {
+                let svg = fs::read_to_string(dir.path().join(plot)).unwrap();
+                assert!(svg.contains("dense") && svg.contains("</svg>"));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_done_is_an_error_that_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().to_str().unwrap();
+    let suite = dir.path().join("hostile.txt");
+    let hostile = suite.to_str().unwrap();
+    let huge = "a kind=conv in=268435456 out=268435456 size=268435456 kernel=4096";
+    for (text, args, says) in [
+        (
+            huge,
+            vec!["run", "--suite", hostile],
+            "line 1: the input has",
+        ),
+        (
+            "a",
+            vec!["run", "--suite", hostile],
+            "line 1: kind is missing",
+        ),
+        ("", vec!["run", "--suite", "resnet18"], "resnet18"),
+        (
+            "",
+            vec!["run", "--layer", "nothing"],
+            "no layer of resnet50",
+        ),
+        ("", vec!["run", "--layer", "["], "--layer"),
+        (
+            "",
+            vec!["run", "--suite", "vgg16", "--network"],
+            "--network",
+        ),
+        ("", vec!["run", "--batch", "1000000"], "the input has"),
+        (
+            "",
+            vec!["compare", hostile, hostile],
+            "no report of `bench`",
+        ),
+        (
+            "",
+            vec!["run", "--layer", "^$", "--network", "--batch", "999"],
+            "more than 256",
+        ),
+        (
+            "",
+            vec!["growth", "--axis", "sparsity", "--sparsity", "0.5"],
+            "--values",
+        ),
+        ("", vec!["growth", "--axis", "batch"], "no layer"),
+        (
+            "",
+            vec!["growth", "--axis", "batch", "--layer", "x", "--values", "3"],
+            "kind is missing",
+        ),
+        (
+            "",
+            vec![
+                "growth", "--axis", "batch", "--suite", "text_cnn", "--values", "0.5",
+            ],
+            "--values",
+        ),
+    ] {
+        fs::write(&suite, text).unwrap();
+        let mut args = args;
+        if args[0] != "compare" {
+            args.extend(["--device", "flex", "--output", output]);
+        }
+        let error = bench(&args).unwrap_err().to_string();
+        assert!(error.contains(says), "{args:?}: {error}");
+    }
+}
