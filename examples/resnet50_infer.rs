@@ -13,9 +13,10 @@
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use burn::module::Module;
+use burn_sparse::cpu;
 use burn_sparse::pack::PackReport;
 use clap::Parser;
 use examples::cli::positive;
@@ -81,6 +82,9 @@ struct Report<'a> {
     nnz: u64,
     sparsity: f64,
     milliseconds: &'a Timing,
+    /// Feature maps for which the CPU kernels asked new memory in a run after the timed ones.
+    fresh_buffers: usize,
+    packing_seconds: f64,
     packing: &'a PackReport,
 }
 
@@ -111,15 +115,21 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         100.0 * sparsity
     );
 
-    let (model, packing) = store(Classifier::fold(model.valid()), args.pack, &input)?;
+    let model = Classifier::fold(model.valid());
+    let start = Instant::now();
+    let (model, packing) = store(model, args.pack, &input)?;
+    let packing_seconds = start.elapsed().as_secs_f64();
     println!("{packing}");
+    println!("packed in {packing_seconds:.2} s");
     let options = TimingOptions {
         runs: args.repeat,
         budget: Duration::MAX,
         ..TimingOptions::default()
     };
     let timing = measure(device, options, || model.infer(input.clone()))?;
+    let before = cpu::allocations();
     write_logits(&args.output, model.infer(input.clone()))?;
+    let fresh_buffers = cpu::allocations() - before;
     println!(
         "{:.3} ms median, {:.3} ms minimum of {} runs on {} images",
         timing.median,
@@ -138,6 +148,8 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             nnz,
             sparsity,
             milliseconds: &timing,
+            fresh_buffers,
+            packing_seconds,
             packing: &packing,
         };
         let text = serde_json::to_string_pretty(&report)?;

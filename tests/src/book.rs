@@ -15,6 +15,8 @@ pages! {
     first_hour => "book/src/first-hour.md",
     admm => "book/src/admm.md",
     formats_and_kernels => "book/src/formats-and-kernels.md",
+    speed_cpu => "book/src/speed-cpu.md",
+    bench => "book/src/bench.md",
     your_model => "book/src/your-model.md",
     plans => "book/src/plans.md",
     training => "book/src/training.md",

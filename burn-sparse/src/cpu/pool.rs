@@ -7,6 +7,9 @@
 /// the calling thread takes part in the work itself. Whole forward passes belong in here; the
 /// layers of this crate run anywhere.
 ///
+/// # Panics
+/// If `work` does.
+///
 /// # Example
 /// ```
 /// use burn::tensor::{Device, Tensor};

@@ -1,7 +1,7 @@
 //! Every instruction set and plan against the f64 reference.
 
 use super::*;
-use crate::cpu::{Buffer, Finish, Images, ImagesMut};
+use crate::cpu::{Finish, Images, ImagesMut};
 use crate::{
     catalogue::{self, AWKWARD, Case},
     format::Csr,
@@ -209,105 +209,4 @@ fn shapes_that_do_not_fit_are_refused() {
     let huge = ConvProblem::new(1, [1 << 20, 1], [1 << 10, 1 << 10], [1, 1]);
     let error = Direct::new(&huge, matrix, plan, Isa::current()).unwrap_err();
     assert!(error.to_string().contains("32-bit"));
-}
-
-#[test]
-#[ignore]
-fn zz_timing() {
-    use std::time::Instant;
-    let density: f64 = std::env::var("DENS")
-        .map(|s| s.parse().unwrap())
-        .unwrap_or(0.1);
-    let block: usize = std::env::var("BLK")
-        .map(|s| s.parse().unwrap())
-        .unwrap_or(1);
-    let threads: usize = std::env::var("THR")
-        .map(|s| s.parse().unwrap())
-        .unwrap_or(1);
-    let ls = [
-        (3, 64, 224, 7, 2, 1),
-        (64, 64, 56, 1, 1, 1),
-        (64, 64, 56, 3, 1, 3),
-        (64, 256, 56, 1, 1, 4),
-        (256, 64, 56, 1, 1, 2),
-        (256, 128, 56, 1, 1, 1),
-        (128, 128, 56, 3, 2, 1),
-        (128, 128, 28, 3, 1, 3),
-        (128, 512, 28, 1, 1, 4),
-        (256, 512, 56, 1, 2, 1),
-        (512, 128, 28, 1, 1, 3),
-        (512, 256, 28, 1, 1, 1),
-        (256, 256, 28, 3, 2, 1),
-        (256, 256, 14, 3, 1, 5),
-        (256, 1024, 14, 1, 1, 6),
-        (512, 1024, 28, 1, 2, 1),
-        (1024, 256, 14, 1, 1, 5),
-        (1024, 512, 14, 1, 1, 1),
-        (512, 512, 14, 3, 2, 1),
-        (512, 512, 7, 3, 1, 2),
-        (512, 2048, 7, 1, 1, 3),
-        (1024, 2048, 14, 1, 2, 1),
-        (2048, 512, 7, 1, 1, 2),
-    ];
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build()
-        .unwrap();
-    pool.install(|| {
-    let (mut tg, mut tb) = (0.0, 0.0);
-    for (cin, cout, hw, k, s, cnt) in ls {
-        let problem = ConvProblem::new(1, [cin, cout], [hw, hw], [k, k]).with_stride([s, s]).with_padding([k / 2, k / 2]);
-        let density = if cin == 3 { 1.0 } else { density };
-        let nnz = (problem.row_len() as f64 * density).round() as usize;
-        let mut state = 88172645463325252u64;
-        let (mut ptr, mut cols) = (vec![0u32], vec![]);
-        let mut last: Vec<u32> = vec![];
-        for r in 0..cout {
-            if r % block == 0 {
-                let n = problem.row_len();
-                let mut idx: Vec<u32> = (0..n as u32).collect();
-                for i in 0..nnz { state ^= state << 13; state ^= state >> 7; state ^= state << 17; let j = i + state as usize % (n - i); idx.swap(i, j); }
-                last = idx[..nnz].to_vec(); last.sort_unstable();
-            }
-            cols.extend(&last); ptr.push(cols.len() as u32);
-        }
-        let values = catalogue::values(cols.len(), 3);
-        let matrix = Rows { row_ptr: &ptr, columns: &cols, values: &values };
-        let isa = Isa::current();
-        let [oh, ow] = problem.output();
-        let ics = plane_stride(hw * hw); let ocs = plane_stride(oh * ow);
-        let mut ib = Buffer::new(cin * ics); ib.copy_from_slice(&catalogue::values(cin * ics, 1));
-        let mut ob = Buffer::new(cout * ocs);
-        let bias = catalogue::values(cout, 9);
-        let rows: &[usize] = if cin == 3 { &[4, 8] } else if block > 1 { &[block] } else { &[1] };
-        let mut res = vec![];
-        for &rows in rows { for (i, plan) in Plan::candidates(&problem, density, rows, isa).into_iter().enumerate() {
-            let direct = Direct::new(&problem, matrix, plan, isa).unwrap();
-            let mut best = f64::MAX;
-            for _ in 0..12 {
-                let t = Instant::now();
-                direct.run(1, Images { data: &ib, batch_stride: cin * ics, channel_stride: ics }, Finish { bias: Some(&bias), residual: None, relu: true }, ImagesMut { data: &mut ob, batch_stride: cout * ocs, channel_stride: ocs });
-                best = best.min(t.elapsed().as_secs_f64());
-            }
-            res.push((best, i, direct.plan()));
-        } }
-        let guess = res.iter().find(|r| r.1 == 0).unwrap().clone();
-        res.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let direct = Direct::new(&problem, matrix, res[0].2, isa).unwrap();
-        let mut gt = f64::MAX;
-        if !direct.working.plain {
-            let mut copies = Buffer::new(direct.working.image());
-            for _ in 0..20 {
-                let t = Instant::now();
-                super::gather::gather(Images { data: &ib, batch_stride: cin * ics, channel_stride: ics }, 0, 0, &direct.problem, &direct.working, isa, &mut copies);
-                gt = gt.min(t.elapsed().as_secs_f64());
-            }
-            println!("   gather {:.0}us", gt * 1e6);
-        }
-        let flop = 2.0 * (nnz * cout * oh * ow) as f64;
-        tg += guess.0 * cnt as f64; tb += res[0].0 * cnt as f64;
-        println!("{cin}->{cout} {hw} k{k}s{s} x{cnt}: guess {:.0}us {:.1} {:?} | best {:.0}us {:.1} {:?} | 2nd {:.1} {:?} of {}", guess.0*1e6, flop/guess.0/1e9, (guess.2.rows,guess.2.vectors,guess.2.blocks,guess.2.shifted,guess.2.align), res[0].0*1e6, flop/res[0].0/1e9, (res[0].2.rows,res[0].2.vectors,res[0].2.blocks,res[0].2.shifted,res[0].2.align), flop/res[1].0/1e9, (res[1].2.rows,res[1].2.vectors,res[1].2.blocks,res[1].2.shifted,res[1].2.align), res.len());
-    }
-    println!("total guess {:.2} ms best {:.2} ms", tg * 1e3, tb * 1e3);
-    });
 }

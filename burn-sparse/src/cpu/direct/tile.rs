@@ -43,6 +43,12 @@ pub(super) struct Tile<'a, const R: usize> {
 }
 
 impl<const R: usize> Tile<'_, R> {
+    #[inline(always)]
+    fn run_all<S: Simd, const V: usize>(self, simd: S) {
+        // SAFETY: tiles are built in `Direct::tile` only, which vouches for their pointers.
+        unsafe { self.run::<S, V>(simd) }
+    }
+
     /// # Safety
     /// `input`, advanced by any offset of these groups, must be readable for `V` vectors, `out` and
     /// the residual as well for every channel of the groups that exists (and, if kept, for all `R`
@@ -144,9 +150,8 @@ macro_rules! widths {
 
             #[inline(always)]
             fn with_simd<S: Simd>(self, simd: S) {
-                // SAFETY: whoever builds a tile vouches for its pointers (see `Direct::tile`).
                 match self.width {
-                    $($v => unsafe { self.run::<S, $v>(simd) },)*
+                    $($v => self.run_all::<S, $v>(simd),)*
                     width => unreachable!("no kernel for {} rows by {width} vectors", $rows),
                 }
             }
