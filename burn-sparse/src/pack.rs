@@ -18,6 +18,10 @@
 //! # Ok::<(), burn_sparse::SparseError>(())
 //! ```
 
+#[cfg_attr(
+    not(feature = "flex"),
+    allow(dead_code, reason = "plans are those of the CPU kernels")
+)]
 mod cache;
 mod config;
 mod layer;

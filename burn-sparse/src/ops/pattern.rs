@@ -113,16 +113,18 @@ impl Pattern {
     /// [`set_plan`](Self::set_plan), or else a guess.
     pub fn plan(&self, problem: &ConvProblem) -> Plan {
         let problem = problem.with_batch(1);
-        let plans = lock(&self.inner.plans);
-        let set = plans.iter().find(|(set, _)| *set == problem);
-        set.map_or_else(
-            || {
-                let csr = &self.inner.csr;
-                let density = csr.stored() as f64 / (csr.rows() * csr.row_len()).max(1) as f64;
-                Plan::guess(&problem, density, csr.shared_rows(), Isa::current())
-            },
-            |(_, plan)| *plan,
-        )
+        let mut plans = lock(&self.inner.plans);
+        if let Some((_, plan)) = plans.iter().find(|(known, _)| *known == problem) {
+            return *plan;
+        }
+        let csr = &self.inner.csr;
+        let density = csr.stored() as f64 / (csr.rows() * csr.row_len()).max(1) as f64;
+        let plan = Plan::guess(&problem, density, csr.shared_rows(), Isa::current());
+        // Training orders new values at every step; the pattern need not be studied again for it.
+        if plans.len() < REMEMBERED {
+            plans.push((problem, plan));
+        }
+        plan
     }
 
     /// Makes the CPU kernels run this weight by `plan` on inputs of that size.

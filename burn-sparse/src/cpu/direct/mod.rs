@@ -96,6 +96,8 @@ impl Direct {
             plan.rows = 1;
         }
         plan.strip = plan.strip.clamp(1, problem.output()[0]);
+        // Plans come from files, too: rounding to more than a vector could only waste memory.
+        plan.align = plan.align.clamp(1, isa.lanes());
         let working = Working::new(&problem, &plan);
         let outputs = working.vectors(isa.lanes());
         plan.vectors = plan

@@ -164,6 +164,28 @@ fn guesses_and_candidates_are_plans_that_exist() {
     }
 }
 
+/// A plan may come from a file that somebody else wrote.
+#[test]
+fn senseless_plans_are_brought_into_range() {
+    for case in AWKWARD {
+        let data = data(case, 11);
+        for (most, shifted) in [(usize::MAX, true), (usize::MAX, false), (0, true)] {
+            let plan = Plan {
+                rows: most,
+                vectors: most,
+                blocks: most,
+                shifted,
+                align: most,
+                strip: most,
+            };
+            let isa = Isa::current();
+            let direct = Direct::new(&case.problem, Rows::from(&data.csr), plan, isa).unwrap();
+            let got = run(&direct, &case.problem, &data, [false; 3]);
+            check(case.name, &got, &data);
+        }
+    }
+}
+
 #[test]
 fn a_fused_relu_lets_nan_through() {
     let problem = ConvProblem::new(1, [1, 1], [1, 40], [1, 1]);
