@@ -204,6 +204,10 @@ impl Classifier for Model {
         any!(self, network => network.forward(images))
     }
 
+    fn infer(&self, images: Tensor<4>) -> Tensor<2> {
+        any!(self, network => network.infer(images))
+    }
+
     fn fold(self) -> Self {
         map!(self, network => network.fold())
     }

@@ -3,7 +3,7 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{Buffer, Isa};
+use super::{Buffer, Isa, threads};
 
 /// Weights that one task should at least read.
 const TASK: usize = 1 << 17;
@@ -31,7 +31,7 @@ pub fn dense_linear_row(x: &[f32], weight: &[f32], bias: Option<&[f32]>, out: &m
         return;
     }
     let isa = Isa::current();
-    let tasks = (weight.len() / TASK).clamp(1, rayon::current_num_threads());
+    let tasks = (weight.len() / TASK).clamp(1, threads());
     if tasks == 1 {
         isa.dispatch(Row {
             x,

@@ -2,6 +2,8 @@
 
 use gemm::Parallelism;
 
+use super::threads;
+
 /// A matrix in a slice, at any strides.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Matrix<'a> {
@@ -56,7 +58,7 @@ pub(crate) fn gemm(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, accumulate: bo
         }
         return;
     }
-    let parallelism = match rayon::current_num_threads() {
+    let parallelism = match threads() {
         1 => Parallelism::None,
         threads => Parallelism::Rayon(threads),
     };

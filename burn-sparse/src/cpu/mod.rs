@@ -25,6 +25,7 @@ pub use images::{Images, ImagesMut};
 pub use isa::{ISA_VARIABLE, Isa};
 pub use max_pool::max_pool;
 pub use pool::on_pool;
+pub(crate) use pool::{alone, threads};
 pub use sparse_conv_grad::{sparse_conv_grad_input, sparse_conv_grad_values};
 pub use sparse_linear::sparse_linear;
 pub use stretch::{stretch, unstretch};

@@ -1,4 +1,34 @@
-//! Work on rayon's threads from the start.
+//! Work on rayon's threads from the start, and on how many of them.
+
+use core::cell::Cell;
+
+std::thread_local! {
+    static ALONE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Threads that a layer called from here should spread over: all of rayon's, but one inside of
+/// [`alone`].
+pub(crate) fn threads() -> usize {
+    if ALONE.get() {
+        1
+    } else {
+        rayon::current_num_threads()
+    }
+}
+
+/// Runs `work` with its layers on this thread only: for when every thread has work of its own, and
+/// splitting a layer would only make its tasks copy the same input.
+pub(crate) fn alone<T>(work: impl FnOnce() -> T) -> T {
+    /// Puts things back also when `work` panics.
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            ALONE.set(self.0);
+        }
+    }
+    let _restore = Restore(ALONE.replace(true));
+    work()
+}
 
 /// Runs `work` on a thread of rayon's pool.
 ///
@@ -28,4 +58,23 @@ pub fn on_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     let mut result = None;
     rayon::scope(|_| result = Some(work()));
     result.expect("a scope runs its body")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alone_is_one_thread_until_it_ends() {
+        let all = rayon::current_num_threads();
+        assert_eq!(threads(), all);
+        alone(|| {
+            assert_eq!(threads(), 1);
+            alone(|| assert_eq!(threads(), 1));
+            assert_eq!(threads(), 1);
+        });
+        let panicked = std::panic::catch_unwind(|| alone(|| panic!("as planned")));
+        assert!(panicked.is_err());
+        assert_eq!(threads(), all);
+    }
 }

@@ -26,10 +26,10 @@ pub fn at_once<const D: usize>(input: Tensor<D>) -> Tensor<D> {
 /// What `forward(input)` gives, for a network that treats every image alike and records no
 /// gradients.
 ///
-/// On Flex, images run one by one, on all threads: the feature maps of one image stay in the
-/// caches from layer to layer, where those of a batch would go through memory, and no thread waits
-/// for another at the end of a layer. On every other device, and while gradients are recorded, it
-/// is `forward(input)`.
+/// On Flex, every thread takes images of its own: the feature maps of one image stay in the caches
+/// from layer to layer, where those of a batch would go through memory, and no thread waits for
+/// another at the end of a layer. Images left over, fewer than threads, share the threads. On every
+/// other device, and while gradients are recorded, it is `forward(input)`.
 ///
 /// # Shapes
 /// - `input` `[batch, ..]`, of at least one image
@@ -58,10 +58,14 @@ pub fn image_by_image<const I: usize, const O: usize>(
         if images <= 1 {
             return forward(input);
         }
-        let outputs: Vec<_> = (0..images)
+        let image = |image: usize| forward(input.clone().narrow(0, image, 1));
+        let even = images - images % cpu::threads();
+        let mut outputs = Vec::with_capacity(images);
+        (0..even)
             .into_par_iter()
-            .map(|image| forward(input.clone().narrow(0, image, 1)))
-            .collect();
+            .map(|index| cpu::alone(|| image(index)))
+            .collect_into_vec(&mut outputs);
+        outputs.par_extend((even..images).into_par_iter().map(image));
         Tensor::cat(outputs, 0)
     })
 }

@@ -5,7 +5,7 @@ use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::nn::{BatchNorm, PaddingConfig2d};
 use burn::tensor::module::adaptive_avg_pool2d;
 use burn::tensor::{Device, Tensor};
-use burn_sparse::nn::{Activation, Conv2d, Linear, LinearConfig, max_pool2d};
+use burn_sparse::nn::{Activation, Conv2d, Linear, LinearConfig, image_by_image, max_pool2d};
 
 use super::block::{apply, conv_bn, fold};
 use super::{Block, ResNetConfig};
@@ -74,6 +74,18 @@ impl ResNet {
     /// # Panics
     /// When the number of channels is not the one the network was built for.
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        self.fc.forward(self.features(images))
+    }
+
+    /// What the classifier sees: the last stage's maps, averaged.
+    ///
+    /// # Shapes
+    /// - `images`: `[batch, channels, height, width]`
+    /// - output: `[batch, features]`
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward).
+    pub fn features(&self, images: Tensor<4>) -> Tensor<2> {
         let mut x = apply(
             &self.conv1,
             self.bn1.as_ref(),
@@ -87,8 +99,7 @@ impl ResNet {
         for block in self.blocks() {
             x = block.forward(x);
         }
-        self.fc
-            .forward(adaptive_avg_pool2d(x, [1, 1]).flatten(1, 3))
+        adaptive_avg_pool2d(x, [1, 1]).flatten(1, 3)
     }
 
     /// The blocks of all stages in order.
@@ -121,6 +132,15 @@ impl ResNet {
 impl Classifier for ResNet {
     fn forward(&self, images: Tensor<4>) -> Tensor<2> {
         self.forward(images)
+    }
+
+    fn infer(&self, images: Tensor<4>) -> Tensor<2> {
+        if images.dims()[0] == 1 {
+            return image_by_image(images, |image| self.forward(image));
+        }
+        // The classifier's weights are too large for a cache: they are read once for the batch.
+        self.fc
+            .forward(image_by_image(images, |image| self.features(image)))
     }
 
     fn fold(self) -> Self {

@@ -10,7 +10,7 @@ use super::{
     gather::gather,
     tile::{Then, Tile},
 };
-use crate::cpu::{Buffer, Finish, Images, ImagesMut};
+use crate::cpu::{self, Buffer, Finish, Images, ImagesMut};
 
 /// Elements of sums that a task keeps outside of registers; they share the first two caches with
 /// the input.
@@ -150,11 +150,7 @@ impl Direct {
 
     fn threads(&self, batch: usize) -> usize {
         let work = batch as u64 * self.problem.macs(self.stream.words.len());
-        if work < LEAST_WORK {
-            1
-        } else {
-            rayon::current_num_threads()
-        }
+        if work < LEAST_WORK { 1 } else { cpu::threads() }
     }
 
     /// In how many parts the output channels are split, for every thread to have as much to do.
