@@ -1,20 +1,24 @@
 """Tests of the pruning, the export, the files and the table.
 
-`python3 -m unittest discover -s scripts/peers`; what needs NumPy or ONNX Runtime is skipped
-without them, so best by the Python of the environment that `scripts/peers/cpu` makes.
+`python3 -m unittest discover -s scripts/peers`; what needs NumPy, ONNX Runtime or PyTorch is
+skipped without them, so best by the Python of the environment that `scripts/peers/cpu` makes, and
+by one with PyTorch.
 """
 
 import array
 import math
 import tempfile
 import unittest
+import unittest.mock
 from pathlib import Path
 
-from bench import table
+from bench import cards, gpu_table, pytorch, table
 from bench.cache import Network
-from bench.files import Tensor, read_tensor, replacing, write_json, write_tensors
+from bench.files import Tensor, read_tensor, read_tensors, replacing, write_json, write_tensors
+from bench.gpu_table import CardCell, Entry
 from bench.network import convs, prunable
-from bench.runtimes import Timing, difference
+from bench.pytorch import PRECISIONS
+from bench.runtimes import Failed, Result, Timing, difference
 from bench.variants import VARIANTS
 
 try:
@@ -26,6 +30,10 @@ try:
     import onnxruntime
 except ImportError:
     onnxruntime = None
+try:
+    import torch
+except ImportError:
+    torch = None
 
 
 class Architecture(unittest.TestCase):
@@ -128,6 +136,70 @@ class Export(unittest.TestCase):
             self.assertEqual(np.count_nonzero(arrays[name]), np.count_nonzero(state[name]))
 
 
+@unittest.skipIf(np is None or torch is None, "needs NumPy and PyTorch")
+class Module(unittest.TestCase):
+    """PyTorch's network computes what the network with its batch norms computes."""
+
+    def setUp(self) -> None:
+        """A small image, and weights from a file, the norms calibrated on other images."""
+        from bench.generate import tensor
+        from bench.network import walk
+        from bench.prune import prune
+        from bench.torch_network import weights
+        from bench.weights import Forward, calibrate, images, initial
+
+        state = initial(3)
+        prune(state, VARIANTS["90"])
+        calibrate(state, images(4, 2, 64))
+        self.x = images(5, 2, 64)
+        self.expected = walk(self.x, Forward(state))
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / "90.safetensors"
+            write_tensors(path, {name: tensor(array) for name, array in state.items()})
+            self.weights = weights(path)
+
+    def differs(self, network: "torch.nn.Module", x: "torch.Tensor") -> float:
+        """How far its class scores are from what is expected, relative to the largest."""
+        with torch.inference_mode():
+            found = network(x).float().numpy()
+        return float(np.abs(found - self.expected).max() / np.abs(self.expected).max())
+
+    def test_agrees(self) -> None:
+        """In both memory formats, and in f16 within the bounds for it."""
+        from bench.torch_network import load
+
+        x = torch.from_numpy(self.x)
+        self.assertLess(self.differs(load(self.weights), x), 1e-4)
+        last = {"memory_format": torch.channels_last}
+        self.assertLess(self.differs(load(self.weights).to(**last), x.contiguous(**last)), 1e-4)
+        half = self.differs(load(self.weights).half(), x.half())
+        self.assertTrue(1e-4 < half < PRECISIONS["f16"].tolerance)
+
+    def test_fused(self) -> None:
+        """cuDNN's operators take what they are given in this order; here others stand in."""
+        from bench.torch_network import load
+
+        def conv(x, weight, bias, stride, padding, dilation, groups):
+            return torch.nn.functional.conv2d(x, weight, bias, stride, padding, dilation, groups)
+
+        def relu(x, *rest):
+            return conv(x, *rest).relu()
+
+        def add_relu(x, weight, shortcut, scale, *rest):
+            return (conv(x, weight, *rest) + scale * shortcut).relu()
+
+        network = load(self.weights)
+        network.fuse(True)
+        patch = unittest.mock.patch.object
+        with (
+            patch(torch, "cudnn_convolution_relu", side_effect=relu) as first,
+            patch(torch, "cudnn_convolution_add_relu", side_effect=add_relu) as second,
+        ):
+            self.assertLess(self.differs(network, torch.from_numpy(self.x)), 1e-4)
+        # One sum a bottleneck; the four projections have nothing behind them.
+        self.assertEqual((first.call_count, second.call_count), (33, 16))
+
+
 class Files(unittest.TestCase):
     """What is written is read, or was never there."""
 
@@ -145,6 +217,7 @@ class Files(unittest.TestCase):
         write_tensors(path, {"one": one, "two": two})
         self.assertEqual(read_tensor(path, "one"), one)
         self.assertEqual(read_tensor(path, "two"), two)
+        self.assertEqual(read_tensors(path), {"one": one, "two": two})
         with self.assertRaisesRegex(ValueError, "no tensor `three`"):
             read_tensor(path, "three")
 
@@ -168,6 +241,17 @@ class Files(unittest.TestCase):
         write_json(network.note, network.sizes())
         self.assertTrue(network.whole())
         network.onnx.write_bytes(b"1234")
+        self.assertFalse(network.whole())
+        self.assertTrue(network.whole(onnx=False))
+
+    def test_network_without_onnx(self) -> None:
+        """Is whole for those who do not need it, and for no one else."""
+        network = Network(self.directory, "90")
+        network.weights.write_bytes(b"123")
+        write_json(network.note, network.sizes(onnx=False))
+        self.assertTrue(network.whole(onnx=False))
+        self.assertFalse(network.whole())
+        network.onnx.write_bytes(b"of another time")
         self.assertFalse(network.whole())
 
 
@@ -249,10 +333,182 @@ class Table(unittest.TestCase):
         rows = [row(), row("dense", 16, ours=cell(1234.5), ort=cell(123.45))]
         lines = table.text(rows).splitlines()
         self.assertEqual(lines[0].index("verdict"), lines[2].index("met"))
+        self.assertEqual(table.milliseconds(cell(0.5)), "0.500")
         self.assertIn("1234", lines[3])
         self.assertIn("123.5", lines[3])
         pipes = {line.count("|") for line in table.markdown(rows).splitlines()}
         self.assertEqual(pipes, {len(table.HEADINGS) + 1})
+
+
+class Cards(unittest.TestCase):
+    """What NVIDIA's tool and PyTorch say."""
+
+    LINE = "{}, GPU-{}, NVIDIA H200, 580.159.04, 143771, 4, [N/A], 1980, 345, 30, 0"
+
+    def test_parse(self) -> None:
+        """Numbers, words, and what the card does not say; other lines are none."""
+        (card,) = cards.parse(self.LINE.format(0, "a") + "\nNo devices were found\n")
+        self.assertEqual((card["name"], card["driver_version"]), ("NVIDIA H200", "580.159.04"))
+        self.assertEqual((card["memory.total"], card["power.limit"]), (143771.0, None))
+
+    def test_which(self) -> None:
+        """By identity, or the only one."""
+        one = cards.parse(self.LINE.format(0, "a"))
+        two = one + cards.parse(self.LINE.format(1, "b"))
+        self.assertEqual(cards.this(two, "b"), two[1])
+        self.assertEqual(cards.this(one, None), one[0])
+        self.assertIsNone(cards.this(two, None))
+        self.assertIsNone(cards.this([], "a"))
+
+    def test_versions(self) -> None:
+        """cuDNN changed how it counts."""
+        versions = [pytorch.cudnn(number) for number in (91900, 90101, 8902, None)]
+        self.assertEqual(versions, ["9.19.0", "9.1.1", "8.9.2", None])
+
+    def test_configurations(self) -> None:
+        """On a card all, the plainest first; on the processor what it can run."""
+        on_card = pytorch.configurations("cuda:1")
+        self.assertEqual((len(on_card), on_card[0]), (8, "contiguous"))
+        self.assertEqual(on_card[-1], "channels-last+fused+graph")
+        self.assertEqual(pytorch.configurations("cpu"), ["contiguous", "channels-last"])
+
+    def test_obstacles(self) -> None:
+        """TF32 is nothing for the processor or for old cards."""
+        old, new = {"capability": [7, 5]}, {"capability": [9, 0]}
+        self.assertIn("8.0", PRECISIONS["tf32"].obstacle(None))
+        self.assertIn("8.0", PRECISIONS["tf32"].obstacle(old))
+        self.assertIsNone(PRECISIONS["tf32"].obstacle(new))
+        self.assertIsNone(PRECISIONS["f16"].obstacle(None))
+
+    def test_outcome(self) -> None:
+        """Times with and without the card's, no times, and a failure."""
+        logits = Tensor("F32", (1, 2), array.array("f", [1, 2]).tobytes())
+        result = pytorch.outcome({"times": [2.0], "events": [1.0]}, {"version": "2"}, logits)
+        self.assertEqual((result.timing.median, result.card.median), (2.0, 1.0))
+        self.assertEqual((result.logits.tolist(), result.about), ([1, 2], {"version": "2"}))
+        untimed = pytorch.outcome({"times": [], "events": []}, {}, logits)
+        self.assertEqual((untimed.timing, untimed.card), (None, None))
+        self.assertIsInstance(pytorch.outcome({"failure": "no"}, {}, None), Failed)
+
+    def test_interpreter(self) -> None:
+        """Without PyTorch, one that was named is an error; and nothing is installed for no card."""
+        with self.assertRaisesRegex(Failed, "--python /nowhere"):
+            pytorch.interpreter("cuda", Path("/nowhere"))
+        patch = unittest.mock.patch.object
+        with (
+            patch(pytorch, "describe", side_effect=Failed("No module named 'torch'")),
+            patch(pytorch, "driver", return_value=False),
+            patch(pytorch, "say"),
+            self.assertRaisesRegex(Failed, "no NVIDIA card"),
+        ):
+            pytorch.interpreter("cuda", None)
+
+
+EXPECTED = array.array("f", [1, -4])
+
+
+def result(median: float, logits: tuple[float, float] = (1, -4)) -> Result:
+    """A round with these class scores."""
+    return Result(Timing.of([median]), array.array("f", logits), {}, Timing.of([median / 2]))
+
+
+def entry(key: str, *rounds: dict[str, Result | Failed]) -> Entry:
+    """A runtime after these rounds, alone in its configurations."""
+    tolerance = PRECISIONS[key].tolerance if key in PRECISIONS else table.TOLERANCE
+    found = Entry({name: CardCell(tolerance=tolerance) for name in rounds[0]})
+    for results in rounds:
+        found.add(results, EXPECTED, 0.0)
+    return found
+
+
+def gpu_row(**entries: Entry) -> gpu_table.Row:
+    """A row in which graphs are the fastest, by 3, 2 and 1 ms."""
+    usual = {
+        key: entry(key, {"contiguous": result(9), "contiguous+graph": result(median)})
+        for key, median in (("f32", 3), ("tf32", 2), ("f16", 1))
+    }
+    return gpu_table.Row(
+        VARIANTS["90"], 1, usual | {"ours": entry("ours", {"ours": result(2)})} | entries
+    )
+
+
+class GpuTable(unittest.TestCase):
+    """The fastest configurations, ratios and agreement."""
+
+    def test_ratios(self) -> None:
+        """Against the fastest configuration of each precision."""
+        usual = gpu_row()
+        self.assertEqual([usual.ratio(key) for key in PRECISIONS], [1.5, 1.0, 0.5])
+        self.assertEqual(usual.entries["f32"].fastest, "contiguous+graph")
+        self.assertEqual((usual.agreement, usual.sound, usual.remarks()), ("agree", True, []))
+        self.assertIn("f32 contiguous+graph, TF32 contiguous+graph", usual.fastest())
+
+    def test_median_of_rounds(self) -> None:
+        """The fastest is chosen by it, not by the fastest round."""
+        rounds = [{"contiguous": result(a), "channels-last": result(5)} for a in (1, 9, 10)]
+        self.assertEqual(entry("f32", *rounds).fastest, "channels-last")
+
+    def test_refused_configurations(self) -> None:
+        """Are worth a remark as long as others run; then the runtime has failed."""
+        refused = {"contiguous": result(4), "contiguous+fused": Failed("NOT_SUPPORTED")}
+        some = gpu_row(f32=entry("f32", refused))
+        self.assertEqual((some.ratio("f32"), some.sound), (2.0, True))
+        self.assertEqual(len(some.remarks()), 1)
+        self.assertIn("contiguous+fused: NOT_SUPPORTED", some.remarks()[0])
+        none = gpu_row(f32=entry("f32", {"contiguous": Failed("out of memory")}))
+        self.assertEqual((none.ratio("f32"), none.sound), (None, False))
+        self.assertIn("failed", none.columns())
+        self.assertIn("out of memory", " ".join(none.remarks()))
+
+    def test_failures(self) -> None:
+        """Of a whole process, before and after a round that went well."""
+        early = gpu_row(ours=Entry({"ours": CardCell()}, "no such device"))
+        late = gpu_row()
+        late.entries["ours"].failure = "killed by signal 9"
+        for failed in (early, late):
+            self.assertEqual([failed.ratio(key) for key in PRECISIONS], [None] * 3)
+            self.assertFalse(failed.sound)
+            self.assertEqual(failed.columns()[5], "failed")
+            self.assertIn("failure", failed.fields()["milliseconds"]["ours"])
+
+    def test_wrong_results_do_not_count(self) -> None:
+        """By the bound of the precision; each configuration stands for itself."""
+        near = (1.1, -4.0)
+        within = gpu_row(f16=entry("f16", {"contiguous": result(1, near)}))
+        self.assertEqual(within.agreement, "agree")
+        ours = gpu_row(ours=entry("ours", {"ours": result(2, near)}))
+        self.assertEqual((ours.agreement, ours.ratio("f32")), ("DISAGREES: ours", None))
+        self.assertFalse(ours.sound)
+        self.assertEqual(ours.columns()[5], "2.00")
+        part = {"contiguous": result(4), "contiguous+graph": result(1, (math.nan, -4))}
+        one = gpu_row(f32=entry("f32", part))
+        self.assertEqual(one.agreement, "DISAGREES: PyTorch f32 (contiguous+graph)")
+        self.assertEqual((one.ratio("f32"), one.sound), (2.0, False))
+        self.assertIn("contiguous+graph: logits differ", one.remarks()[0])
+
+    def test_absent_runtimes(self) -> None:
+        """A table without this project, or without a precision, has no ratios for it."""
+        absent = gpu_row()
+        del absent.entries["ours"], absent.entries["tf32"]
+        self.assertEqual([absent.ratio(key) for key in PRECISIONS], [None] * 3)
+        self.assertEqual(absent.columns()[3], "-")
+        self.assertTrue(absent.sound)
+
+    def test_report(self) -> None:
+        """The fastest configuration in front, all behind it, with the card's own times."""
+        fields = gpu_row().fields()
+        found = fields["milliseconds"]["f32"]
+        self.assertEqual((found["configuration"], found["median"]), ("contiguous+graph", 3))
+        self.assertEqual(found["configurations"]["contiguous"]["card"][0]["median"], 4.5)
+        self.assertEqual(fields["ratios"], {"f32": 1.5, "tf32": 1.0, "f16": 0.5})
+
+    def test_rendering(self) -> None:
+        """As many columns as headings, numbers to the right."""
+        lines = table.text([gpu_row()], gpu_table.HEADINGS).splitlines()
+        self.assertEqual(lines[0].index("verdict"), lines[2].index("agree"))
+        self.assertEqual(lines[0].index("f32/ours") + 8, lines[2].index("1.50") + 4)
+        drawn = table.markdown([gpu_row()], gpu_table.HEADINGS).splitlines()
+        self.assertEqual({line.count("|") for line in drawn}, {len(gpu_table.HEADINGS) + 1})
 
 
 if __name__ == "__main__":

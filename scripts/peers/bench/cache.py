@@ -15,9 +15,9 @@ def root() -> Path:
     return Path(base) / "burn-sparse" / "peers"
 
 
-def networks(seed: int) -> Path:
-    """The directory of the networks and images of a seed."""
-    return root() / f"resnet50-v{GENERATOR}-seed{seed}"
+def networks(seed: int, base: Path | None = None) -> Path:
+    """The directory of the networks and images of a seed, in `base` instead of the usual place."""
+    return (base or root()) / f"resnet50-v{GENERATOR}-seed{seed}"
 
 
 def images_path(directory: Path, batch: int) -> Path:
@@ -44,17 +44,18 @@ class Network:
 
     @property
     def note(self) -> Path:
-        """Written last: sizes of the two others, and how many weights are not zero."""
+        """Written last: sizes of the others, and how many weights are not zero."""
         return self.directory / f"{self.key}.json"
 
-    def sizes(self) -> dict[str, int]:
+    def sizes(self, onnx: bool = True) -> dict[str, int]:
         """Bytes by file name."""
-        return {path.name: path.stat().st_size for path in (self.weights, self.onnx)}
+        paths = (self.weights, self.onnx) if onnx else (self.weights,)
+        return {path.name: path.stat().st_size for path in paths}
 
-    def whole(self) -> bool:
-        """Whether all is there as it was written."""
+    def whole(self, onnx: bool = True) -> bool:
+        """Whether all that is needed is there as it was written."""
         try:
             note = json.loads(self.note.read_text(encoding="utf-8"))
-            return all(note.get(name) == size for name, size in self.sizes().items())
+            return all(note.get(name) == size for name, size in self.sizes(onnx).items())
         except (OSError, ValueError):
             return False

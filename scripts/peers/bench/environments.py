@@ -113,6 +113,13 @@ MAIN = Environment(
     "import numpy, onnx, onnxruntime, openvino",
     (3, 11),
 )
+GPU = Environment(
+    "gpu",
+    HERE / "requirements-gpu.txt",
+    "import numpy, torch",
+    (3, 11),
+    (3, 14),
+)
 DEEPSPARSE = Environment(
     "deepsparse",
     HERE / "requirements-deepsparse.txt",

@@ -4,29 +4,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from .network import BN_EPSILON, CLASSES, IMAGE, Block, Conv, walk
-from .weights import State
+from .network import CLASSES, IMAGE, Block, Conv, walk
+from .weights import State, folded
 
 # What runtimes of several years read.
 OPSET = 13
 IR_VERSION = 7
-
-
-def folded(state: State, conv: Conv) -> tuple[np.ndarray, np.ndarray]:
-    """Weight and bias of a convolution with its batch norm in them; zeros stay zero."""
-    weight, gamma, beta, mean, var = (
-        state[name].astype(np.float64)
-        for name in (
-            f"{conv.name}.weight",
-            f"{conv.norm}.weight",
-            f"{conv.norm}.bias",
-            f"{conv.norm}.running_mean",
-            f"{conv.norm}.running_var",
-        )
-    )
-    scale = gamma / np.sqrt(var + BN_EPSILON)
-    weight = weight * scale[:, None, None, None]
-    return weight.astype(np.float32), (beta - mean * scale).astype(np.float32)
 
 
 class Graph:

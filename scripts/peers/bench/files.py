@@ -8,7 +8,7 @@ import json
 import os
 import struct
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,13 +68,23 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
             file.write(tensor.data)
 
 
-def read_tensor(path: Path, name: str) -> Tensor:
-    """Reads one tensor of a `.safetensors` file."""
+def read_tensors(path: Path, names: Iterable[str] | None = None) -> dict[str, Tensor]:
+    """Reads these tensors of a `.safetensors` file, or all."""
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
-        entry = json.loads(file.read(length)).get(name)
-        if entry is None:
-            raise ValueError(f"{path} holds no tensor `{name}`")
-        begin, end = entry["data_offsets"]
-        file.seek(8 + length + begin)
-        return Tensor(entry["dtype"], tuple(entry["shape"]), file.read(end - begin))
+        header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        found = {}
+        for name in header if names is None else names:
+            if name not in header:
+                raise ValueError(f"{path} holds no tensor `{name}`")
+            entry = header[name]
+            begin, end = entry["data_offsets"]
+            file.seek(8 + length + begin)
+            found[name] = Tensor(entry["dtype"], tuple(entry["shape"]), file.read(end - begin))
+        return found
+
+
+def read_tensor(path: Path, name: str) -> Tensor:
+    """Reads one tensor of a `.safetensors` file."""
+    return read_tensors(path, [name])[name]

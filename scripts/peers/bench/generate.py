@@ -1,6 +1,7 @@
 """Writes networks and images into the cache; what is there already is kept.
 
-Runs in the environment with NumPy and ONNX: `python -m bench.generate --help`.
+Runs in an environment with NumPy, and with ONNX unless that is left out:
+`python -m bench.generate --help`.
 """
 
 import argparse
@@ -9,10 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import onnx
 
 from .cache import Network, images_path
-from .export import model
 from .files import Tensor, replacing, write_json, write_tensors
 from .network import convs, prunable
 from .prune import prune
@@ -40,15 +39,26 @@ def count(state: dict[str, np.ndarray]) -> dict[str, int]:
     }
 
 
-def write_network(network: Network, variant: Variant, seed: int) -> None:
-    """Writes both files of one network, then the note that says they are whole."""
+def write_network(network: Network, variant: Variant, seed: int, onnx: bool = True) -> None:
+    """Writes the files of one network, then the note that says they are whole."""
     state = initial(seed)
     prune(state, variant)
     calibrate(state, images(seed + 1, CALIBRATION))
     write_tensors(network.weights, {name: tensor(array) for name, array in state.items()})
-    with replacing(network.onnx) as temporary:
+    if onnx:
+        write_onnx(network.onnx, state)
+    write_json(network.note, network.sizes(onnx) | count(state))
+
+
+def write_onnx(path: Path, state: dict[str, np.ndarray]) -> None:
+    """Writes a network as ONNX."""
+    # Here, as some environments have no ONNX.
+    import onnx
+
+    from .export import model
+
+    with replacing(path) as temporary:
         onnx.save(model(state), str(temporary))
-    write_json(network.note, network.sizes() | count(state))
 
 
 def write_images(path: Path, seed: int, batch: int) -> None:
@@ -56,15 +66,17 @@ def write_images(path: Path, seed: int, batch: int) -> None:
     write_tensors(path, {"input": tensor(images(seed, batch))})
 
 
-def generate(directory: Path, seed: int, variants: Iterable[str], batches: Iterable[int]) -> None:
+def generate(
+    directory: Path, seed: int, variants: Iterable[str], batches: Iterable[int], onnx: bool = True
+) -> None:
     """Writes what is missing."""
     for key in variants:
         network = Network(directory, key)
-        if network.whole():
+        if network.whole(onnx):
             continue
         variant = VARIANTS[key]
         print(f"writing ResNet-50, {variant.title}", flush=True)
-        write_network(network, variant, seed)
+        write_network(network, variant, seed, onnx)
         note = json.loads(network.note.read_text(encoding="utf-8"))
         zero = 100 * (1 - note["nnz"] / note["weights"])
         print(f"  {note['weights']} weights in pruned layers, {zero:.2f} % zero", flush=True)
@@ -82,8 +94,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, required=True)
     parser.add_argument("--batches", nargs="+", type=int, required=True)
+    parser.add_argument("--no-onnx", dest="onnx", action="store_false", help="only .safetensors")
     args = parser.parse_args()
-    generate(args.directory, args.seed, args.variants, args.batches)
+    generate(args.directory, args.seed, args.variants, args.batches, args.onnx)
 
 
 if __name__ == "__main__":

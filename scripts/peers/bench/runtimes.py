@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from .cache import Network
 from .environments import HERE
-from .files import read_tensor
+from .files import Tensor, read_tensor
 
 REPOSITORY = HERE.parent.parent
 # A run that takes longer hangs.
@@ -64,6 +64,8 @@ class Result:
     logits: array
     about: dict[str, Any]
     """The version, or what else the runtime says of itself."""
+    card: Timing | None = None
+    """The same runs again, by the clock of the card, where that is known."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ class Job:
 
     network: Network
     images: Path
-    threads: int
+    threads: int | None
+    """None to leave it to the runtime."""
     repeat: int
     scratch: Path
 
@@ -109,11 +112,16 @@ def execute(command: list[str], environment: dict[str, str] | None = None) -> No
         raise Failed(reason)
 
 
+def floats(tensor: Tensor) -> array:
+    """The numbers of a tensor of f32."""
+    values = array("f")
+    values.frombytes(tensor.data)
+    return values
+
+
 def read_logits(path: Path) -> array:
     """The class scores that a run left."""
-    values = array("f")
-    values.frombytes(read_tensor(path, "logits").data)
-    return values
+    return floats(read_tensor(path, "logits"))
 
 
 def difference(found: array, expected: array) -> float:
@@ -157,15 +165,17 @@ class Ours:
 
     binary: Path
     pack: str
+    device: str = "flex"
+    """The processor unless set, also where a build with more backends finds a card."""
 
     def run(self, job: Job) -> Result:
         """See `Runtime`."""
         output, report = job.scratch / "logits.safetensors", job.scratch / "report.json"
         command = [str(self.binary), "--weights", str(job.network.weights)]
         command += ["--input", str(job.images), "--output", str(output), "--json", str(report)]
-        command += ["--threads", str(job.threads), "--repeat", str(job.repeat)]
-        # The processor, also where a build with more backends finds a card.
-        command += ["--pack", self.pack, "--device", "flex"]
+        command += ["--repeat", str(job.repeat), "--pack", self.pack, "--device", self.device]
+        if job.threads is not None:
+            command += ["--threads", str(job.threads)]
         execute(command)
         said = json.loads(report.read_text(encoding="utf-8"))
         timing = Timing(**{name: said["milliseconds"][name] for name in Timing.__annotations__})
@@ -173,9 +183,10 @@ class Ours:
         return Result(timing, read_logits(output), about)
 
 
-def build() -> Path:
+def build(*features: str) -> Path:
     """Builds the example and says where it lies."""
     command = ["cargo", "build", "--release", "--example", "resnet50_infer"]
+    command += [f"--features={feature}" for feature in features]
     command.append("--message-format=json-render-diagnostics")
     try:
         done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)

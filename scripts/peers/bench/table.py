@@ -1,8 +1,9 @@
 """From the runs to the table: medians, ratios, verdicts."""
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from .runtimes import PEERS, TITLES, Timing
 from .variants import Variant
@@ -25,6 +26,14 @@ class Cell:
     others: float = 0.0
     """The share of the machine that other processes took, in the worst round."""
     failure: str | None = None
+    tolerance: float = TOLERANCE
+    """How far the class scores may differ."""
+
+    def add(self, timing: Timing, difference: float, others: float) -> None:
+        """Takes in a round."""
+        self.rounds.append(timing)
+        self.difference = max(self.difference, difference)
+        self.others = max(self.others, others)
 
     @property
     def median(self) -> float:
@@ -40,7 +49,7 @@ class Cell:
     @property
     def agrees(self) -> bool:
         """Whether the class scores are those of the reference."""
-        return self.difference <= TOLERANCE
+        return self.difference <= self.tolerance
 
     @property
     def valid(self) -> bool:
@@ -61,6 +70,21 @@ class Cell:
             "others": self.others,
             "rounds": [timing.fields() for timing in self.rounds],
         }
+
+    def remarks(self, where: str) -> list[str]:
+        """What a reader of the time must know; `where` names it."""
+        if self.failure is not None:
+            return [f"{where}: {self.failure}"]
+        if not self.agrees:
+            return [f"{where}: logits differ by {self.difference:.1e}, relatively"]
+        found = []
+        if self.rounds and self.spread > UNQUIET * self.median:
+            share = 100 * self.spread / self.median
+            found.append(f"{where}: rounds differ by {share:.0f} %, so quote it with care")
+        if self.others > DISTURBED:
+            share = 100 * self.others
+            found.append(f"{where}: other processes took {share:.0f} % of the machine; repeat")
+        return found
 
 
 @dataclass
@@ -140,25 +164,20 @@ class Row:
         """What a reader of the row must know."""
         found = []
         for key, cell in self.cells.items():
-            where = f"{TITLES[key]}, {self.variant.title}, batch {self.batch}"
-            if cell.failure is not None:
-                found.append(f"{where}: {cell.failure}")
-                continue
-            if not cell.agrees:
-                found.append(f"{where}: logits differ by {cell.difference:.1e}, relatively")
-                continue
-            if cell.rounds and cell.spread > UNQUIET * cell.median:
-                share = 100 * cell.spread / cell.median
-                found.append(f"{where}: rounds differ by {share:.0f} %, so quote it with care")
-            if cell.others > DISTURBED:
-                share = 100 * cell.others
-                found.append(f"{where}: other processes took {share:.0f} % of the machine; repeat")
+            found += cell.remarks(f"{TITLES[key]}, {self.variant.title}, batch {self.batch}")
         return found
 
 
 HEADINGS = ["ResNet-50", "batch", *TITLES.values(), "fastest", "fastest/ours", "target", "verdict"]
-# Columns of numbers stand to the right.
-RIGHT = [heading in ("batch", "fastest/ours", "target", *TITLES.values()) for heading in HEADINGS]
+WORDS = ("ResNet-50", "fastest", "verdict")
+"""Columns of words stand to the left, columns of numbers to the right."""
+
+
+class Columns(Protocol):
+    """A row of some table."""
+
+    def columns(self) -> list[str]:
+        """The row as text."""
 
 
 def milliseconds(cell: Cell | None) -> str:
@@ -167,32 +186,41 @@ def milliseconds(cell: Cell | None) -> str:
         return "-"
     if cell.failure is not None or not cell.rounds:
         return "failed"
-    return f"{cell.median:.{0 if cell.median >= 1000 else 1 if cell.median >= 100 else 2}f}"
+    digits = sum(cell.median < bound for bound in (1000, 100, 1))
+    return f"{cell.median:.{digits}f}"
 
 
-def aligned(rows: list[Row]) -> tuple[list[list[str]], list[int]]:
-    """Headings and rows, each column as wide as its widest entry."""
-    lines = [HEADINGS, *(row.columns() for row in rows)]
+def aligned(
+    rows: Sequence[Columns], headings: list[str]
+) -> tuple[list[list[str]], list[int], list[bool]]:
+    """Headings and rows, each column as wide as its widest entry; the widths, and which columns
+    stand to the right."""
+    lines = [headings, *(row.columns() for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines)]
-    return [
+    right = [heading not in WORDS for heading in headings]
+    return (
         [
-            text.rjust(width) if right else text.ljust(width)
-            for text, width, right in zip(line, widths, RIGHT)
-        ]
-        for line in lines
-    ], widths
+            [
+                text.rjust(width) if number else text.ljust(width)
+                for text, width, number in zip(line, widths, right)
+            ]
+            for line in lines
+        ],
+        widths,
+        right,
+    )
 
 
-def text(rows: list[Row]) -> str:
+def text(rows: Sequence[Columns], headings: list[str] = HEADINGS) -> str:
     """The table for a terminal."""
-    lines, widths = aligned(rows)
+    lines, widths, _ = aligned(rows, headings)
     lines.insert(1, ["-" * width for width in widths])
     return "\n".join("  ".join(line).rstrip() for line in lines)
 
 
-def markdown(rows: list[Row]) -> str:
+def markdown(rows: Sequence[Columns], headings: list[str] = HEADINGS) -> str:
     """The table for a document."""
-    lines, widths = aligned(rows)
-    rule = ["-" * (width - 1) + (":" if right else "-") for width, right in zip(widths, RIGHT)]
+    lines, widths, right = aligned(rows, headings)
+    rule = ["-" * (width - 1) + (":" if number else "-") for width, number in zip(widths, right)]
     lines.insert(1, rule)
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

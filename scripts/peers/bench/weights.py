@@ -51,6 +51,23 @@ def calibrate(state: State, x: Array) -> None:
     walk(x, Forward(state, calibrating=True))
 
 
+def folded(state: State, conv: Conv) -> tuple[Array, Array]:
+    """Weight and bias of a convolution with its batch norm in them; zeros stay zero."""
+    weight, gamma, beta, mean, var = (
+        state[name].astype(np.float64)
+        for name in (
+            f"{conv.name}.weight",
+            f"{conv.norm}.weight",
+            f"{conv.norm}.bias",
+            f"{conv.norm}.running_mean",
+            f"{conv.norm}.running_var",
+        )
+    )
+    scale = gamma / np.sqrt(var + BN_EPSILON)
+    weight = weight * scale[:, None, None, None]
+    return weight.astype(np.float32), (beta - mean * scale).astype(np.float32)
+
+
 class Forward:
     """A walk that computes with the unfolded network."""
 
