@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! resnet50_infer --weights W.safetensors --input X.safetensors --output Y.safetensors \
-//!     [--pack auto|csr|dense] [--repeat N] [--threads N] [--json F] [--device NAME]
+//!     [--pack auto|csr|dense] [--repeat N] [--threads N] [--profile] [--json F] [--device NAME]
 //! ```
 //!
 //! Loads weights by torchvision's names (`.safetensors`, or `.pth`), folds the batch norms, packs
@@ -16,13 +16,16 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use burn::module::Module;
-use burn_sparse::cpu;
+use burn_sparse::cpu::{self, Peak};
+use burn_sparse::nn::{Profile, at_once};
 use burn_sparse::pack::PackReport;
 use clap::Parser;
 use examples::cli::positive;
-use examples::device::{DeviceChoice, select};
+use examples::device::{Backend, DeviceChoice, select};
 use examples::infer::{Packing, count, read_input, store, write_logits};
+use examples::memory::{PeakMemory, peak_memory};
 use examples::output::write_atomic;
+use examples::profile::NetworkProfile;
 use examples::timing::{Timing, TimingOptions, measure};
 use examples::training::exit_code;
 use models::{Arch, Classifier, weights};
@@ -61,6 +64,11 @@ struct Args {
     #[arg(long, value_name = "N", value_parser = positive)]
     threads: Option<usize>,
 
+    /// Print every layer's time within the network, and what that is of what the processor can
+    /// multiply and load; on flex only
+    #[arg(long)]
+    profile: bool,
+
     /// Leave the numbers in this file too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -84,8 +92,11 @@ struct Report<'a> {
     milliseconds: &'a Timing,
     /// Feature maps for which the CPU kernels asked new memory in a run after the timed ones.
     fresh_buffers: usize,
+    /// Memory of the program while it runs the packed network; on Linux only.
+    memory: Option<PeakMemory>,
     packing_seconds: f64,
     packing: &'a PackReport,
+    profile: Option<NetworkProfile>,
 }
 
 fn main() -> ExitCode {
@@ -127,6 +138,21 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         ..TimingOptions::default()
     };
     let timing = measure(device, options, || model.infer(input.clone()))?;
+    let profile = (args.profile && selected.backend == Backend::Flex).then(|| {
+        cpu::on_pool(|| {
+            let image = at_once(input.clone());
+            let times = Profile::of(args.repeat, device, || drop(model.forward(image.clone())));
+            NetworkProfile::new(&model, &times, Peak::measure())
+        })
+    });
+    match &profile {
+        Some(profile) => println!("{profile}"),
+        None if args.profile => eprintln!("warning: --profile is for flex, not for {selected}"),
+        None => {}
+    }
+    // What packing and timing left in reserve is not what running needs.
+    cpu::trim();
+    let (_, memory) = peak_memory(|| drop(model.infer(input.clone())));
     let before = cpu::allocations();
     write_logits(&args.output, model.infer(input.clone()))?;
     let fresh_buffers = cpu::allocations() - before;
@@ -137,6 +163,14 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         timing.runs,
         input.dims()[0]
     );
+    if let Some(memory) = memory {
+        let mb = |bytes: u64| bytes as f64 / 1e6;
+        println!(
+            "{:.0} MB of memory at most, {:.0} MB before the images came",
+            mb(memory.peak),
+            mb(memory.before)
+        );
+    }
     if let Some(path) = &args.json {
         let report = Report {
             arch: config.arch,
@@ -149,8 +183,10 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             sparsity,
             milliseconds: &timing,
             fresh_buffers,
+            memory,
             packing_seconds,
             packing: &packing,
+            profile,
         };
         let text = serde_json::to_string_pretty(&report)?;
         write_atomic(path, |file| writeln!(file, "{text}"))?;

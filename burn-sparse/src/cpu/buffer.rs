@@ -13,6 +13,10 @@ pub const ALIGN: usize = 64;
 /// Bytes kept for later; beyond them, freed buffers go back to the system.
 const KEPT: usize = 256 << 20;
 
+/// How much larger than needed a buffer may be. The one that was used last is most likely still in
+/// a cache; one that fits exactly may have lain in memory since the last forward pass.
+const MOST_SPARE: usize = 8;
+
 /// Freed buffers, most recently used last.
 static FREE: Mutex<Vec<Block>> = Mutex::new(Vec::new());
 
@@ -92,7 +96,8 @@ impl Buffer {
         let wanted = capacity(len);
         let block = {
             let mut free = free_list();
-            let last = free.iter().rposition(|block| block.len == wanted);
+            let fits = |block: &Block| (wanted..=MOST_SPARE * wanted).contains(&block.len);
+            let last = free.iter().rposition(fits);
             last.map(|index| free.remove(index))
         };
         Self {

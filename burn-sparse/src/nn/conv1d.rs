@@ -5,7 +5,7 @@ use burn::module::{Module, Param};
 use burn::nn::{Initializer, PaddingConfig1d};
 use burn::tensor::{Device, Tensor, module::conv1d, ops::ConvOptions};
 
-use super::{Activation, Weight, conv2d::same_padding, trace};
+use super::{Activation, Weight, conv2d::same_padding, profile, trace};
 use crate::{
     ConvProblem, SparseError,
     ops::{ConvWindow, Epilogue, sparse_conv1d},
@@ -133,7 +133,7 @@ impl Conv1d {
     ) -> Tensor<3> {
         let [batch, channels, length] = input.dims();
         let window = self.window(length);
-        trace::record(self.weight.id(), || ConvProblem {
+        let problem = || ConvProblem {
             batch,
             in_channels: channels,
             out_channels: self.weight.dims()[0],
@@ -143,9 +143,10 @@ impl Conv1d {
             padding: [[0, 0], window.padding[0]],
             dilation: [1, self.dilation],
             groups: self.groups,
-        });
+        };
+        trace::record(self.weight.id(), problem);
         let bias = self.bias.as_ref().map(Param::val);
-        match &self.weight {
+        profile::timed(self.weight.id(), problem, || match &self.weight {
             Weight::Packed(packed) => {
                 let epilogue = Epilogue {
                     bias,
@@ -164,7 +165,7 @@ impl Conv1d {
                 let y = conv1d(input, weight.val(), bias, options);
                 Epilogue::finish_dense(residual, activation, y)
             }
-        }
+        })
     }
 
     /// Keeps only the non-zeros of the weight; see [`Weight::pack`].

@@ -5,7 +5,7 @@ use burn::module::{Module, Param};
 use burn::nn::{Initializer, PaddingConfig2d};
 use burn::tensor::{Device, Tensor};
 
-use super::{Activation, Weight, trace};
+use super::{Activation, Weight, profile, trace};
 use crate::{
     SparseError,
     ops::{ConvWindow, Epilogue, dense_conv2d, sparse_conv2d},
@@ -156,12 +156,13 @@ impl Conv2d {
     ) -> Tensor<4> {
         let shape = input.dims();
         let window = self.window([shape[2], shape[3]]);
-        trace::record(self.weight.id(), || {
+        let problem = || {
             let problem = window.problem(shape, self.weight.dims()[0]);
             problem.unwrap_or_else(|error| panic!("Conv2d: {error}"))
-        });
+        };
+        trace::record(self.weight.id(), problem);
         let bias = self.bias.as_ref().map(Param::val);
-        match &self.weight {
+        profile::timed(self.weight.id(), problem, || match &self.weight {
             Weight::Packed(packed) => {
                 let epilogue = Epilogue {
                     bias,
@@ -174,7 +175,7 @@ impl Conv2d {
                 let y = dense_conv2d(input, weight.val(), bias, &window);
                 Epilogue::finish_dense(residual, activation, y)
             }
-        }
+        })
     }
 
     /// Keeps only the non-zeros of the weight; see [`Weight::pack`]. Whole models:

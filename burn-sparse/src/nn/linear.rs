@@ -5,7 +5,7 @@ use burn::module::{Module, Param};
 use burn::nn::{Initializer, LinearLayout};
 use burn::tensor::{Device, Tensor};
 
-use super::{Activation, Weight, trace};
+use super::{Activation, Weight, profile, trace};
 use crate::{
     ConvProblem, SparseError,
     ops::{Epilogue, dense_linear, sparse_linear},
@@ -83,13 +83,14 @@ impl Linear {
         activation: Activation,
     ) -> Tensor<D> {
         let shape = input.dims();
-        trace::record(self.weight.id(), || {
+        let problem = || {
             let [d_input, d_output] = self.weight.dims();
             let rows = shape[..D - 1].iter().product();
             ConvProblem::new(rows, [d_input, d_output], [1, 1], [1, 1])
-        });
+        };
+        trace::record(self.weight.id(), problem);
         let bias = self.bias.as_ref().map(Param::val);
-        match &self.weight {
+        profile::timed(self.weight.id(), problem, || match &self.weight {
             Weight::Packed(packed) => sparse_linear(
                 input,
                 &packed.sparse(),
@@ -109,7 +110,7 @@ impl Linear {
                 let y = dense_linear(input, weight, bias);
                 Epilogue::finish_dense(residual, activation, y)
             }
-        }
+        })
     }
 
     /// Keeps only the non-zeros of the weight; see [`Weight::pack`].

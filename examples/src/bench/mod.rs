@@ -36,7 +36,7 @@ mod row;
 mod run;
 mod suite;
 mod sweep;
-mod table;
+pub(crate) mod table;
 mod text;
 mod verdict;
 mod verify;

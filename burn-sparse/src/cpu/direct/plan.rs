@@ -59,6 +59,21 @@ impl Plan {
         fit.clamp(1, MOST_VECTORS[index])
     }
 
+    /// Vectors of inputs that the kernel loads for a layer of which `stored` weights are stored,
+    /// this plan's groups of rows sharing theirs: each position of a group loads every vector of
+    /// the outputs once. Positions, values and copies come on top.
+    pub fn vector_loads(&self, problem: &ConvProblem, stored: usize, isa: Isa) -> u64 {
+        let working = super::Working::new(problem, self);
+        let [height, _] = problem.output();
+        let lanes = isa.lanes();
+        let strips = (0..working.strips()).map(|strip| {
+            let rows = working.strip.min(height - strip * working.strip);
+            working.vectors_of(rows, lanes) as u64
+        });
+        let positions = stored.div_ceil(self.rows.max(1)) as u64;
+        positions * strips.sum::<u64>() * problem.batch as u64
+    }
+
     /// A good guess for a layer of which `density` of the weights are stored.
     pub fn guess(problem: &ConvProblem, density: f64, rows: usize, isa: Isa) -> Self {
         let lanes = isa.lanes();

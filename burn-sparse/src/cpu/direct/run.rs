@@ -12,9 +12,9 @@ use super::{
 };
 use crate::cpu::{self, Buffer, Finish, Images, ImagesMut};
 
-/// Elements of sums that a task keeps outside of registers; they share the first two caches with
-/// the input.
-const SUMS: usize = 8192;
+/// Elements of sums that a task keeps outside of registers: part of the second cache. Fewer would
+/// fetch the tile of a block into the first cache more often.
+const SUMS: usize = 32768;
 
 /// Tasks per thread, so that no thread waits long for the last one.
 const TASKS_PER_THREAD: usize = 4;
