@@ -53,6 +53,27 @@ fn bound(terms: usize, unit: f64) -> f64 {
     error_bound(terms + 2, terms as f64 + 2.0, unit)
 }
 
+/// A kernel may write over a residual that nobody else holds, and over no other.
+#[test]
+fn a_residual_that_is_still_needed_is_left_alone() {
+    for (name, device) in devices() {
+        let case = &catalogue::AWKWARD[0];
+        let problem = &case.problem;
+        let data = data(case, 77);
+        let x: Tensor<4> = tensor(&data.input, problem.input_shape(), &device);
+        let weight = sparse(&data.weight, problem, &device);
+        let conv = |residual: Tensor<4>| {
+            let epilogue = Epilogue::new().with_residual(residual);
+            sparse_conv2d(x.clone(), &weight, &window(problem), epilogue)
+        };
+        let residual = || tensor::<4>(&data.residual, problem.output_shape(), &device);
+        let kept = residual();
+        let shared = floats(conv(kept.clone()));
+        assert_eq!(floats(kept), data.residual, "{name}");
+        assert_eq!(floats(conv(residual())), shared, "{name}");
+    }
+}
+
 #[test]
 fn convolutions_match_the_reference_on_every_device() {
     for (name, device) in devices() {

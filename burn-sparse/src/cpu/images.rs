@@ -2,9 +2,9 @@
 
 /// Images whose rows follow each other, planes and images at any distance.
 #[derive(Debug, Clone, Copy)]
-pub struct Images<'a> {
+pub struct Images<'a, T = f32> {
     /// From the first element of the first image on.
-    pub data: &'a [f32],
+    pub data: &'a [T],
     /// Elements between images.
     pub batch_stride: usize,
     /// Elements between the planes of an image.
@@ -13,18 +13,30 @@ pub struct Images<'a> {
 
 /// As [`Images`], to be written. Elements between planes may be overwritten.
 #[derive(Debug)]
-pub struct ImagesMut<'a> {
+pub struct ImagesMut<'a, T = f32> {
     /// From the first element of the first image on.
-    pub data: &'a mut [f32],
+    pub data: &'a mut [T],
     /// Elements between images.
     pub batch_stride: usize,
     /// Elements between the planes of an image, at least their size.
     pub channel_stride: usize,
 }
 
-impl<'a> Images<'a> {
+/// What is added to an output before its activation.
+#[derive(Debug, Clone, Copy)]
+pub enum Residual<'a, T = f32> {
+    /// Nothing.
+    None,
+    /// Images of the output's shape.
+    Images(Images<'a, T>),
+    /// What the output's memory holds before it is written: one feature map less to go through
+    /// memory.
+    Output,
+}
+
+impl<'a, T> Images<'a, T> {
     /// Planes of `plane` elements, `channels` to an image, one after the other.
-    pub fn contiguous(data: &'a [f32], [channels, plane]: [usize; 2]) -> Self {
+    pub fn contiguous(data: &'a [T], [channels, plane]: [usize; 2]) -> Self {
         Self {
             data,
             batch_stride: channels * plane,
@@ -40,7 +52,7 @@ impl<'a> Images<'a> {
         }
     }
 
-    pub(crate) fn plane(&self, image: usize, channel: usize) -> &'a [f32] {
+    pub(crate) fn plane(&self, image: usize, channel: usize) -> &'a [T] {
         &self.data[image * self.batch_stride + channel * self.channel_stride..]
     }
 
@@ -64,9 +76,9 @@ impl<'a> Images<'a> {
     }
 }
 
-impl<'a> ImagesMut<'a> {
+impl<'a, T> ImagesMut<'a, T> {
     /// Planes of `plane` elements, `channels` to an image, one after the other.
-    pub fn contiguous(data: &'a mut [f32], [channels, plane]: [usize; 2]) -> Self {
+    pub fn contiguous(data: &'a mut [T], [channels, plane]: [usize; 2]) -> Self {
         Self {
             data,
             batch_stride: channels * plane,

@@ -16,13 +16,14 @@ mod peak;
 mod pool;
 mod sparse_conv_grad;
 mod sparse_linear;
+mod storage;
 mod stretch;
 
 pub use buffer::{ALIGN, Buffer, allocations, trim};
 pub use dense_conv::{dense_conv, dense_conv_grad_input, dense_conv_grad_weight};
 pub use dense_linear::dense_linear_row;
 pub use direct::{Direct, Plan, ROWS, padded_plane};
-pub use images::{Images, ImagesMut};
+pub use images::{Images, ImagesMut, Residual};
 pub use isa::{ISA_VARIABLE, Isa};
 pub use max_pool::max_pool;
 pub use peak::{Peak, Share};
@@ -30,6 +31,7 @@ pub use pool::on_pool;
 pub(crate) use pool::{alone, threads};
 pub use sparse_conv_grad::{sparse_conv_grad_input, sparse_conv_grad_values};
 pub use sparse_linear::sparse_linear;
+pub use storage::Storage;
 pub use stretch::{stretch, unstretch};
 
 use crate::format::Csr;
@@ -79,17 +81,31 @@ impl<'a> From<&'a Csr> for Rows<'a> {
 }
 
 /// What happens to a sum before it is stored: `act(sum + bias + residual)`.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Finish<'a> {
+#[derive(Debug, Clone, Copy)]
+pub struct Finish<'a, T = f32> {
     /// One per output channel.
     pub bias: Option<&'a [f32]>,
-    /// Of the output's shape.
-    pub residual: Option<Images<'a>>,
+    /// What else is added.
+    pub residual: Residual<'a, T>,
     /// Whether negative results become zero.
     pub relu: bool,
 }
 
-impl Finish<'_> {
+impl<T> Default for Finish<'_, T> {
+    /// The sum as it is.
+    fn default() -> Self {
+        Self {
+            bias: None,
+            residual: Residual::None,
+            relu: false,
+        }
+    }
+}
+
+/// Values that are converted at once: few enough to stay in the first cache.
+const CONVERTED: usize = 256;
+
+impl<T: Storage> Finish<'_, T> {
     /// Finishes neighbouring outputs of a channel, from element `at` of its plane on.
     #[inline(always)]
     pub(crate) fn store(
@@ -98,20 +114,51 @@ impl Finish<'_> {
         image: usize,
         channel: usize,
         at: usize,
-        out: &mut [f32],
+        out: &mut [T],
     ) {
         let len = out.len();
-        let mut store = Store {
-            sums: &sums[..len],
-            bias: self.bias.map_or(0.0, |bias| bias[channel]),
-            residual: self
-                .residual
-                .as_ref()
-                .map(|residual| &residual.plane(image, channel)[at..at + len]),
-            relu: self.relu,
-            out,
+        let residual = match &self.residual {
+            Residual::Images(residual) => Some(&residual.plane(image, channel)[at..at + len]),
+            Residual::None | Residual::Output => None,
         };
-        cover(len, &mut store);
+        let sums = &sums[..len];
+        let (bias, relu) = (self.bias.map_or(0.0, |bias| bias[channel]), self.relu);
+        let in_place = matches!(self.residual, Residual::Output);
+        if let (Some(out), false) = (T::as_f32s_mut(out), in_place) {
+            let mut store = Store {
+                sums,
+                bias,
+                residual: residual.and_then(T::as_f32s),
+                relu,
+                out,
+            };
+            cover(len, &mut store);
+            return;
+        }
+        // Pieces may cover an output twice, so what they add must lie somewhere else.
+        let mut line = [0.0; CONVERTED];
+        let mut more = [0.0; CONVERTED];
+        for from in (0..len).step_by(CONVERTED) {
+            let part = from..len.min(from + CONVERTED);
+            let (line, more) = (&mut line[..part.len()], &mut more[..part.len()]);
+            let add = match residual {
+                Some(residual) => Some(&residual[part.clone()]),
+                None => in_place.then_some(&out[part.clone()]),
+            };
+            let add = add.map(|add| {
+                T::widen(add, more);
+                &*more
+            });
+            let mut store = Store {
+                sums: &sums[part.clone()],
+                bias,
+                residual: add,
+                relu,
+                out: &mut *line,
+            };
+            cover(part.len(), &mut store);
+            T::narrow(line, &mut out[part]);
+        }
     }
 }
 

@@ -5,16 +5,17 @@ use burn::backend::{
     ops::FloatTensorOps,
     tensor::{FloatTensor, IntTensor},
 };
-use burn::tensor::{DType, FloatDType, TensorData};
+use burn::tensor::{DType, Element, FloatDType, TensorData};
 use burn_flex::{Flex, FlexTensor};
+use half::{bf16, f16};
 
 use super::{
     DenseOps, OptionalFloat, OptionalInt, Pattern, SparseOps,
-    flex_memory::{Output, images},
+    flex_memory::{Output, images, images_mut},
 };
 use crate::{
     ConvProblem,
-    cpu::{self, Entries, Finish, Images},
+    cpu::{self, Entries, Finish, Images, Residual, Storage, padded_plane},
 };
 
 /// The kernels compute in f32: other dtypes are converted, and back by [`restore`].
@@ -38,9 +39,10 @@ fn restore(out: Vec<f32>, shape: impl Into<Vec<usize>>, dtype: DType) -> FlexTen
 }
 
 fn restore_dtype(out: FlexTensor, dtype: DType) -> FlexTensor {
-    match dtype {
-        DType::F32 => out,
-        other => Flex::float_cast(out, other.into()),
+    if out.dtype() == dtype {
+        out
+    } else {
+        Flex::float_cast(out, dtype.into())
     }
 }
 
@@ -53,8 +55,8 @@ fn indices(tensor: &FlexTensor) -> &[i32] {
 }
 
 /// As images, copied only if its rows are scattered.
-fn rows(tensor: FlexTensor) -> FlexTensor {
-    if images(&tensor).is_some() {
+fn rows<T: Storage + Element>(tensor: FlexTensor) -> FlexTensor {
+    if images::<T>(&tensor).is_some() {
         tensor
     } else {
         tensor.to_contiguous()
@@ -63,12 +65,72 @@ fn rows(tensor: FlexTensor) -> FlexTensor {
 
 fn f32_rows(tensor: FlexTensor) -> FlexTensor {
     match tensor.dtype() {
-        DType::F32 => rows(tensor),
-        _ => rows(Flex::float_cast(tensor, FloatDType::F32)),
+        DType::F32 => rows::<f32>(tensor),
+        _ => rows::<f32>(Flex::float_cast(tensor, FloatDType::F32)),
     }
 }
 
 const ROWS: &str = "copied until its rows follow each other";
+
+/// Operands of a convolution that are f32 whatever the images are.
+struct Weights {
+    values: FlexTensor,
+    bias: Option<FlexTensor>,
+    pattern: Pattern,
+}
+
+/// [`SparseOps::sparse_conv`] on images of one type.
+fn conv<T: Storage + Element>(
+    input: FlexTensor,
+    weights: &Weights,
+    residual: Option<FlexTensor>,
+    problem: &ConvProblem,
+    relu: bool,
+) -> FlexTensor {
+    let input = rows::<T>(input);
+    let mut residual = residual.map(rows::<T>);
+    let floats = T::dtype() == DType::F32;
+    let Weights {
+        values,
+        bias,
+        pattern,
+    } = weights;
+    let direct = pattern
+        .direct(problem, slice(values), values.data_arc(), !floats)
+        .unwrap_or_else(|error| panic!("sparse_conv2d: {error}"));
+    let bias = bias.as_ref().map(slice);
+    let batch = problem.batch;
+    // Whoever fuses the activation goes on with a layer of this crate, most likely; Burn's own
+    // operations are faster on contiguous tensors.
+    let padded = relu && floats;
+    // A residual that nobody else holds becomes the output: one feature map less in the caches.
+    let suits = |residual: &mut FlexTensor| {
+        let images = images_mut::<T>(residual);
+        images.is_some_and(|i| !padded || i.channel_stride == padded_plane(problem.output()))
+    };
+    if let Some(mut out) = residual.take_if(suits) {
+        let finish = Finish {
+            bias,
+            residual: Residual::Output,
+            relu,
+        };
+        let target = images_mut(&mut out).expect("as was just asked");
+        direct.run(batch, images::<T>(&input).expect(ROWS), finish, target);
+        return out;
+    }
+    let finish = Finish {
+        bias,
+        residual: match &residual {
+            Some(residual) => Residual::Images(images(residual).expect(ROWS)),
+            None => Residual::None,
+        },
+        relu,
+    };
+    let mut out = Output::<T>::new(problem.output_shape(), padded);
+    let input = images(&input).expect(ROWS);
+    direct.run(batch, input, finish, out.images());
+    out.into_tensor()
+}
 
 impl SparseOps for Flex {
     fn sparse_conv(
@@ -84,23 +146,28 @@ impl SparseOps for Flex {
         relu: bool,
     ) -> FloatTensor<Self> {
         let dtype = input.dtype();
-        let (input, values) = (f32_rows(input), f32s(values));
-        let bias = bias.into_option().map(f32s);
-        let residual = residual.into_option().map(f32_rows);
-        let direct = pattern
-            .direct(&problem, slice(&values), values.data_arc())
-            .unwrap_or_else(|error| panic!("sparse_conv2d: {error}"));
-        let finish = Finish {
-            bias: bias.as_ref().map(slice),
-            residual: residual.as_ref().map(|r| images(r).expect(ROWS)),
-            relu,
+        let weights = Weights {
+            values: f32s(values),
+            bias: bias.into_option().map(f32s),
+            pattern,
         };
-        // Whoever fuses the activation goes on with a layer of this crate, most likely; Burn's own
-        // operations are faster on contiguous tensors.
-        let mut out = Output::new(problem.output_shape(), relu && dtype == DType::F32);
-        let input = images(&input).expect(ROWS);
-        direct.run(problem.batch, input, finish, out.images());
-        restore_dtype(out.into_tensor(), dtype)
+        let residual = residual.into_option();
+        let kind = match dtype {
+            DType::F16 => conv::<f16>,
+            DType::BF16 => conv::<bf16>,
+            _ => conv::<f32>,
+        };
+        // f64 has no kernel of its own, and a residual may be of another type than the input.
+        let runs = match dtype {
+            DType::F16 | DType::BF16 => dtype,
+            _ => DType::F32,
+        };
+        let cast = |tensor: FlexTensor| match tensor.dtype() {
+            same if same == runs => tensor,
+            _ => Flex::float_cast(tensor, runs.into()),
+        };
+        let out = kind(cast(input), &weights, residual.map(cast), &problem, relu);
+        restore_dtype(out, dtype)
     }
 
     fn sparse_conv_grad_input(
@@ -161,9 +228,10 @@ impl SparseOps for Flex {
         };
         let finish = Finish {
             bias: bias.as_ref().map(slice),
-            residual: residual
-                .as_ref()
-                .map(|r| Images::contiguous(slice(r), [rows, 1])),
+            residual: match &residual {
+                Some(residual) => Residual::Images(Images::contiguous(slice(residual), [rows, 1])),
+                None => Residual::None,
+            },
             relu,
         };
         let mut out = vec![0.0; m * rows];
@@ -199,7 +267,7 @@ impl DenseOps for Flex {
         let dtype = input.dtype();
         let input = f32_rows(input);
         // Planes on cache lines stay so.
-        let mut out = Output::new(problem.output_shape(), !input.is_contiguous());
+        let mut out = Output::<f32>::new(problem.output_shape(), !input.is_contiguous());
         cpu::max_pool(images(&input).expect(ROWS), &problem, out.images());
         restore_dtype(out.into_tensor(), dtype)
     }

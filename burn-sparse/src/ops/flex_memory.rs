@@ -1,12 +1,13 @@
 //! Flex tensors in recycled, aligned memory, at strides that suit the kernels.
 
+use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 
-use burn::tensor::DType;
+use burn::tensor::Element;
 use burn_flex::{FlexTensor, Layout};
 use burn_std::{AccessError, AccessPolicy, AllocationController, AllocationProperty, Bytes, Shape};
 
-use crate::cpu::{ALIGN, Buffer, Images, ImagesMut, padded_plane};
+use crate::cpu::{ALIGN, Buffer, Images, ImagesMut, Storage, padded_plane};
 
 /// A buffer behind Burn's bytes: it goes back to the pool with the last tensor that shares it.
 struct Recycled(Buffer);
@@ -37,13 +38,14 @@ impl AllocationController for Recycled {
 }
 
 /// Images that will be a tensor.
-pub(super) struct Output {
+pub(super) struct Output<T> {
     buffer: Buffer,
     shape: [usize; 4],
     channel_stride: usize,
+    elements: PhantomData<T>,
 }
 
-impl Output {
+impl<T: Storage + Element> Output<T> {
     /// With `padded`, planes start on cache lines; otherwise the tensor is contiguous.
     pub(super) fn new(shape: [usize; 4], padded: bool) -> Self {
         let [batch, channels, height, width] = shape;
@@ -52,23 +54,25 @@ impl Output {
         } else {
             height * width
         };
+        let bytes = batch * channels * channel_stride * size_of::<T>();
         Self {
-            buffer: Buffer::new(batch * channels * channel_stride),
+            buffer: Buffer::new(bytes.div_ceil(size_of::<f32>())),
             shape,
             channel_stride,
+            elements: PhantomData,
         }
     }
 
-    pub(super) fn images(&mut self) -> ImagesMut<'_> {
+    pub(super) fn images(&mut self) -> ImagesMut<'_, T> {
         ImagesMut {
-            data: &mut self.buffer,
+            data: bytemuck::cast_slice_mut(&mut self.buffer),
             batch_stride: self.shape[1] * self.channel_stride,
             channel_stride: self.channel_stride,
         }
     }
 
     pub(super) fn into_tensor(self) -> FlexTensor {
-        let [_, channels, _, width] = self.shape;
+        let [batch, channels, _, width] = self.shape;
         let strides = [
             channels * self.channel_stride,
             self.channel_stride,
@@ -77,15 +81,41 @@ impl Output {
         ];
         let strides = strides.map(|stride| stride as isize).to_vec();
         let layout = Layout::new(Shape::from(self.shape), strides, 0);
-        let len = 4 * self.buffer.len();
+        let len = batch * channels * self.channel_stride * size_of::<T>();
         // SAFETY: all of a buffer is initialised.
         let bytes = unsafe { Bytes::from_controller(Box::new(Recycled(self.buffer)), len) };
-        FlexTensor::new(bytes, layout, DType::F32)
+        FlexTensor::new(bytes, layout, T::dtype())
     }
 }
 
+/// A tensor that nobody else holds as images that may be written over, if its memory has no more
+/// and no less.
+pub(super) fn images_mut<T: Storage + Element>(
+    tensor: &mut FlexTensor,
+) -> Option<ImagesMut<'_, T>> {
+    let layout = tensor.layout();
+    let shape: [usize; 4] = layout.shape().dims();
+    let Images {
+        batch_stride,
+        channel_stride,
+        ..
+    } = images::<T>(tensor)?;
+    let [batch, channels, height, width] = shape;
+    let apart = channel_stride >= height * width
+        && (batch <= 1 || batch_stride >= channels * channel_stride);
+    if layout.start_offset() != 0 || !apart {
+        return None;
+    }
+    let data = tensor.try_storage_mut::<T>()?;
+    Some(ImagesMut {
+        data,
+        batch_stride,
+        channel_stride,
+    })
+}
+
 /// A tensor as images, if its rows follow each other in memory.
-pub(super) fn images(tensor: &FlexTensor) -> Option<Images<'_>> {
+pub(super) fn images<T: Storage + Element>(tensor: &FlexTensor) -> Option<Images<'_, T>> {
     let layout = tensor.layout();
     let (shape, strides) = (layout.shape(), layout.strides());
     let [_, _, height, width] = shape[..] else {
@@ -103,7 +133,7 @@ pub(super) fn images(tensor: &FlexTensor) -> Option<Images<'_>> {
     let channel_stride = distance(1, height * width)?;
     let batch_stride = distance(0, shape[1] * channel_stride)?;
     rows.then(|| Images {
-        data: &tensor.storage::<f32>()[layout.start_offset()..],
+        data: &tensor.storage::<T>()[layout.start_offset()..],
         batch_stride,
         channel_stride,
     })

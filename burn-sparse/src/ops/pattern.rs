@@ -37,6 +37,7 @@ struct Inner {
 #[derive(Debug)]
 struct Ready {
     problem: ConvProblem,
+    copying: bool,
     /// The memory that the values were read from. Holding it keeps anybody from writing other
     /// values there, so as long as the address is the same, so are the values.
     values: Arc<Bytes>,
@@ -137,19 +138,23 @@ impl Pattern {
         lock(&self.inner.ready).retain(|ready| ready.problem != problem);
     }
 
-    /// The weight with these values in the CPU kernels' order. `memory` is what `values` lie in.
+    /// The weight with these values in the CPU kernels' order. `memory` is what `values` lie in;
+    /// `copying` is for inputs that are not f32.
     #[cfg(feature = "flex")]
     pub(crate) fn direct(
         &self,
         problem: &ConvProblem,
         values: &[f32],
         memory: Arc<Bytes>,
+        copying: bool,
     ) -> Result<Arc<Direct>, SparseError> {
         let problem = problem.with_batch(1);
         {
             let ready = lock(&self.inner.ready);
-            let same =
-                |ready: &&Ready| ready.problem == problem && Arc::ptr_eq(&ready.values, &memory);
+            let same = |ready: &&Ready| {
+                (ready.problem, ready.copying) == (problem, copying)
+                    && Arc::ptr_eq(&ready.values, &memory)
+            };
             if let Some(hit) = ready.iter().find(same) {
                 return Ok(hit.direct.clone());
             }
@@ -167,15 +172,20 @@ impl Pattern {
                 problem.weight_shape()
             )));
         }
-        let direct = Direct::new(&problem, rows, self.plan(&problem), Isa::current())?;
+        let mut plan = self.plan(&problem);
+        if copying {
+            plan = plan.copying(&problem);
+        }
+        let direct = Direct::new(&problem, rows, plan, Isa::current())?;
         let direct = Arc::new(direct);
         let mut ready = lock(&self.inner.ready);
-        ready.retain(|ready| ready.problem != problem);
+        ready.retain(|ready| (ready.problem, ready.copying) != (problem, copying));
         if ready.len() >= REMEMBERED {
             ready.remove(0);
         }
         ready.push(Ready {
             problem,
+            copying,
             values: memory,
             direct: direct.clone(),
         });

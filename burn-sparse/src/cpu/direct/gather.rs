@@ -5,25 +5,39 @@ use pulp::{Simd, WithSimd};
 use super::Working;
 use crate::{
     ConvProblem,
-    cpu::{Images, Isa},
+    cpu::{Buffer, Images, Isa, Storage},
 };
 
-/// Writes the strip of `image` whose outputs begin at row `start` into `out` (`working.image()`
-/// elements), zero where a weight sees padding. Elements that no valid output reads are left as
-/// they are.
-pub(super) fn gather(
-    images: Images<'_>,
-    image: usize,
-    start: usize,
+/// Writes the strip of `image` whose outputs begin at row `start` into `out`, as many channels from
+/// `first` on as there is room for, zero where a weight sees padding. Elements that no valid output
+/// reads are left as they are.
+pub(super) fn gather<T: Storage>(
+    images: Images<'_, T>,
+    [image, first, start]: [usize; 3],
     problem: &ConvProblem,
     working: &Working,
     isa: Isa,
     out: &mut [f32],
 ) {
     let channels = out.chunks_exact_mut(working.channel_stride());
-    for (c, out) in channels.take(problem.in_channels).enumerate() {
+    // Rows of the image that the strip reads, for types that are widened first.
+    let [height, width] = problem.input;
+    let top = (start * problem.stride[0]).saturating_sub(problem.padding[0][0]);
+    let read = working.rows * problem.stride[0] + working.row_phases;
+    let rows = top.min(height) * width..(top + read).min(height) * width;
+    let mut wide = None;
+    for (c, out) in (first..problem.in_channels).zip(channels) {
+        let plane = images.plane(image, c);
+        let input = match T::as_f32s(plane) {
+            Some(plane) => plane,
+            None => {
+                let wide: &mut Buffer = wide.get_or_insert_with(|| Buffer::new(height * width));
+                T::widen(&plane[rows.clone()], &mut wide[rows.clone()]);
+                &wide[..]
+            }
+        };
         isa.dispatch(Plane {
-            input: images.plane(image, c),
+            input,
             problem,
             working,
             start,

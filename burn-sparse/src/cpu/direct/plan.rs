@@ -44,6 +44,11 @@ const FEWEST_OUTPUTS: usize = 392;
 /// Entries of a row in a block below which starting a row costs more than the cache gains.
 const FEWEST_ENTRIES: f64 = 8.0;
 
+/// Whether every output reads the pixel at its own place, so that nothing need be copied.
+fn reads_plainly(problem: &ConvProblem) -> bool {
+    problem.kernel == [1, 1] && problem.stride == [1, 1]
+}
+
 impl Plan {
     /// The widest tile whose sums fit the registers.
     pub fn most_vectors(rows: usize, isa: Isa) -> usize {
@@ -115,8 +120,26 @@ impl Plan {
         }
     }
 
+    /// For images that must be copied whatever the layer: those that are widened on the way.
+    pub(crate) fn copying(self, problem: &ConvProblem) -> Self {
+        if reads_plainly(problem) {
+            self.with_strips(problem)
+        } else {
+            self
+        }
+    }
+
+    fn with_strip(self, problem: &ConvProblem) -> Self {
+        if reads_plainly(problem) {
+            let [strip, _] = problem.output();
+            Self { strip, ..self }
+        } else {
+            self.with_strips(problem)
+        }
+    }
+
     /// With strips as high as the second cache allows, alike in height.
-    fn with_strip(mut self, problem: &ConvProblem) -> Self {
+    fn with_strips(mut self, problem: &ConvProblem) -> Self {
         let [height, _] = problem.output();
         let bytes = |strip: usize| {
             self.strip = strip;
@@ -124,11 +147,8 @@ impl Plan {
         };
         let mut bytes = bytes;
         let mut strips = 1;
-        let plain = problem.kernel == [1, 1] && problem.stride == [1, 1];
         let least = FEWEST_OUTPUTS.div_ceil(problem.output()[1]);
-        while !plain
-            && height.div_ceil(strips + 1) >= least
-            && bytes(height.div_ceil(strips)) > SECOND_CACHE
+        while height.div_ceil(strips + 1) >= least && bytes(height.div_ceil(strips)) > SECOND_CACHE
         {
             strips += 1;
         }

@@ -1,5 +1,6 @@
 //! Tiles and channels over threads.
 
+use core::any::TypeId;
 use core::ops::Range;
 
 use pulp::{Simd, WithSimd};
@@ -10,7 +11,7 @@ use super::{
     gather::gather,
     tile::{Then, Tile},
 };
-use crate::cpu::{self, Buffer, Finish, Images, ImagesMut};
+use crate::cpu::{self, Buffer, Finish, Images, ImagesMut, Residual, Storage};
 
 /// Elements of sums that a task keeps outside of registers: part of the second cache. Fewer would
 /// fetch the tile of a block into the first cache more often.
@@ -24,17 +25,17 @@ const LEAST_WORK: u64 = 1 << 17;
 
 /// The output as every task sees it.
 #[derive(Clone, Copy)]
-struct Target {
-    start: *mut f32,
+struct Target<T> {
+    start: *mut T,
     batch_stride: usize,
     channel_stride: usize,
     len: usize,
 }
 
 // SAFETY: tasks write disjoint parts of the output: every task has its own tile and channels.
-unsafe impl Send for Target {}
+unsafe impl<T: Send> Send for Target<T> {}
 // SAFETY: as above.
-unsafe impl Sync for Target {}
+unsafe impl<T: Send> Sync for Target<T> {}
 
 /// Some rows of an image's outputs.
 #[derive(Clone, Copy)]
@@ -60,11 +61,17 @@ impl Direct {
     /// `out[n,k,e,f] = act(bias[k] + residual[n,k,e,f] + sum w x)` for `batch` images.
     ///
     /// Every output is written; elements between the planes of `out` may be overwritten. Sums are
-    /// f32, in the order of the entries within a block of input channels.
+    /// f32, in the order of the entries within a block of input channels, whatever the images hold.
     ///
     /// # Panics
     /// If a slice is shorter than its strides and the geometry say.
-    pub fn run(&self, batch: usize, input: Images<'_>, finish: Finish<'_>, out: ImagesMut<'_>) {
+    pub fn run<T: Storage>(
+        &self,
+        batch: usize,
+        input: Images<'_, T>,
+        finish: Finish<'_, T>,
+        out: ImagesMut<'_, T>,
+    ) {
         let problem = &self.problem;
         let [height, width] = problem.output();
         let channels = problem.out_channels;
@@ -73,7 +80,7 @@ impl Direct {
         }
         let [in_height, in_width] = problem.input;
         input.check("input", [batch, problem.in_channels, in_height * in_width]);
-        if let Some(residual) = &finish.residual {
+        if let Residual::Images(residual) = &finish.residual {
             residual.check("residual", [batch, channels, height * width]);
         }
         if let Some(bias) = finish.bias {
@@ -87,15 +94,27 @@ impl Direct {
         // In place, the last plane must be there with its rounding as well.
         let in_place = self.reads_in_place(input.channel_stride)
             && input.holds([batch, problem.in_channels, self.working.plane]);
-        if in_place {
-            self.run_in_place(batch, input, finish, target);
-        } else {
-            self.run_in_strips(batch, input, finish, target);
+        match T::as_f32s(input.data).filter(|_| in_place) {
+            Some(data) => {
+                let input = Images {
+                    data,
+                    batch_stride: input.batch_stride,
+                    channel_stride: input.channel_stride,
+                };
+                self.run_in_place(batch, input, finish, target);
+            }
+            None => self.run_in_strips(batch, input, finish, target),
         }
     }
 
     /// Tiles of all images, each by `parts` tasks that share the output channels.
-    fn run_in_place(&self, batch: usize, input: Images<'_>, finish: Finish<'_>, target: Target) {
+    fn run_in_place<T: Storage>(
+        &self,
+        batch: usize,
+        input: Images<'_>,
+        finish: Finish<'_, T>,
+        target: Target<T>,
+    ) {
         let tiles = self.tiles(self.working.strip);
         let parts = self.parts(batch, tiles);
         let image = self.problem.in_channels * self.working.plane;
@@ -112,29 +131,65 @@ impl Direct {
         });
     }
 
-    /// Strips of all images; tasks that share a strip's output channels copy it each for itself.
-    fn run_in_strips(&self, batch: usize, input: Images<'_>, finish: Finish<'_>, target: Target) {
+    /// Strips of all images: one after the other where there are too few for every thread to have
+    /// its own, each by all threads.
+    fn run_in_strips<T: Storage>(
+        &self,
+        batch: usize,
+        input: Images<'_, T>,
+        finish: Finish<'_, T>,
+        target: Target<T>,
+    ) {
         let working = &self.working;
         let strips = working.strips();
-        let parts = self.parts(batch, strips);
         let [height, _] = self.problem.output();
-        self.tasks(batch * strips * parts, batch, |sums, index| {
-            let (part, rest) = (index % parts, index / parts);
-            let (strip, n) = (rest % strips, rest / strips);
+        let place = |index: usize| {
+            let (strip, n) = (index % strips, index / strips);
             let start = strip * working.strip;
-            let rows = working.strip.min(height - start);
+            (n, start, working.strip.min(height - start))
+        };
+        let copy_into = |place: [usize; 3], out: &mut [f32]| {
+            gather(input, place, &self.problem, working, self.isa, out);
+        };
+        if self.parts(batch, strips) == 1 {
+            self.tasks(batch * strips, batch, |sums, index| {
+                let (image, start, rows) = place(index);
+                let mut copy = Buffer::new(working.image());
+                copy_into([image, 0, start], &mut copy);
+                let strip = Strip {
+                    image,
+                    start,
+                    rows,
+                    input: &copy,
+                };
+                for tile in 0..self.tiles(rows) {
+                    self.dispatch(strip, tile, self.part(0, 1), finish, target, sums);
+                }
+            });
+            return;
+        }
+        let channels = self.problem.in_channels;
+        let share = channels.div_ceil(self.threads(batch));
+        for index in 0..batch * strips {
+            let (image, start, rows) = place(index);
             let mut copy = Buffer::new(working.image());
-            gather(input, n, start, &self.problem, working, self.isa, &mut copy);
+            copy[..channels * working.channel_stride()]
+                .par_chunks_mut(share * working.channel_stride())
+                .enumerate()
+                .for_each(|(part, out)| copy_into([image, part * share, start], out));
             let strip = Strip {
-                image: n,
+                image,
                 start,
                 rows,
                 input: &copy,
             };
-            for tile in 0..self.tiles(rows) {
+            let tiles = self.tiles(rows);
+            let parts = self.parts(1, tiles);
+            self.tasks(tiles * parts, batch, |sums, index| {
+                let (part, tile) = (index % parts, index / parts);
                 self.dispatch(strip, tile, self.part(part, parts), finish, target, sums);
-            }
-        });
+            });
+        }
     }
 
     /// Tiles that cover some rows of outputs.
@@ -180,29 +235,29 @@ impl Direct {
         }
     }
 
-    fn dispatch(
+    fn dispatch<T: Storage>(
         &self,
         strip: Strip<'_>,
         tile: usize,
         groups: Range<usize>,
-        finish: Finish<'_>,
-        target: Target,
+        finish: Finish<'_, T>,
+        target: Target<T>,
         sums: &mut Buffer,
     ) {
         match self.plan.rows {
-            2 => self.tile::<2>(strip, tile, groups, finish, target, sums),
-            4 => self.tile::<4>(strip, tile, groups, finish, target, sums),
-            _ => self.tile::<1>(strip, tile, groups, finish, target, sums),
+            2 => self.tile::<T, 2>(strip, tile, groups, finish, target, sums),
+            4 => self.tile::<T, 4>(strip, tile, groups, finish, target, sums),
+            _ => self.tile::<T, 1>(strip, tile, groups, finish, target, sums),
         }
     }
 
-    fn tile<const R: usize>(
+    fn tile<T: Storage, const R: usize>(
         &self,
         strip: Strip<'_>,
         tile: usize,
         groups: Range<usize>,
-        finish: Finish<'_>,
-        target: Target,
+        finish: Finish<'_, T>,
+        target: Target<T>,
         sums: &mut Buffer,
     ) where
         for<'a> Tile<'a, R>: WithSimd<Output = ()>,
@@ -228,14 +283,19 @@ impl Direct {
         let first = target
             .start
             .wrapping_add(strip.image * target.batch_stride + at);
-        let residual = finish.residual.map(|residual| residual.skip(strip.image));
+        let residual = match finish.residual {
+            Residual::Images(residual) => Some(residual.skip(strip.image)),
+            Residual::None | Residual::Output => None,
+        };
         let roomy = |stride: usize, elements: usize| {
             at + len <= stride && (channels - 1) * stride + at + len <= elements
         };
         // The last tile of a strip may reach into the next, which is another task's.
         let last = strip.start + strip.rows == self.problem.output()[0];
         let within = span.start + len <= strip.rows * self.working.cols || last;
-        let direct = self.plan.blocks == 1
+        let floats = TypeId::of::<T>() == TypeId::of::<f32>();
+        let direct = floats
+            && self.plan.blocks == 1
             && within
             && self.working.is_gapless()
             && roomy(
@@ -244,6 +304,13 @@ impl Direct {
             )
             && residual.is_none_or(|r| roomy(r.channel_stride, r.data.len()));
         if direct {
+            // Of the same type, as was just asked.
+            let first = first.cast::<f32>();
+            let residual = match (finish.residual, residual) {
+                (Residual::Output, _) => Some((first.cast_const(), target.channel_stride)),
+                (_, Some(r)) => Some((r.data[at..].as_ptr().cast(), r.channel_stride)),
+                (_, None) => None,
+            };
             let row = groups.start * R * target.channel_stride;
             self.isa.dispatch(Tile::<R> {
                 words: &self.stream.words,
@@ -256,7 +323,7 @@ impl Direct {
                 channels,
                 then: Then::Finish {
                     bias: finish.bias,
-                    residual: residual.map(|r| (r.data[at..].as_ptr(), r.channel_stride)),
+                    residual,
                     relu: finish.relu,
                 },
             });
@@ -293,17 +360,17 @@ impl Direct {
 }
 
 /// Takes the sums of a tile into the output, leaving out the gaps between rows.
-struct Store<'a> {
+struct Store<'a, T> {
     direct: &'a Direct,
     sums: &'a [f32],
     strip: Strip<'a>,
     span: Span,
     channels: Range<usize>,
-    finish: Finish<'a>,
-    target: Target,
+    finish: Finish<'a, T>,
+    target: Target<T>,
 }
 
-impl WithSimd for Store<'_> {
+impl<T: Storage> WithSimd for Store<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -350,8 +417,8 @@ impl WithSimd for Store<'_> {
     }
 }
 
-impl ImagesMut<'_> {
-    fn target(self, shape: [usize; 3]) -> Target {
+impl<T> ImagesMut<'_, T> {
+    fn target(self, shape: [usize; 3]) -> Target<T> {
         let view = Images {
             data: self.data,
             batch_stride: self.batch_stride,

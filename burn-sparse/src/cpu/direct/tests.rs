@@ -1,7 +1,7 @@
 //! Every instruction set and plan against the f64 reference.
 
 use super::*;
-use crate::cpu::{Finish, Images, ImagesMut};
+use crate::cpu::{Finish, Images, ImagesMut, Residual, Storage};
 use crate::{
     catalogue::{self, AWKWARD, Case},
     format::Csr,
@@ -43,34 +43,81 @@ fn data(case: &Case, seed: u64) -> Data {
     }
 }
 
-/// Runs with planes of input, residual and output at these distances; gaps hold NaN.
-fn run(direct: &Direct, problem: &ConvProblem, data: &Data, rounded: [bool; 3]) -> Vec<f32> {
-    let batch = problem.batch;
-    let stride = |plane: usize, rounded: bool| match rounded {
-        true => plane_stride(plane),
-        false => plane,
-    };
-    let spread = |values: &[f32], plane: usize, rounded: bool| {
-        let stride = stride(plane, rounded);
-        let mut out = vec![f32::NAN; values.len() / plane * stride];
-        for (out, values) in out.chunks_mut(stride).zip(values.chunks(plane)) {
-            out[..plane].copy_from_slice(values);
-        }
-        (out, stride)
-    };
+/// Where operands lie: whether planes of input, residual and output are rounded up to cache lines,
+/// and whether the residual is what the output holds before.
+#[derive(Clone, Copy)]
+struct Placed {
+    rounded: [bool; 3],
+    in_place: bool,
+}
+
+const PLACES: [Placed; 4] = [
+    Placed {
+        rounded: [false; 3],
+        in_place: false,
+    },
+    Placed {
+        rounded: [true; 3],
+        in_place: false,
+    },
+    Placed {
+        rounded: [true, false, true],
+        in_place: false,
+    },
+    Placed {
+        rounded: [true; 3],
+        in_place: true,
+    },
+];
+
+/// Values as planes at a distance, NaN in the gaps.
+fn spread<T: Storage>(values: &[f32], plane: usize, rounded: bool) -> (Vec<T>, usize) {
+    let stride = if rounded { plane_stride(plane) } else { plane };
+    let mut wide = vec![f32::NAN; values.len() / plane * stride];
+    for (out, values) in wide.chunks_mut(stride).zip(values.chunks(plane)) {
+        out[..plane].copy_from_slice(values);
+    }
+    (stored(&wide), stride)
+}
+
+fn stored<T: Storage>(values: &[f32]) -> Vec<T> {
+    let mut out = vec![T::zeroed(); values.len()];
+    T::narrow(values, &mut out);
+    out
+}
+
+fn run(direct: &Direct, problem: &ConvProblem, data: &Data, placed: Placed) -> Vec<f32> {
+    run_as::<f32>(direct, problem, data, placed)
+}
+
+fn run_as<T: Storage>(
+    direct: &Direct,
+    problem: &ConvProblem,
+    data: &Data,
+    placed: Placed,
+) -> Vec<f32> {
     let [in_plane, out_plane] = [problem.input, problem.output()].map(|[h, w]| h * w);
-    let (input, in_stride) = spread(&data.input, in_plane, rounded[0]);
-    let (residual, residual_stride) = spread(&data.residual, out_plane, rounded[1]);
-    let out_stride = stride(out_plane, rounded[2]);
+    let (input, in_stride) = spread::<T>(&data.input, in_plane, placed.rounded[0]);
+    let (residual, residual_stride) = spread::<T>(&data.residual, out_plane, placed.rounded[1]);
+    let nans = vec![f32::NAN; data.residual.len()];
+    let before = if placed.in_place {
+        &data.residual
+    } else {
+        &nans
+    };
+    let (mut out, out_stride) = spread::<T>(before, out_plane, placed.rounded[2]);
     let channels = problem.out_channels;
-    let mut out = vec![f32::NAN; batch * channels * out_stride];
     let finish = Finish {
         bias: Some(&data.bias),
-        residual: Some(Images {
-            data: &residual,
-            batch_stride: channels * residual_stride,
-            channel_stride: residual_stride,
-        }),
+        residual: if placed.in_place {
+            Residual::Output
+        } else {
+            Residual::Images(Images {
+                data: &residual,
+                batch_stride: channels * residual_stride,
+                channel_stride: residual_stride,
+            })
+        },
         relu: true,
     };
     let input = Images {
@@ -83,8 +130,10 @@ fn run(direct: &Direct, problem: &ConvProblem, data: &Data, rounded: [bool; 3]) 
         batch_stride: channels * out_stride,
         channel_stride: out_stride,
     };
-    direct.run(batch, input, finish, target);
-    out.chunks(out_stride)
+    direct.run(problem.batch, input, finish, target);
+    let mut wide = vec![0.0; out.len()];
+    T::widen(&out, &mut wide);
+    wide.chunks(out_stride)
         .flat_map(|plane| plane[..out_plane].to_vec())
         .collect()
 }
@@ -134,14 +183,53 @@ fn plans_change_nothing_but_rounding() {
                         };
                         let direct = Direct::new(problem, matrix, plan, isa).unwrap();
                         let name = format!("{} {}: {plan:?}", isa.name(), case.name);
-                        for rounded in [[false; 3], [true; 3], [true, false, true]] {
-                            check(&name, &run(&direct, problem, &data, rounded), &data);
+                        for placed in PLACES {
+                            check(&name, &run(&direct, problem, &data, placed), &data);
                         }
                     }
                 }
             }
         }
     }
+}
+
+/// Halves in, sums in f32, halves out: only the last rounding is coarser. What is stored of the
+/// operands is what the reference computes with.
+fn halves<T: Storage>(epsilon: f64) {
+    let rounded = |values: &[f32]| {
+        let mut out = vec![0.0; values.len()];
+        T::widen(&stored::<T>(values), &mut out);
+        out
+    };
+    for (seed, case) in AWKWARD.iter().enumerate() {
+        let problem = &case.problem;
+        let mut data = data(case, 10 * seed as u64 + 5);
+        data.input = rounded(&data.input);
+        data.residual = rounded(&data.residual);
+        let weight = data.csr.to_dense();
+        data.expected = reference::conv2d(&data.input, &weight, Some(&data.bias), problem);
+        for (y, &residual) in data.expected.iter_mut().zip(&data.residual) {
+            *y = (*y + f64::from(residual)).max(0.0);
+        }
+        let largest = data.expected.iter().copied().fold(0.0, f64::max);
+        data.bound += epsilon * (largest + data.bound);
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+            let guess = Plan::guess(problem, case.density, 1, isa);
+            for plan in [guess, guess.copying(problem), Plan { strip: 1, ..guess }] {
+                let direct = Direct::new(problem, Rows::from(&data.csr), plan, isa).unwrap();
+                for placed in PLACES {
+                    let got = run_as::<T>(&direct, problem, &data, placed);
+                    check(case.name, &got, &data);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn halves_differ_by_their_own_rounding_only() {
+    halves::<half::f16>(f64::from(half::f16::EPSILON));
+    halves::<half::bf16>(f64::from(half::bf16::EPSILON));
 }
 
 /// The plans that packing chooses from are followed to the letter, and right.
@@ -156,7 +244,7 @@ fn guesses_and_candidates_are_plans_that_exist() {
                     let direct = Direct::new(problem, Rows::from(&data.csr), plan, isa).unwrap();
                     let grouped = problem.groups > 1;
                     assert!(direct.plan() == plan || grouped, "{}: {plan:?}", case.name);
-                    let got = run(&direct, problem, &data, [false; 3]);
+                    let got = run(&direct, problem, &data, PLACES[0]);
                     check(case.name, &got, &data);
                 }
             }
@@ -180,7 +268,7 @@ fn senseless_plans_are_brought_into_range() {
             };
             let isa = Isa::current();
             let direct = Direct::new(&case.problem, Rows::from(&data.csr), plan, isa).unwrap();
-            let got = run(&direct, &case.problem, &data, [false; 3]);
+            let got = run(&direct, &case.problem, &data, PLACES[0]);
             check(case.name, &got, &data);
         }
     }
