@@ -23,13 +23,17 @@ use clap::Parser;
 use examples::cli::positive;
 use examples::device::{Backend, DeviceChoice, select};
 use examples::infer::{Packing, count, read_input, store, write_logits};
-use examples::memory::{PeakMemory, peak_memory};
 use examples::output::write_atomic;
 use examples::profile::NetworkProfile;
 use examples::timing::{Timing, TimingOptions, measure};
 use examples::training::exit_code;
 use models::{Arch, Classifier, weights};
+use peak_alloc::PeakAlloc;
 use serde::Serialize;
+
+/// Counts what the program holds.
+#[global_allocator]
+static HELD: PeakAlloc = PeakAlloc;
 
 /// Run a network that was pruned elsewhere
 #[derive(Parser, Debug)]
@@ -78,6 +82,17 @@ struct Args {
     device: DeviceChoice,
 }
 
+/// Bytes that the program had allocated.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Memory {
+    /// Before a run: the packed network, the kernels' copy of it, and the images.
+    before: usize,
+    /// At most during a run.
+    peak: usize,
+    /// What the weights would take dense, in f32.
+    dense_weights: u64,
+}
+
 /// What `--json` leaves.
 #[derive(Debug, Serialize)]
 struct Report<'a> {
@@ -92,8 +107,7 @@ struct Report<'a> {
     milliseconds: &'a Timing,
     /// Feature maps for which the CPU kernels asked new memory in a run after the timed ones.
     fresh_buffers: usize,
-    /// Memory of the program while it runs the packed network; on Linux only.
-    memory: Option<PeakMemory>,
+    memory: Memory,
     packing_seconds: f64,
     packing: &'a PackReport,
     profile: Option<NetworkProfile>,
@@ -115,8 +129,8 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 
     let config = weights::config(args.arch, &args.weights)?;
     let input = read_input(&args.input, config.input[0], device)?;
-    let model = weights::load(config.init(device), &args.weights)?;
-    let (all, nnz) = count(&model)?;
+    let loaded = weights::load(config.init(device), &args.weights)?;
+    let (all, nnz) = count(&loaded)?;
     let sparsity = 1.0 - nnz as f64 / all.max(1) as f64;
     println!(
         "{} with {} classes on {selected}: {} weights, {:.1} % of them zero",
@@ -126,7 +140,8 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         100.0 * sparsity
     );
 
-    let model = Classifier::fold(model.valid());
+    let model = Classifier::fold(loaded.valid());
+    drop(loaded);
     let start = Instant::now();
     let (model, packing) = store(model, args.pack, &input)?;
     let packing_seconds = start.elapsed().as_secs_f64();
@@ -150,12 +165,10 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         None if args.profile => eprintln!("warning: --profile is for flex, not for {selected}"),
         None => {}
     }
-    // What packing and timing left in reserve is not what running needs.
-    cpu::trim();
-    let (_, memory) = peak_memory(|| drop(model.infer(input.clone())));
     let before = cpu::allocations();
     write_logits(&args.output, model.infer(input.clone()))?;
     let fresh_buffers = cpu::allocations() - before;
+    let memory = memory(|| drop(model.infer(input.clone())), 4 * all);
     println!(
         "{:.3} ms median, {:.3} ms minimum of {} runs on {} images",
         timing.median,
@@ -163,14 +176,13 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         timing.runs,
         input.dims()[0]
     );
-    if let Some(memory) = memory {
-        let mb = |bytes: u64| bytes as f64 / 1e6;
-        println!(
-            "{:.0} MB of memory at most, {:.0} MB before the images came",
-            mb(memory.peak),
-            mb(memory.before)
-        );
-    }
+    let mb = |bytes: u64| bytes as f64 / 1e6;
+    println!(
+        "{:.1} MB of memory at most in a run, {:.1} MB before it; the dense weights alone take {:.1} MB",
+        mb(memory.peak as u64),
+        mb(memory.before as u64),
+        mb(memory.dense_weights)
+    );
     if let Some(path) = &args.json {
         let report = Report {
             arch: config.arch,
@@ -192,4 +204,17 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         write_atomic(path, |file| writeln!(file, "{text}"))?;
     }
     Ok(())
+}
+
+/// What a run needs, without the buffers that packing and earlier runs left in reserve.
+fn memory(run: impl FnOnce(), dense_weights: u64) -> Memory {
+    cpu::trim();
+    let before = HELD.current_usage();
+    HELD.reset_peak_usage();
+    run();
+    Memory {
+        before,
+        peak: HELD.peak_usage(),
+        dense_weights,
+    }
 }

@@ -10,7 +10,7 @@
 //! * [`device`]: `--device auto|flex|vulkan|…` to a [`burn::tensor::Device`].
 //! * [`timing`]: median and minimum milliseconds with the device synchronised inside.
 //! * [`infer`]: running a network that was pruned elsewhere.
-//! * [`profile`], [`memory`]: where its time goes, and how much memory it needs.
+//! * [`profile`]: where its time goes.
 //! * [`training`]: dense training, pruning, retraining and packing, stoppable at any epoch.
 //! * [`report`]: `report.json` and the printed table.
 //! * [`progress`], [`output`]: bars that degrade to lines; folders and files written whole or not
@@ -21,7 +21,6 @@ pub mod cli;
 pub mod data;
 pub mod device;
 pub mod infer;
-pub mod memory;
 pub mod output;
 pub mod profile;
 pub mod progress;
