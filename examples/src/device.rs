@@ -319,7 +319,8 @@ fn select_named(backend: Backend, index: Option<usize>) -> Result<Selected, Devi
     let index = index.unwrap_or(0);
     let Some(device) = present.into_iter().nth(index) else {
         return Err(unavailable(match count {
-            0 => "none was found (is the driver installed?)".into(),
+            0 => "none was found (is the driver installed?); `--device auto` takes what is there"
+                .into(),
             _ => format!("number {index} was asked for, there are {count} (from 0)"),
         }));
     };

@@ -99,14 +99,19 @@ impl fmt::Display for NetworkProfile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "peak of {} threads, {}: {} GFLOP/s of multiply-adds, {} x 10⁹ vector loads a second",
+            "peak of {} threads, {}: {} GFLOP/s of multiply-adds; {} x 10⁹ vector loads a second from \
+             the first cache, {} from the second",
             self.threads,
             self.isa.name(),
             digits(self.peak.flops / 1e9),
-            digits(self.peak.loads / 1e9)
+            digits(self.peak.loads / 1e9),
+            digits(self.peak.second_loads / 1e9)
         )?;
         let percent = |part: f64| format!("{:.0} %", 100.0 * part);
-        let mut table = Table::new(&["layer", "ms", "part", "GF/s", "of peak", "of loads", ""]);
+        let mut table = Table::new(&[
+            "layer", "ms", "part", "GF/s", "of peak", "of loads", "of 2nd", "",
+        ]);
+        let loads = |part: Option<f64>| part.map_or_else(|| "-".into(), percent);
         for layer in &self.layers {
             table.push(vec![
                 layer.layer.clone(),
@@ -114,7 +119,8 @@ impl fmt::Display for NetworkProfile {
                 format!("{:.1} %", 100.0 * layer.part),
                 digits(layer.gflops),
                 percent(layer.share.flops),
-                layer.share.loads.map_or_else(|| "-".into(), percent),
+                loads(layer.share.loads),
+                loads(layer.share.second_loads),
                 String::new(),
             ]);
         }
@@ -146,6 +152,7 @@ mod tests {
         let peak = Peak {
             flops: 1e15,
             loads: 1e14,
+            second_loads: 5e13,
         };
         let profile = NetworkProfile::new(&packed, &times, peak);
         assert_eq!(profile.layers.len(), weights(&packed).len());

@@ -89,7 +89,7 @@ pub struct CommonArgs {
     #[arg(long, env = "BURN_DEVICE", default_value_t, value_name = "NAME")]
     pub device: DeviceChoice,
 
-    /// Threads of the CPU backends; as many as the machine has unless set
+    /// Threads of flex; as many as the machine has unless set
     #[arg(long, value_name = "N", value_parser = threads)]
     pub threads: Option<usize>,
 

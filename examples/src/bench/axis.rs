@@ -21,7 +21,7 @@ pub enum Axis {
     Image,
     /// Images at once
     Batch,
-    /// Threads of a CPU backend
+    /// Threads of flex
     Threads,
 }
 

@@ -10,7 +10,7 @@ use super::{
     resnet50,
 };
 use crate::cli::{Preset, command_line};
-use crate::device::{Selected, select};
+use crate::device::{Backend, Selected, select};
 use crate::output::OutputDir;
 use crate::progress::Progress;
 
@@ -62,12 +62,13 @@ struct Prepared {
 }
 
 fn prepare(args: &CommonArgs, folder: &str) -> Result<Prepared, BenchError> {
+    let selected = select(args.device)?;
     if let Some(threads) = args.threads {
+        threads_vary(&selected, "--threads")?;
         rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .build_global()?;
     }
-    let selected = select(args.device)?;
     selected.warn();
     let few = args.preset == Preset::Quick;
     let default = || PathBuf::from("target/runs").join(folder);
@@ -85,6 +86,16 @@ fn prepare(args: &CommonArgs, folder: &str) -> Result<Prepared, BenchError> {
         selected,
         few,
     })
+}
+
+/// An error unless the device runs on rayon's threads.
+fn threads_vary(selected: &Selected, what: &str) -> Result<(), BenchError> {
+    if selected.backend == Backend::Flex {
+        return Ok(());
+    }
+    Err(BenchError::Settings(format!(
+        "{what}: {selected} has threads of its own; only flex takes as many as asked for"
+    )))
 }
 
 impl ConditionArgs {
@@ -111,6 +122,18 @@ impl ConditionArgs {
         once(&mut args.pattern);
         once(&mut args.dtype);
         args
+    }
+
+    /// # Errors
+    /// [`BenchError::Settings`] for a type that the device does not compute in.
+    fn check(&self, selected: &Selected) -> Result<(), BenchError> {
+        let mut dtypes = self.dtype.iter();
+        match dtypes.find(|dtype| !dtype.runs_on(&selected.device)) {
+            None => Ok(()),
+            Some(dtype) => Err(BenchError::Settings(format!(
+                "--dtype {dtype}: {selected} does not compute in it"
+            ))),
+        }
     }
 
     fn cases(&self, layers: &[super::Layer]) -> Vec<Case> {
@@ -152,6 +175,7 @@ fn run(args: &RunArgs) -> Result<Ending, BenchError> {
         );
     }
     let conditions = args.conditions.settled(prepared.few);
+    conditions.check(&prepared.selected)?;
     let most = conditions.batch.iter().max();
     if let Some(&batch) = most.filter(|&&batch| args.network && batch > MAX_IMAGES) {
         return Err(BenchError::Settings(format!(
@@ -200,8 +224,15 @@ impl<'a> Bench<'a> {
     /// Measures a case and returns the index of its row.
     fn measure(&mut self, case: &Case, progress: &Progress) -> Result<usize, BenchError> {
         progress.message(case.layer.name());
-        let row = self.runner.row(case)?;
+        let row = match self.runner.row(case) {
+            Ok(row) => row,
+            Err(error) => {
+                self.report.save(&self.prepared.output.file(REPORT))?;
+                return Err(error);
+            }
+        };
         self.report.rows.push(row);
+        self.report.peaks = self.runner.peaks();
         progress.inc(1);
         // Long runs end early now and then; what was measured until then is not lost.
         if self.saved.elapsed() >= SAVE {
@@ -267,6 +298,10 @@ fn growth(args: &GrowthArgs) -> Result<Ending, BenchError> {
     }
     let axis = args.axis;
     let mut conditions = args.conditions.settled(prepared.few);
+    conditions.check(&prepared.selected)?;
+    if axis == Axis::Threads {
+        threads_vary(&prepared.selected, "--axis threads")?;
+    }
     // What varies is not a condition too.
     match axis {
         Axis::Sparsity => conditions.sparsity.truncate(1),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use burn::tensor::FloatDType;
+use burn::tensor::{Device, FloatDType};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,12 @@ impl Dtype {
             Self::F16 => 1.0 / 1024.0,
             Self::Bf16 => 1.0 / 128.0,
         }
+    }
+
+    /// Whether a device computes in it. One that does not may fail for good when it is asked to.
+    #[must_use]
+    pub fn runs_on(self, device: &Device) -> bool {
+        device.supports_dtype(self.burn())
     }
 
     /// Burn's name for it.

@@ -57,13 +57,18 @@ impl Machine {
 
     /// Says on the standard error why times of this build compare with nothing.
     ///
-    /// In the workspace's debug builds, the crates that the dense kernels come from check every
-    /// vector load, and this workspace's own kernels do not.
+    /// In the workspace's debug builds, the crates that Flex's dense kernels come from check every
+    /// vector load, and this workspace's own kernels do not. Kernels of other devices are compiled
+    /// when they run.
     pub fn warn(&self) {
         if DEBUG {
+            let slower = if self.isa.is_some() {
+                "dense kernels are several times slower than they are"
+            } else {
+                "starting a kernel takes longer than it does"
+            };
             eprintln!(
-                "warning: a debug build, in which dense kernels are several times slower than they \
-                 are: for numbers, build with --release"
+                "warning: a debug build, in which {slower}: for numbers, build with --release"
             );
         }
     }

@@ -9,6 +9,7 @@
 //! * [`Expected`]: the reference on a part of the outputs; nothing is timed that is wrong.
 //! * [`measure`](fn@measure): both forms in turns, so that a slow machine slows both.
 //! * [`Runner`], [`BenchReport`]: rows, their table and `report.json`.
+//! * [`Peaks`]: what the processor can do, beside which rows on it are put.
 //! * [`NetworkRow`]: whole networks.
 //! * [`Growth`], [`draw`]: one thing varies, and where sparse and dense cross.
 //! * [`Comparison`]: two reports, with a verdict that knows the spread.
@@ -32,6 +33,7 @@ mod parse;
 mod pattern;
 mod plot;
 mod report;
+mod roofline;
 mod row;
 mod run;
 mod suite;
@@ -57,6 +59,7 @@ pub use operands::{Operands, Output};
 pub use pattern::Pattern;
 pub use plot::draw;
 pub use report::{BenchReport, Settings};
+pub use roofline::{Peaks, ThreadPeak};
 pub use row::{Bytes, Counts, Gflops, Key, Measured, Outcome, Row};
 pub use run::{Case, Runner, cases};
 pub use suite::{Suite, SuiteError};

@@ -2,6 +2,7 @@
 
 use burn::tensor::module::linear;
 use burn::tensor::{Device, Tensor, TensorData};
+use burn_sparse::cpu::{Direct, Isa, Rows};
 use burn_sparse::format::Csr;
 use burn_sparse::ops::{
     ConvWindow, Epilogue, SparseWeight, dense_conv2d, sparse_conv2d, sparse_linear,
@@ -31,7 +32,9 @@ impl Output {
             Self::Rows(tensor) => tensor.into_data(),
         };
         let data = data.convert::<f32>();
-        data.try_to_vec().expect("they were converted to f32")
+        // What the device could not do shows here at the latest.
+        data.try_to_vec()
+            .unwrap_or_else(|error| panic!("the outputs cannot be read: {error}"))
     }
 }
 
@@ -113,6 +116,19 @@ impl Operands {
     #[must_use]
     pub fn input(&self) -> &[f32] {
         &self.input
+    }
+
+    /// Vectors of inputs that Flex's kernel loads for a convolution; of products it is not known.
+    #[must_use]
+    pub fn vector_loads(&self) -> Option<u64> {
+        let Dense::Conv(_) = self.dense else {
+            return None;
+        };
+        let (problem, isa) = (&self.problem, Isa::current());
+        let asked = self.sparse.pattern().plan(problem);
+        // As it is followed: not every layer can follow all of a plan.
+        let direct = Direct::new(problem, Rows::from(&self.csr), asked, isa).ok()?;
+        Some(direct.plan().vector_loads(problem, self.csr.stored(), isa))
     }
 
     fn window(&self) -> ConvWindow<2> {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BenchError, Growth, Machine, NetworkRow, Row};
+use super::{BenchError, Growth, Machine, NetworkRow, Row, ThreadPeak};
 use crate::output::{OutputError, write_atomic};
 use crate::report::Report;
 
@@ -38,6 +38,10 @@ pub struct BenchReport {
     pub command: String,
     /// What it ran on.
     pub machine: Machine,
+    /// What its processor can do, with each number of threads that rows were measured with; on
+    /// `flex` only.
+    #[serde(default)]
+    pub peaks: Vec<ThreadPeak>,
     /// Versions of the crates.
     pub versions: BTreeMap<String, String>,
     /// How rows were measured.
@@ -62,6 +66,7 @@ impl BenchReport {
             version: VERSION,
             command,
             machine,
+            peaks: Vec::new(),
             versions: Report::versions(),
             settings,
             suite,
@@ -122,6 +127,8 @@ impl BenchReport {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use burn_sparse::cpu::{Peak, Share};
+
     use super::*;
     use crate::bench::{
         Bytes, Counts, Dtype, Gflops, Key, Measured, Outcome, Pair, Pattern, Verified,
@@ -169,6 +176,11 @@ pub(crate) mod tests {
                 counts,
                 pair,
                 gflops: Gflops::of(&counts, &pair),
+                share: Some(Share {
+                    flops: 0.25,
+                    loads: Some(0.5),
+                    second_loads: Some(0.75),
+                }),
                 dense_wins: pair.ratio.median >= 1.0,
                 verified: Some(verified),
                 dense_verified: None,
@@ -199,8 +211,31 @@ pub(crate) mod tests {
         };
         BenchReport {
             rows,
+            peaks: vec![ThreadPeak {
+                threads: 2,
+                peak: Peak {
+                    flops: 5e10,
+                    loads: 3e9,
+                    second_loads: 2e9,
+                },
+            }],
             ..BenchReport::new("bench".into(), machine, settings, "s".into())
         }
+    }
+
+    #[test]
+    fn reports_from_before_there_were_peaks_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("report.json");
+        let report = report(vec![row("a", &[[1.0, 2.0]])]);
+        let mut json = serde_json::to_value(&report).unwrap();
+        assert!(json["peaks"][0]["flops"].is_f64() && json["rows"][0]["share"]["loads"].is_f64());
+        json.as_object_mut().unwrap().remove("peaks");
+        json["rows"][0].as_object_mut().unwrap().remove("share");
+        std::fs::write(&path, json.to_string()).unwrap();
+        let old = BenchReport::load(&path).unwrap();
+        assert!(old.peaks.is_empty() && old.rows[0].measured().unwrap().share.is_none());
+        assert!(!old.table().contains("peak of"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One line of the result: a layer with a sparsity, on a device.
 
 use burn_sparse::ConvProblem;
+use burn_sparse::cpu::Share;
 use burn_sparse::format::Csr;
 use serde::{Deserialize, Serialize};
 
@@ -148,6 +149,11 @@ pub struct Measured {
     pub pair: Pair,
     /// Operations per second.
     pub gflops: Gflops,
+    /// Parts of the processor's rates that the sparse kernel reached: of its multiply-adds, counting
+    /// those of weights that are not zero, and of its loads where they are known. `None` on devices
+    /// other than `flex`, and in older reports.
+    #[serde(default)]
+    pub share: Option<Share>,
     /// Whether the dense kernel was not slower.
     pub dense_wins: bool,
     /// How right the sparse kernel was; `None` if nobody looked.

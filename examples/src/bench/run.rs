@@ -8,7 +8,10 @@ use burn_sparse::cpu;
 use super::measure::measure;
 use super::report::Settings;
 use super::row::{Counts, Gflops};
-use super::{BenchError, Dtype, Expected, Key, Layer, Measured, Operands, Outcome, Pattern, Row};
+use super::{
+    BenchError, Dtype, Expected, Key, Layer, Measured, Operands, Outcome, Pattern, Peaks, Row,
+    ThreadPeak,
+};
 use crate::device::{Backend, Selected};
 use crate::quiet;
 use crate::timing::TimingOptions;
@@ -85,13 +88,18 @@ pub fn cases(
 pub struct Runner<'a> {
     selected: &'a Selected,
     settings: Settings,
+    peaks: Peaks,
 }
 
 impl<'a> Runner<'a> {
     /// A runner for a device.
     #[must_use]
     pub fn new(selected: &'a Selected, settings: Settings) -> Self {
-        Self { selected, settings }
+        Self {
+            selected,
+            settings,
+            peaks: Peaks::default(),
+        }
     }
 
     /// How long and how often to run.
@@ -102,6 +110,13 @@ impl<'a> Runner<'a> {
             budget: Duration::from_secs_f64(self.settings.budget),
             ..TimingOptions::default()
         }
+    }
+
+    /// What the processor can do with each number of threads that rows were measured with; empty
+    /// on devices other than `flex`.
+    #[must_use]
+    pub fn peaks(&self) -> Vec<ThreadPeak> {
+        self.peaks.all()
     }
 
     /// Measures one row. A kernel that is wrong or panics makes it a row that failed.
@@ -123,9 +138,9 @@ impl<'a> Runner<'a> {
         let outcome = match self.operands(case) {
             Ok(operands) => match self.first_runs(&operands, case.dtype) {
                 Ok(checks) => Outcome::Measured(Box::new(self.measured(case, &operands, checks)?)),
-                Err(reason) => Outcome::Failed { reason },
+                Err(reason) => self.failed(case, reason)?,
             },
-            Err(reason) => Outcome::Failed { reason },
+            Err(reason) => self.failed(case, reason)?,
         };
         Ok(Row {
             key: case.key(),
@@ -135,12 +150,29 @@ impl<'a> Runner<'a> {
         })
     }
 
+    /// A row that failed, unless the device failed with it: some do nothing any more after a kernel
+    /// that they could not run, and every row to come would fail for that.
+    fn failed<T>(&self, case: &Case, reason: String) -> Result<Outcome<T>, BenchError> {
+        let device = self.selected.device.clone();
+        let lives = quiet::catch(FIRST_RUN, move || device.sync().is_ok());
+        match lives {
+            Ok(true) => Ok(Outcome::Failed { reason }),
+            _ => Err(BenchError::Device(format!("{}: {reason}", case.key()))),
+        }
+    }
+
     fn flex(&self) -> bool {
         self.selected.backend == Backend::Flex
     }
 
     fn operands(&self, case: &Case) -> Result<Arc<Operands>, String> {
         let problem = case.layer.problem(case.batch).map_err(|e| e.to_string())?;
+        if !case.dtype.runs_on(&self.selected.device) {
+            return Err(format!(
+                "{} does not compute in {}",
+                self.selected, case.dtype
+            ));
+        }
         let seed = self.settings.seed;
         let csr = case
             .pattern
@@ -197,10 +229,16 @@ impl<'a> Runner<'a> {
             work()?
         };
         let counts = Counts::of(operands.csr(), operands.problem(), case.dtype);
+        let share = self.flex().then(|| {
+            let seconds = pair.sparse.median / 1e3;
+            let loads = operands.vector_loads();
+            self.peaks.here().share(counts.macs, loads, seconds)
+        });
         Ok(Measured {
             counts,
             pair,
             gflops: Gflops::of(&counts, &pair),
+            share,
             dense_wins: pair.ratio.median >= 1.0,
             verified: checks.ours,
             dense_verified: checks.rival,
@@ -219,6 +257,7 @@ struct Checks {
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
+    use crate::bench::Kind;
     use crate::device::{DeviceChoice, select};
 
     #[test]
@@ -248,11 +287,17 @@ mod tests {
             assert_eq!(verified.checked, verified.outputs);
             assert!(measured.dense_verified.is_some());
             assert_eq!(measured.pair.sparse.runs, 3);
+            let share = measured.share.unwrap();
+            assert!(share.flops > 0.0, "{share:?}");
+            assert_eq!(share.loads.is_some(), case.layer.kind() != Kind::Linear);
             let threads = Case {
                 threads: Some(1),
                 ..case
             };
             assert_eq!(runner.row(&threads).unwrap().threads_used, 1);
         }
+        let threads: Vec<_> = runner.peaks().iter().map(|peak| peak.threads).collect();
+        let all = rayon::current_num_threads();
+        assert_eq!(threads, if all == 1 { vec![1] } else { vec![1, all] });
     }
 }

@@ -12,9 +12,13 @@ impl BenchReport {
         let settings = &self.settings;
         let mut text = format!(
             "{} on {}\nmedian of at most {} rounds (sparse, dense) or {} s, ± half the distance of \
-             the quartiles; seed {}\n\n",
+             the quartiles; seed {}\n",
             self.suite, self.machine, settings.runs, settings.budget, settings.seed
         );
+        for peak in &self.peaks {
+            text.push_str(&format!("{peak}\n"));
+        }
+        text.push('\n');
         if let Some(growth) = &self.growth {
             text.push_str(&format!("{}\n", growth.table(&self.rows)));
             text.push_str(&self.notes());
@@ -40,6 +44,9 @@ impl BenchReport {
             "dense ms",
             "sparse ms",
             "GF/s",
+            "of peak",
+            "of loads",
+            "of 2nd",
             "as dense",
             "dense GF/s",
             "weight",
@@ -56,15 +63,21 @@ impl BenchReport {
                 key.pattern.to_string(),
                 key.batch.to_string(),
                 key.dtype.to_string(),
-                row.threads_used.to_string(),
+                // Other devices do not run on the threads that were counted.
+                match self.machine.isa {
+                    Some(_) => row.threads_used.to_string(),
+                    None => "-".into(),
+                },
             ];
             match &row.outcome {
                 Outcome::Measured(measured) => {
                     cells.extend(numbers(measured));
                 }
                 Outcome::Failed { reason } => {
-                    cells.extend(std::iter::repeat_n(String::from("-"), 9));
-                    cells.push(format!("FAILED: {reason}"));
+                    cells.extend(std::iter::repeat_n(String::from("-"), 12));
+                    // Those of drivers have several lines.
+                    let words: Vec<_> = reason.split_whitespace().collect();
+                    cells.push(format!("FAILED: {}", words.join(" ")));
                 }
             }
             table.push(cells);
@@ -124,6 +137,9 @@ impl BenchReport {
                 best += count * pair.dense.median.min(pair.sparse.median);
                 layers += row.count;
             }
+            if layers == 0 {
+                continue;
+            }
             text.push_str(&format!(
                 "{} {}, batch {}, {}: {layers} layers, each alone: dense {} ms, sparse {} ms, the \
                  faster of each {} ms\n",
@@ -159,6 +175,9 @@ fn numbers(measured: &Measured) -> Vec<String> {
         time(&pair.dense),
         time(&pair.sparse),
         digits(measured.gflops.sparse),
+        part(measured.share.map(|share| share.flops)),
+        part(measured.share.and_then(|share| share.loads)),
+        part(measured.share.and_then(|share| share.second_loads)),
         digits(measured.gflops.equivalent),
         digits(measured.gflops.dense),
         bytes(counts.bytes.values + counts.bytes.index),
@@ -167,6 +186,11 @@ fn numbers(measured: &Measured) -> Vec<String> {
         of_bound,
         words,
     ]
+}
+
+/// In whole percent, where it is known.
+fn part(of: Option<f64>) -> String {
+    of.map_or_else(|| "-".into(), |part| format!("{:.0} %", 100.0 * part))
 }
 
 fn percent_of(part: f64) -> String {
@@ -187,6 +211,11 @@ mod tests {
         let table = report(rows).table();
         let line = |name: &str| table.lines().find(|l| l.starts_with(name)).unwrap();
         assert!(line("fast").ends_with("2.00x faster ±0 %"), "{table}");
+        assert!(
+            line("fast").contains("  25 %      50 %    75 %  "),
+            "{table}"
+        );
+        assert!(table.contains("peak of 2 threads: 50.0 GFLOP/s"));
         assert!(line("slow").contains("1.50x slower: dense wins"));
         assert!(line("wrong").ends_with("FAILED: output 5 is wrong"));
         assert!(table.contains("dense wins in 1 of 2 rows; 1 rows FAILED"));
