@@ -54,13 +54,10 @@ impl Plan {
     pub fn most_vectors(rows: usize, isa: Isa) -> usize {
         let index = ROWS.iter().position(|&r| r == rows).unwrap_or(0);
         let rows = ROWS[index];
-        // One register for the weight; with several rows, the inputs are held as well.
-        let free = isa.registers() - 1;
-        let fit = if rows == 1 {
-            free - 1
-        } else {
-            free / (rows + 1)
-        };
+        // One register for the weight, and one that compilers do not manage without; with several
+        // rows, the inputs are held as well.
+        let free = isa.registers() - 2;
+        let fit = if rows == 1 { free } else { free / (rows + 1) };
         fit.clamp(1, MOST_VECTORS[index])
     }
 
