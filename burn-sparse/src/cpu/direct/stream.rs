@@ -43,6 +43,13 @@ impl Stream {
         let per_group = problem.out_channels / problem.groups;
         let groups = problem.out_channels.div_ceil(rows);
         let blocks = plan.blocks.clamp(1, channels.max(1));
+        // Looked up for every entry: packing orders a weight once for every plan that it times.
+        let offsets: Vec<u32> = (0..channels * kh * kw)
+            .map(|column| {
+                let (channel, tap) = (column / (kh * kw), column % (kh * kw));
+                4 * working.offset(channel, tap / kw, tap % kw) as u32
+            })
+            .collect();
         let mut words = Vec::with_capacity(matrix.columns.len() * (rows + 1) / rows + rows);
         let mut starts = Vec::with_capacity(blocks * (groups + 1));
         // Where each row of a group stands; rows are worked off block by block.
@@ -53,6 +60,18 @@ impl Stream {
                 starts.push(position(&words, problem)?);
                 let members = group * rows..((group + 1) * rows).min(problem.out_channels);
                 let first_channel = members.start / per_group.max(1) * channels;
+                let base = (4 * first_channel * working.channel_stride()) as u32;
+                if rows == 1 {
+                    let (from, to) = (next[group], matrix.row_ptr[group + 1]);
+                    let rest = &matrix.columns[from as usize..to as usize];
+                    let len = rest.partition_point(|&column| column < end);
+                    let values = &matrix.values[from as usize..][..len];
+                    words.extend(rest[..len].iter().zip(values).flat_map(|(&column, value)| {
+                        [base + offsets[column as usize], value.to_bits()]
+                    }));
+                    next[group] = from + len as u32;
+                    continue;
+                }
                 let head = |row: usize, next: &[u32]| {
                     let at = next[row];
                     (at < matrix.row_ptr[row + 1])
@@ -60,9 +79,7 @@ impl Stream {
                         .filter(|&column| column < end)
                 };
                 while let Some(column) = members.clone().filter_map(|row| head(row, &next)).min() {
-                    let (channel, tap) = (column as usize / (kh * kw), column as usize % (kh * kw));
-                    let offset = working.offset(first_channel + channel, tap / kw, tap % kw);
-                    words.push(4 * offset as u32);
+                    words.push(base + offsets[column as usize]);
                     for row in members.clone() {
                         if head(row, &next) == Some(column) {
                             words.push(matrix.values[next[row] as usize].to_bits());
