@@ -118,11 +118,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Box<dyn Error>> {
-    if let Some(threads) = args.threads {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_global()?;
-    }
+    cpu::bound_pool(args.threads).build_global()?;
     let selected = select(args.device)?;
     selected.warn();
     let device = &selected.device;

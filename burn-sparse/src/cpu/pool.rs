@@ -1,6 +1,10 @@
 //! Work on rayon's threads from the start, and on how many of them.
 
 use core::cell::Cell;
+use std::sync::OnceLock;
+
+use core_affinity::CoreId;
+use rayon::ThreadPoolBuilder;
 
 std::thread_local! {
     static ALONE: Cell<bool> = const { Cell::new(false) };
@@ -60,6 +64,46 @@ pub fn on_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     result.expect("a scope runs its body")
 }
 
+/// A pool of `threads` threads (`None`: as many as rayon would start) of which each keeps to a
+/// processor of its own.
+///
+/// A layer is over when its last thread is done, and takes a fraction of a millisecond: an operating
+/// system that puts two threads on one processor for that long, as some do on purpose to save power,
+/// makes it take twice as long beside an idle core. Programs that serve a network start with
+/// `cpu::bound_pool(None).build_global()`, before anything else uses rayon.
+///
+/// Threads are left to the operating system where there are fewer or more of them than processors
+/// that this process may use: it knows which of them share a core. So they are where binding is
+/// not supported. Call it from a thread that is not itself bound.
+///
+/// # Example
+/// ```
+/// use burn_sparse::cpu;
+///
+/// let pool = cpu::bound_pool(Some(2)).build()?;
+/// assert_eq!(pool.current_num_threads(), 2);
+/// # Ok::<(), rayon::ThreadPoolBuildError>(())
+/// ```
+pub fn bound_pool(threads: Option<usize>) -> ThreadPoolBuilder {
+    /// What this process may use, asked before any thread is bound.
+    static PROCESSORS: OnceLock<Vec<CoreId>> = OnceLock::new();
+
+    let processors = PROCESSORS.get_or_init(|| core_affinity::get_core_ids().unwrap_or_default());
+    let asked = std::env::var("RAYON_NUM_THREADS").ok();
+    let threads = threads
+        .or_else(|| asked?.parse().ok())
+        .filter(|&threads| threads > 0)
+        .unwrap_or(processors.len());
+    let builder = ThreadPoolBuilder::new().num_threads(threads);
+    if threads != processors.len() {
+        return builder;
+    }
+    builder.start_handler(|thread| {
+        // Where it cannot be bound the thread runs where the system puts it.
+        core_affinity::set_for_current(processors[thread]);
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,5 +120,20 @@ mod tests {
         let panicked = std::panic::catch_unwind(|| alone(|| panic!("as planned")));
         assert!(panicked.is_err());
         assert_eq!(threads(), all);
+    }
+
+    #[test]
+    fn a_bound_pool_spreads_over_the_processors() {
+        let all = core_affinity::get_core_ids().unwrap_or_default();
+        let pool = bound_pool(Some(all.len())).build().unwrap();
+        assert!(all.is_empty() || pool.current_num_threads() == all.len());
+        let of_each = pool.broadcast(|_| core_affinity::get_core_ids().unwrap_or_default());
+        if cfg!(target_os = "linux") {
+            let expected: Vec<_> = all.into_iter().map(|id| vec![id]).collect();
+            assert_eq!(of_each, expected);
+        }
+        let one_more = of_each.len() + 1;
+        let free = bound_pool(Some(one_more)).build().unwrap();
+        assert_eq!(free.current_num_threads(), one_more);
     }
 }

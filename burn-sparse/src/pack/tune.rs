@@ -12,7 +12,7 @@ use crate::{
 /// Time for the candidates of one layer, so that a network of fifty layers is packed in two seconds.
 /// All output channels are timed: with a part of them the weights stay in the first caches, and
 /// another plan is the fastest.
-const BUDGET: Duration = Duration::from_millis(45);
+const BUDGET: Duration = Duration::from_millis(35);
 
 /// Candidates that are timed more than once.
 const FINALISTS: usize = 4;

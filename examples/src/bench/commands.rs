@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use burn_sparse::cpu;
+
 use super::sweep::{layers, plan, some};
 use super::{
     Axis, BenchError, BenchReport, Case, Command, CommonArgs, CompareArgs, Comparison,
@@ -63,11 +65,13 @@ struct Prepared {
 
 fn prepare(args: &CommonArgs, folder: &str) -> Result<Prepared, BenchError> {
     let selected = select(args.device)?;
-    if let Some(threads) = args.threads {
+    if args.threads.is_some() {
         threads_vary(&selected, "--threads")?;
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_global()?;
+    }
+    let pool = cpu::bound_pool(args.threads).build_global();
+    if args.threads.is_some() {
+        // Unasked, a program that has its pool already keeps it.
+        pool?;
     }
     selected.warn();
     let few = args.preset == Preset::Quick;

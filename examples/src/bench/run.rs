@@ -128,9 +128,7 @@ impl<'a> Runner<'a> {
         let Some(threads) = case.threads else {
             return self.row_here(case);
         };
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()?;
+        let pool = cpu::bound_pool(Some(threads)).build()?;
         pool.install(|| self.row_here(case))
     }
 
