@@ -1,5 +1,6 @@
 //! A weight of any rank seen as a matrix of output channels.
 
+use burn_sparse::WeightShape;
 use serde::Serialize;
 
 /// How a weight tensor is read as a matrix of `rows` output channels by `row_len` weights.
@@ -23,6 +24,8 @@ pub struct MatrixView {
     outer: usize,
     rows: usize,
     inner: usize,
+    /// Height and width of the kernel that patterns of positions see.
+    kernel: [usize; 2],
 }
 
 impl MatrixView {
@@ -39,6 +42,7 @@ impl MatrixView {
                 outer: 1,
                 rows: 1,
                 inner: 1,
+                kernel: [1, 1],
             };
         }
         assert!(
@@ -50,7 +54,36 @@ impl MatrixView {
             outer: shape[..axis].iter().product(),
             rows: shape[axis],
             inner: shape[axis + 1..].iter().product(),
+            kernel: [1, 1],
         }
+    }
+
+    /// The same view of a convolution's weight: all axes after the first two are its kernel. Patterns
+    /// then tell input channels from positions.
+    ///
+    /// # Panics
+    /// If `shape` is not the shape of this view, or its axis is not one of the first two.
+    #[must_use]
+    pub fn with_kernel_of(mut self, shape: &[usize]) -> Self {
+        assert_eq!(
+            Self::new(shape, self.axis),
+            Self {
+                kernel: [1, 1],
+                ..self
+            }
+        );
+        assert!(self.axis < 2, "axis {} belongs to the kernel", self.axis);
+        if let [_, _, height @ .., width] = shape {
+            self.kernel = [height.iter().product(), *width];
+        }
+        self
+    }
+
+    /// What patterns see: output channels, input channels and the kernel.
+    pub fn shape(&self) -> WeightShape {
+        let positions = self.kernel[0] * self.kernel[1];
+        let channels = self.row_len().checked_div(positions).unwrap_or(0);
+        WeightShape::new(self.rows, channels, self.kernel)
     }
 
     /// The axis of the tensor that counts output channels.
@@ -160,5 +193,21 @@ mod tests {
         let view = MatrixView::new(&[2, 3, 2], 1);
         let data: Vec<usize> = (0..12).collect();
         assert_eq!(view.gather(&data), [0, 1, 6, 7, 2, 3, 8, 9, 4, 5, 10, 11]);
+    }
+
+    #[test]
+    fn kernels_are_the_axes_after_the_channels() {
+        let seen =
+            |shape: &[usize], axis| MatrixView::new(shape, axis).with_kernel_of(shape).shape();
+        assert_eq!(seen(&[8, 4, 3, 5], 0), WeightShape::new(8, 4, [3, 5]));
+        assert_eq!(seen(&[8, 4, 3], 0), WeightShape::new(8, 4, [1, 3]));
+        assert_eq!(seen(&[8, 4, 2, 3, 5], 0), WeightShape::new(8, 4, [6, 5]));
+        // Transposed: input channels first.
+        assert_eq!(seen(&[4, 8, 3, 3], 1), WeightShape::new(8, 4, [3, 3]));
+        assert_eq!(
+            MatrixView::new(&[4, 8], 1).shape(),
+            WeightShape::matrix(8, 4)
+        );
+        assert_eq!(seen(&[8, 4, 0, 3], 0).len(), 0);
     }
 }

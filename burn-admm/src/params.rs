@@ -39,6 +39,11 @@ impl Parameter {
     fn new(path: String, name: &str, container: &str, shape: Vec<usize>) -> Self {
         let role = role(name, container, shape.len());
         let view = MatrixView::new(&shape, output_axis(container, shape.len()));
+        let view = if role == Role::Convolution {
+            view.with_kernel_of(&shape)
+        } else {
+            view
+        };
         Self {
             path,
             shape,

@@ -20,6 +20,38 @@ pub enum SparseError {
         /// The weight, row or layer meant.
         what: String,
     },
+    /// A rate of groups at which a layer would lose all of them.
+    #[error(
+        "nothing would stay of {groups} {what}; ask for less sparsity here, or for exactly one of them"
+    )]
+    EmptiesLayer {
+        /// Groups of the layer.
+        groups: usize,
+        /// What they are.
+        what: &'static str,
+    },
+    /// A block without rows or columns, or larger than the weight.
+    #[error("blocks of {}×{} {}", .block[0], .block[1], match .weight {
+        Some([rows, columns]) => format!("do not fit a weight of {rows}×{columns}; use smaller ones"),
+        None => "are empty; both sides must be at least 1".to_owned(),
+    })]
+    Block {
+        /// Rows and columns of a block.
+        block: [usize; 2],
+        /// Rows and columns of the weight, if it is too small.
+        weight: Option<[usize; 2]>,
+    },
+    /// A pool of kernel patterns that is none.
+    #[error("pool of patterns: {0}")]
+    PatternPool(String),
+    /// A pattern that a weight cannot have.
+    #[error("{scheme} sparsity does not fit: {reason}")]
+    Scheme {
+        /// The pattern.
+        scheme: &'static str,
+        /// Why not.
+        reason: String,
+    },
     /// A shape that does not fit: wrong rank, wrong length, channels that do not match.
     #[error("{0}")]
     Shape(String),

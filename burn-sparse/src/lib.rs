@@ -49,4 +49,4 @@ pub mod store;
 
 pub use error::SparseError;
 pub use problem::ConvProblem;
-pub use sparsity::{Budget, Sparsity};
+pub use sparsity::{BlockSearch, Budget, PatternPool, Pool, Sparsity, WeightShape};

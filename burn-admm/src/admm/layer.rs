@@ -167,7 +167,7 @@ pub(crate) fn project(
 ) -> Result<Projected, ProjectionError> {
     let view = &spec.view;
     let rows = view.gather(stored);
-    let projected = projection.project(&rows, view.rows(), view.row_len())?;
+    let projected = projection.project(&rows, view.shape())?;
     Ok(Projected {
         values: view.scatter(&projected.values),
         mask: view.scatter(&projected.mask),

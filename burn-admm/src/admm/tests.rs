@@ -214,7 +214,7 @@ fn admm_pulls_weights_onto_the_constraint() {
     let spec = &admm.plan().layers()[0];
     let projected = projection_of(spec.sparsity)
         .unwrap()
-        .project(&get(&model, "w"), 6, 8)
+        .project(&get(&model, "w"), spec.view.shape())
         .unwrap();
     assert_eq!(projected.nnz(), 12);
 }

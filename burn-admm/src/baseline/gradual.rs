@@ -1,5 +1,4 @@
 use burn::module::Module;
-use burn_sparse::Budget;
 use serde::{Deserialize, Serialize};
 
 use crate::admm::AdmmError;
@@ -115,9 +114,8 @@ impl GradualSchedule {
         // Past the end the plan's own budget holds, so that counts are exact.
         if step < self.end_step && layer.weights() > 0 {
             let last = 1.0 - layer.nnz as f64 / layer.weights() as f64;
-            let budget = Budget::Sparsity(self.sparsity(step, last));
-            layer.sparsity = layer.sparsity.with_budget(budget);
-            let nnz = layer.sparsity.nnz(layer.view.rows(), layer.view.row_len());
+            layer.sparsity = layer.sparsity.at(self.sparsity(step, last));
+            let nnz = layer.sparsity.nnz(layer.view.shape());
             layer.nnz = nnz.map_err(|source| AdmmError::Projection {
                 path: layer.path.clone(),
                 source: source.into(),

@@ -188,7 +188,7 @@ fn applies(rule: &Rule, protected: Option<&str>) -> bool {
 fn resolve(parameter: &Parameter, sparsity: Sparsity) -> Result<ResolvedLayer, PlanError> {
     let view = parameter.view;
     let nnz = sparsity
-        .nnz(view.rows(), view.row_len())
+        .nnz(view.shape())
         .map_err(|source| PlanError::Budget {
             path: parameter.path.clone(),
             rows: view.rows(),

@@ -7,7 +7,7 @@ mod row_balanced;
 mod top_k;
 mod unstructured;
 
-use burn_sparse::{SparseError, Sparsity};
+use burn_sparse::{SparseError, Sparsity, WeightShape};
 
 pub use row_balanced::RowBalancedTopK;
 pub use unstructured::UnstructuredTopK;
@@ -53,14 +53,12 @@ pub enum ProjectionError {
         value: f32,
     },
     /// The weights do not fill the matrix.
-    #[error("{len} weights do not fill {rows} rows of {row_len}")]
+    #[error("{len} weights do not fill {shape}")]
     Shape {
         /// Weights given.
         len: usize,
-        /// Rows of the matrix.
-        rows: usize,
-        /// Length of a row.
-        row_len: usize,
+        /// What they should fill.
+        shape: WeightShape,
     },
     /// A budget that the weight cannot hold, or that is out of range.
     #[error(transparent)]
@@ -72,8 +70,8 @@ pub enum ProjectionError {
 
 /// A set of allowed weights with its exact Euclidean projection.
 ///
-/// Weights are a matrix of `rows` output channels by `row_len`, row after row (see
-/// [`MatrixView`](crate::MatrixView) for other layouts).
+/// Weights are a matrix of output channels, row after row, each row channel by channel with the
+/// positions of its kernel inside (see [`MatrixView`](crate::MatrixView) for other layouts).
 pub trait Projection: core::fmt::Debug + Send + Sync {
     /// The feasible point nearest to `weights` in the Euclidean norm, and its mask. Among equally
     /// near points, the one that keeps the lowest indices.
@@ -81,12 +79,7 @@ pub trait Projection: core::fmt::Debug + Send + Sync {
     /// # Errors
     /// [`ProjectionError`] for non-finite weights, weights that do not fill the matrix, and
     /// budgets that the matrix cannot hold.
-    fn project(
-        &self,
-        weights: &[f32],
-        rows: usize,
-        row_len: usize,
-    ) -> Result<Projected, ProjectionError>;
+    fn project(&self, weights: &[f32], shape: WeightShape) -> Result<Projected, ProjectionError>;
 
     /// The same by the plainest possible code: the oracle of the tests.
     ///
@@ -95,8 +88,7 @@ pub trait Projection: core::fmt::Debug + Send + Sync {
     fn project_naive(
         &self,
         weights: &[f32],
-        rows: usize,
-        row_len: usize,
+        shape: WeightShape,
     ) -> Result<Projected, ProjectionError>;
 }
 
@@ -108,10 +100,10 @@ pub trait Projection: core::fmt::Debug + Send + Sync {
 /// # Example
 /// ```
 /// use burn_admm::projection::projection_of;
-/// use burn_sparse::Sparsity;
+/// use burn_sparse::{Sparsity, WeightShape};
 ///
 /// let projection = projection_of(Sparsity::row_balanced(0.5)?)?;
-/// let projected = projection.project(&[1.0, -3.0, 0.5, 0.25], 2, 2)?;
+/// let projected = projection.project(&[1.0, -3.0, 0.5, 0.25], WeightShape::matrix(2, 2))?;
 /// assert_eq!(projected.values, [0.0, -3.0, 0.5, 0.0]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -123,13 +115,18 @@ pub fn projection_of(sparsity: Sparsity) -> Result<Box<dyn Projection>, Projecti
     }
 }
 
-fn check(weights: &[f32], rows: usize, row_len: usize) -> Result<(), ProjectionError> {
-    if rows.checked_mul(row_len) != Some(weights.len()) {
-        return Err(ProjectionError::Shape {
-            len: weights.len(),
-            rows,
-            row_len,
-        });
+fn check(weights: &[f32], shape: WeightShape) -> Result<(), ProjectionError> {
+    let WeightShape {
+        rows,
+        channels,
+        kernel,
+    } = shape;
+    let len = [channels, kernel[0], kernel[1]]
+        .into_iter()
+        .try_fold(rows, usize::checked_mul);
+    if len != Some(weights.len()) {
+        let len = weights.len();
+        return Err(ProjectionError::Shape { len, shape });
     }
     match weights.iter().position(|w| !w.is_finite()) {
         Some(index) => Err(ProjectionError::NonFinite {

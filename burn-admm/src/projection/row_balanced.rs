@@ -1,4 +1,4 @@
-use burn_sparse::Budget;
+use burn_sparse::{Budget, WeightShape};
 
 use super::{Projected, Projection, ProjectionError, check, top_k};
 
@@ -21,11 +21,11 @@ impl RowBalancedTopK {
     fn project_rows(
         &self,
         weights: &[f32],
-        rows: usize,
-        row_len: usize,
+        shape: WeightShape,
         mark: impl Fn(&[f32], usize, &mut [bool]),
     ) -> Result<Projected, ProjectionError> {
-        check(weights, rows, row_len)?;
+        check(weights, shape)?;
+        let row_len = shape.row_len();
         let keep = self.budget.keep(row_len)?;
         let mut mask = vec![false; weights.len()];
         if row_len > 0 {
@@ -41,21 +41,15 @@ impl RowBalancedTopK {
 }
 
 impl Projection for RowBalancedTopK {
-    fn project(
-        &self,
-        weights: &[f32],
-        rows: usize,
-        row_len: usize,
-    ) -> Result<Projected, ProjectionError> {
-        self.project_rows(weights, rows, row_len, top_k::mark)
+    fn project(&self, weights: &[f32], shape: WeightShape) -> Result<Projected, ProjectionError> {
+        self.project_rows(weights, shape, top_k::mark)
     }
 
     fn project_naive(
         &self,
         weights: &[f32],
-        rows: usize,
-        row_len: usize,
+        shape: WeightShape,
     ) -> Result<Projected, ProjectionError> {
-        self.project_rows(weights, rows, row_len, top_k::mark_naive)
+        self.project_rows(weights, shape, top_k::mark_naive)
     }
 }

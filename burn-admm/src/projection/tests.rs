@@ -1,6 +1,6 @@
 //! Properties that every exact projection has.
 
-use burn_sparse::{Budget, Sparsity};
+use burn_sparse::{Budget, Sparsity, WeightShape};
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
@@ -63,11 +63,10 @@ fn random_feasible(
             let keep = budget.keep(row_len).unwrap();
             (0..rows).for_each(|row| fill(row * row_len, row_len, keep));
         }
-        other => fill(
-            0,
-            weights.len(),
-            other.budget().keep(weights.len()).unwrap(),
-        ),
+        other => {
+            let shape = WeightShape::matrix(rows, row_len);
+            fill(0, weights.len(), other.nnz(shape).unwrap());
+        }
     }
     point
 }
@@ -76,11 +75,11 @@ proptest! {
     #[test]
     fn equals_the_naive_twin_with_exact_counts((weights, rows, row_len) in matrix(), s in sparsity()) {
         let projection = projection_of(s).unwrap();
-        let fast = projection.project(&weights, rows, row_len).unwrap();
-        let naive = projection.project_naive(&weights, rows, row_len).unwrap();
+        let fast = projection.project(&weights, WeightShape::matrix(rows, row_len)).unwrap();
+        let naive = projection.project_naive(&weights, WeightShape::matrix(rows, row_len)).unwrap();
         prop_assert_eq!(&fast.mask, &naive.mask);
         prop_assert_eq!(&fast.values, &naive.values);
-        prop_assert_eq!(fast.nnz(), s.nnz(rows, row_len).unwrap());
+        prop_assert_eq!(fast.nnz(), s.nnz(WeightShape::matrix(rows, row_len)).unwrap());
         if let Sparsity::RowBalanced(budget) = s {
             for row in fast.mask.chunks(row_len) {
                 let kept = row.iter().filter(|&&keep| keep).count();
@@ -96,8 +95,8 @@ proptest! {
     #[test]
     fn is_idempotent((weights, rows, row_len) in matrix(), s in sparsity()) {
         let projection = projection_of(s).unwrap();
-        let once = projection.project(&weights, rows, row_len).unwrap();
-        let twice = projection.project(&once.values, rows, row_len).unwrap();
+        let once = projection.project(&weights, WeightShape::matrix(rows, row_len)).unwrap();
+        let twice = projection.project(&once.values, WeightShape::matrix(rows, row_len)).unwrap();
         prop_assert_eq!(once.values, twice.values);
     }
 }
@@ -106,7 +105,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
     #[test]
     fn is_as_near_as_a_thousand_feasible_points((weights, rows, row_len) in matrix(), s in sparsity(), seed in any::<u64>()) {
-        let projected = projection_of(s).unwrap().project(&weights, rows, row_len).unwrap();
+        let projected = projection_of(s).unwrap().project(&weights, WeightShape::matrix(rows, row_len)).unwrap();
         let nearest = distance(&projected.values, &weights);
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         for _ in 0..1000 {
@@ -121,9 +120,13 @@ proptest! {
 fn ties_go_to_the_lowest_index() {
     let weights = [0.5, -1.0, 1.0, 1.0, -1.0, 0.5];
     let projection = UnstructuredTopK::new(Budget::Nnz(3));
-    let projected = projection.project(&weights, 2, 3).unwrap();
+    let projected = projection
+        .project(&weights, WeightShape::matrix(2, 3))
+        .unwrap();
     assert_eq!(projected.mask, [false, true, true, true, false, false]);
-    let zeros = projection.project(&[0.0, -0.0, 0.0, 0.0], 1, 4).unwrap();
+    let zeros = projection
+        .project(&[0.0, -0.0, 0.0, 0.0], WeightShape::matrix(1, 4))
+        .unwrap();
     assert_eq!(zeros.mask, [true, true, true, false]);
 }
 
@@ -136,7 +139,7 @@ fn non_finite_weights_are_an_error_that_names_them() {
         ] {
             let error = projection_of(s)
                 .unwrap()
-                .project(&[1.0, 2.0, bad, 4.0], 2, 2)
+                .project(&[1.0, 2.0, bad, 4.0], WeightShape::matrix(2, 2))
                 .unwrap_err();
             assert!(
                 matches!(error, ProjectionError::NonFinite { index: 2, .. }),
@@ -150,7 +153,7 @@ fn non_finite_weights_are_an_error_that_names_them() {
 fn wrong_lengths_and_budgets_are_errors() {
     let projection = RowBalancedTopK::new(Budget::Nnz(5));
     assert!(matches!(
-        projection.project(&[1.0; 8], 2, 4),
+        projection.project(&[1.0; 8], WeightShape::matrix(2, 4)),
         Err(ProjectionError::Budget(SparseError::TooManyNonZeros {
             asked: 5,
             available: 4,
@@ -158,17 +161,17 @@ fn wrong_lengths_and_budgets_are_errors() {
         }))
     ));
     assert!(matches!(
-        projection.project(&[1.0; 7], 2, 4),
-        Err(ProjectionError::Shape {
-            len: 7,
-            rows: 2,
-            row_len: 4
-        })
+        projection.project(&[1.0; 7], WeightShape::matrix(2, 4)),
+        Err(ProjectionError::Shape { len: 7, .. })
     ));
-    assert!(projection.project(&[], usize::MAX, 2).is_err());
+    assert!(
+        projection
+            .project(&[], WeightShape::matrix(usize::MAX, 2))
+            .is_err()
+    );
     assert_eq!(
         RowBalancedTopK::new(Budget::Nnz(0))
-            .project(&[], 3, 0)
+            .project(&[], WeightShape::matrix(3, 0))
             .unwrap()
             .nnz(),
         0

@@ -1,4 +1,4 @@
-use burn_sparse::Budget;
+use burn_sparse::{Budget, WeightShape};
 
 use super::{Projected, Projection, ProjectionError, check, top_k};
 
@@ -20,13 +20,8 @@ impl UnstructuredTopK {
 }
 
 impl Projection for UnstructuredTopK {
-    fn project(
-        &self,
-        weights: &[f32],
-        rows: usize,
-        row_len: usize,
-    ) -> Result<Projected, ProjectionError> {
-        check(weights, rows, row_len)?;
+    fn project(&self, weights: &[f32], shape: WeightShape) -> Result<Projected, ProjectionError> {
+        check(weights, shape)?;
         let mut mask = vec![false; weights.len()];
         top_k::mark(weights, self.budget.keep(weights.len())?, &mut mask);
         Ok(Projected::keep(weights, mask))
@@ -35,10 +30,9 @@ impl Projection for UnstructuredTopK {
     fn project_naive(
         &self,
         weights: &[f32],
-        rows: usize,
-        row_len: usize,
+        shape: WeightShape,
     ) -> Result<Projected, ProjectionError> {
-        check(weights, rows, row_len)?;
+        check(weights, shape)?;
         let mut mask = vec![false; weights.len()];
         top_k::mark_naive(weights, self.budget.keep(weights.len())?, &mut mask);
         Ok(Projected::keep(weights, mask))
