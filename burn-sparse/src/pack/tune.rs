@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use super::cache::PlanCache;
 use crate::{
     ConvProblem, SparseError,
-    cpu::{self, Buffer, Direct, Finish, Images, ImagesMut, Isa, Plan, Rows, padded_plane},
+    cpu::{
+        self, Buffer, Direct, Finish, Images, ImagesMut, Isa, Plan, Rows, Sharing, padded_plane,
+    },
     format::Csr,
 };
 
@@ -21,16 +23,16 @@ const FINALISTS: usize = 4;
 pub(super) fn tune(
     problem: &ConvProblem,
     csr: &Csr,
-    rows: &[usize],
+    forms: &[Sharing],
     cache: &mut PlanCache,
 ) -> Result<Plan, SparseError> {
     let problem = problem.with_batch(1);
     let density = csr.stored() as f64 / (csr.rows() * csr.row_len()).max(1) as f64;
-    if let Some(plan) = cache.find(&problem, density, rows) {
+    if let Some(plan) = cache.find(&problem, density, forms) {
         return Ok(plan);
     }
-    let plan = cpu::on_pool(|| fastest(&problem, csr, density, rows))?;
-    cache.insert(&problem, density, rows, plan);
+    let plan = cpu::on_pool(|| fastest(&problem, csr, density, forms))?;
+    cache.insert(&problem, density, forms, plan);
     Ok(plan)
 }
 
@@ -38,7 +40,7 @@ fn fastest(
     problem: &ConvProblem,
     csr: &Csr,
     density: f64,
-    rows: &[usize],
+    forms: &[Sharing],
 ) -> Result<Plan, SparseError> {
     let isa = Isa::current();
     let channels = csr.rows();
@@ -70,11 +72,11 @@ fn fastest(
     };
     let begin = Instant::now();
     let mut timed: Vec<(Duration, Direct)> = Vec::new();
-    for &rows in rows {
-        for plan in Plan::candidates(problem, density, rows, isa) {
-            // The guess of every form is tried, whatever time is left.
-            let first = timed.iter().all(|(_, other)| other.plan().rows != rows);
-            if !first && begin.elapsed() > BUDGET {
+    for &form in forms {
+        // The guess of every form is tried, whatever time is left.
+        let mut first = true;
+        for plan in Plan::candidates(problem, density, form, isa) {
+            if !core::mem::take(&mut first) && begin.elapsed() > BUDGET {
                 break;
             }
             let direct = Direct::new(problem, Rows::from(csr), plan, isa)?;
