@@ -23,7 +23,6 @@ mod stretch;
 pub use buffer::{ALIGN, Buffer, allocations, trim};
 pub use dense_conv::{dense_conv, dense_conv_grad_input, dense_conv_grad_weight};
 pub use dense_linear::dense_linear_row;
-pub(crate) use direct::alike;
 pub use direct::{Direct, Panel, Plan, ROWS, Sharing, padded_plane};
 pub use images::{Images, ImagesMut, Residual};
 pub use isa::{ISA_VARIABLE, Isa};

@@ -1,7 +1,10 @@
 //! Which output channels of a weight share loads.
 
-use super::{Panel, Rows, Sharing, alike};
-use crate::{ConvProblem, format::Csr};
+use super::{Panel, Sharing};
+use crate::{
+    ConvProblem,
+    format::{Csr, alike},
+};
 
 /// Output channels that share a load in the widest kernel.
 const WIDEST: usize = 4;
@@ -66,8 +69,15 @@ fn widths(row_len: usize, positions: usize) -> Vec<usize> {
 fn cost(csr: &Csr, rows: usize, height: usize, columns: usize) -> usize {
     (0..rows)
         .step_by(height)
-        .flat_map(|first| alike(Rows::from(csr), first..(first + height).min(rows), columns))
-        .map(|(members, entries)| members.len().div_ceil(WIDEST) * (entries[0].len() + GROUP))
+        .flat_map(|first| {
+            alike(
+                csr.row_ptr(),
+                csr.columns(),
+                first..(first + height).min(rows),
+                columns,
+            )
+        })
+        .map(|alike| alike.rows.len().div_ceil(WIDEST) * (alike.entries[0].len() + GROUP))
         .sum()
 }
 

@@ -23,7 +23,6 @@ mod stream;
 mod tile;
 mod working;
 
-pub(crate) use panels::alike;
 pub use plan::{Panel, Plan, ROWS, Sharing};
 pub(crate) use working::{Working, plane_stride};
 
