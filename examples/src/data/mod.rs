@@ -1,4 +1,4 @@
-//! Images in memory: where they come from, how they are split, and how they become batches.
+//! Data in memory: where they come from, how they are split, and how they become batches.
 //!
 //! [`load`] is the way in: it finds a named source, decodes it once (in parallel), draws a seeded
 //! class-balanced subset when a limit is given, and carves a validation split out of the training
@@ -32,6 +32,7 @@ mod error;
 pub mod folder;
 mod load;
 pub mod mnist;
+mod order;
 mod seed;
 pub mod shapes;
 mod split;
