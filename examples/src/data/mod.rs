@@ -4,6 +4,7 @@
 //! class-balanced subset when a limit is given, and carves a validation split out of the training
 //! images. When a well-known data set can be neither found nor downloaded, it returns the drawn
 //! [`shapes`] set and a notice that says so. [`Loader`] turns a split into batches.
+//! Recordings are in [`speech`].
 //!
 //! ```
 //! use examples::data::{LoadOptions, Loader, Source, load};
@@ -35,6 +36,7 @@ pub mod mnist;
 mod order;
 mod seed;
 pub mod shapes;
+pub mod speech;
 mod split;
 mod trainer;
 
