@@ -46,4 +46,4 @@ pub use dataset::{ImageDataset, ImageShape, SkippedFile, Split};
 pub use error::DataError;
 pub use load::{LoadOptions, Source, load, load_exactly};
 pub use split::{balanced_subset, carve};
-pub use trainer::TrainerLoader;
+pub use trainer::{TrainerData, TrainerLoader};
