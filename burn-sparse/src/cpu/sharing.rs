@@ -1,10 +1,7 @@
 //! Which output channels of a weight share loads.
 
 use super::{Panel, Sharing};
-use crate::{
-    ConvProblem,
-    format::{Csr, alike},
-};
+use crate::format::{Csr, alike};
 
 /// Output channels that share a load in the widest kernel.
 const WIDEST: usize = 4;
@@ -20,22 +17,22 @@ const HEIGHTS: [usize; 5] = [4, 8, 16, 32, 64];
 
 impl Sharing {
     /// What the rows of `csr` have in common: neighbours that agree nearly everywhere, or else blocks
-    /// in which rows agree, or else nothing.
-    pub fn of(csr: &Csr, problem: &ConvProblem) -> Self {
+    /// in which rows agree, or else nothing. A kernel has `positions`.
+    pub fn of(csr: &Csr, positions: usize) -> Self {
         let rows = csr.shared_rows();
         let panel = (rows < WIDEST)
-            .then(|| Self::panel_of(csr, problem))
+            .then(|| Self::panel_of(csr, positions))
             .flatten();
         panel.unwrap_or(Self::neighbours(rows))
     }
 
     /// The blocks in which rows of `csr` share most, if they share so much that it could pay: what a
     /// group of four does for one entry takes as long as two entries of single rows.
-    pub fn panel_of(csr: &Csr, problem: &ConvProblem) -> Option<Self> {
+    pub fn panel_of(csr: &Csr, positions: usize) -> Option<Self> {
         let rows = csr.rows().min(SAMPLE);
         let stored = csr.row_ptr()[rows] as usize;
         let most = 0.45 * stored as f64;
-        let (least, columns) = widths(csr.row_len(), problem.kernel[0] * problem.kernel[1])
+        let (least, columns) = widths(csr.row_len(), positions)
             .into_iter()
             .map(|columns| (cost(csr, rows, SAMPLE, columns), columns))
             .min()?;
@@ -101,7 +98,6 @@ mod tests {
 
     #[test]
     fn blocks_are_found_and_noise_is_not() {
-        let problem = ConvProblem::new(1, [64, 64], [7, 7], [3, 3]);
         let mut rng = ChaCha8Rng::seed_from_u64(3);
         // Blocks of 8 by 64: four rows and twelve columns of each, others in every block.
         let mut some = |of: usize, count: usize| {
@@ -117,11 +113,10 @@ mod tests {
             rows: 8,
             columns: 64,
         });
-        assert_eq!(Sharing::of(&blocks, &problem), Sharing { rows: 4, panel });
+        assert_eq!(Sharing::of(&blocks, 9), Sharing { rows: 4, panel });
 
         let noise: Vec<bool> = (0..64 * 576).map(|_| rng.random_bool(0.1)).collect();
-        let sharing =
-            |keep: &dyn Fn(usize, usize) -> bool| Sharing::of(&weight(64, 576, keep), &problem);
+        let sharing = |keep: &dyn Fn(usize, usize) -> bool| Sharing::of(&weight(64, 576, keep), 9);
         assert_eq!(sharing(&|r, c| noise[r * 576 + c]), Sharing::neighbours(1));
         assert_eq!(
             sharing(&|r, c| noise[r / 2 * 576 + c]),

@@ -135,7 +135,7 @@ fn shared(csr: &Csr, problem: &ConvProblem) -> Vec<Sharing> {
         .filter(few)
         .map(Sharing::neighbours)
         .collect();
-    let whole = Sharing::of(csr, problem);
+    let whole = Sharing::of(csr, problem.kernel[0] * problem.kernel[1]);
     if whole.panel.is_some() {
         forms.extend([whole, Sharing { rows: 2, ..whole }]);
     }
