@@ -86,8 +86,8 @@ pub(crate) fn conv(
     conv
 }
 
-/// A product that starts as in torchvision's VGG and MobileNetV2: normal with a standard deviation
-/// of 0.01, a bias of zeros.
+/// A product that starts as in torchvision's VGG and `MobileNetV2`: normal with a standard
+/// deviation of 0.01, a bias of zeros.
 pub(crate) fn linear(input: usize, output: usize, device: &Device) -> Linear {
     let mut linear = LinearConfig::new(input, output)
         .with_bias(false)

@@ -116,7 +116,7 @@ impl ModelConfig {
         }
     }
 
-    /// The MobileNetV2, where it is one.
+    /// The `MobileNetV2`, where it is one.
     pub fn mobilenet_v2(&self) -> Option<MobileNetV2Config> {
         match self.network() {
             Network::MobileNetV2(config) => Some(config),
@@ -186,7 +186,7 @@ pub enum Model {
     ResNet(ResNet),
     /// A VGG.
     Vgg(Vgg),
-    /// A MobileNetV2.
+    /// A `MobileNetV2`.
     MobileNetV2(MobileNetV2),
     /// LeNet-5.
     LeNet5(LeNet5),

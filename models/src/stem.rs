@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stem {
-    /// Images of about 224×224: residual networks and MobileNetV2 divide height and width by 32 in
-    /// all.
+    /// Images of about 224×224: residual networks and `MobileNetV2` divide height and width by 32
+    /// in all.
     ImageNet,
-    /// Images of about 32×32: residual networks and MobileNetV2 divide height and width by 8 in
-    /// all.
+    /// Images of about 32×32: residual networks and `MobileNetV2` divide height and width by 8
+    /// in all.
     Cifar,
 }

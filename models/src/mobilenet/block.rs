@@ -26,7 +26,7 @@ pub enum InvertedBranch {
 transparent!(InvertedBranch { Plain, Expanded });
 
 /// A residual block that is wide inside and narrow outside: `project(depthwise(expand(x)))`, each
-/// with its batch norm, the first two with ReLU6; plus `x` where the shapes agree (section 3.3 of
+/// with its batch norm, the first two with `ReLU6`; plus `x` where the shapes agree (section 3.3 of
 /// the paper). After the projection there is no activation.
 #[derive(Module, Debug)]
 pub struct InvertedResidual {

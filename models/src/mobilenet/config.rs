@@ -1,4 +1,4 @@
-//! What a MobileNetV2 is made of.
+//! What a `MobileNetV2` is made of.
 
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! MobileNetV2: Sandler, Howard, Zhu, Zhmoginov and Chen, *MobileNetV2: Inverted Residuals and
+//! `MobileNetV2`: Sandler, Howard, Zhu, Zhmoginov and Chen, *`MobileNetV2`: Inverted Residuals and
 //! Linear Bottlenecks*.
 
 mod block;

@@ -20,7 +20,7 @@ use crate::transparent::transparent;
     reason = "a few dozen exist for a network, and none is moved in a loop"
 )]
 pub enum MobileNetLayer {
-    /// The first or the last convolution with its batch norm, followed by ReLU6.
+    /// The first or the last convolution with its batch norm, followed by `ReLU6`.
     Conv(ConvNorm),
     /// An inverted residual.
     Block(InvertedResidual),
@@ -28,13 +28,13 @@ pub enum MobileNetLayer {
 
 transparent!(MobileNetLayer { Conv, Block });
 
-/// A MobileNetV2, described by [`MobileNetV2Config`].
+/// A `MobileNetV2`, described by [`MobileNetV2Config`].
 ///
 /// Its parameters have torchvision's paths: `features.0.0.weight`, `features.2.conv.1.0.weight`,
 /// `classifier.1.weight`.
 ///
-/// Nine tenths of its multiplications are in 1×1 convolutions, and they are what to prune. Depthwise
-/// convolutions have nine weights for each channel; kept dense in a plan
+/// Nine tenths of its multiplications are in 1×1 convolutions, and they are what to prune.
+/// Depthwise convolutions have nine weights for each channel; kept dense in a plan
 /// (`features.*.conv.1.0.weight` and `features.1.conv.0.0.weight`) they stay dense when packed.
 #[derive(Module, Debug)]
 pub struct MobileNetV2 {
@@ -112,8 +112,8 @@ impl MobileNetV2 {
     /// The same function with every batch norm folded into the convolution before it.
     ///
     /// For inference: the running statistics become constants, and bias, residual addition and the
-    /// lower bound of ReLU6 run inside the convolution's kernel. The convolutions have a bias from
-    /// then on.
+    /// lower bound of `ReLU6` run inside the convolution's kernel. The convolutions have a bias
+    /// from then on.
     pub fn fold_batch_norm(self) -> Self {
         let fold = |layer| match layer {
             MobileNetLayer::Conv(layer) => MobileNetLayer::Conv(fold_pair(layer)),

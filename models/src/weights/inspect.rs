@@ -8,7 +8,7 @@ use crate::{Arch, MobileNetV2Config, ModelConfig, Shortcut, Stem};
 
 /// The configuration of `arch` that the weights in a file belong to: the number of classes and of
 /// channels, the stem and the shortcuts of a residual network, the head of a VGG and the width of a
-/// MobileNetV2 show in the shapes. What they do not show (the strides of a MobileNetV2) is as
+/// `MobileNetV2` show in the shapes. What they do not show (the strides of a `MobileNetV2`) is as
 /// published.
 ///
 /// ```
