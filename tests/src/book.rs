@@ -21,6 +21,7 @@ pages! {
     plans => "book/src/plans.md",
     training => "book/src/training.md",
     files => "book/src/files.md",
+    networks => "book/src/networks.md",
     results => "book/src/results.md",
     faq => "book/src/faq.md",
     glossary => "book/src/glossary.md",

@@ -6,5 +6,5 @@ mod network;
 mod shape;
 
 pub use block::{Block, BlockKind, Shortcut};
-pub use config::{ResNetConfig, Stem};
+pub use config::ResNetConfig;
 pub use network::ResNet;
