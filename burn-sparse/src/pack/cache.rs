@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::search::Search;
 use crate::{
     ConvProblem,
     cpu::{Isa, Plan, Sharing},
@@ -41,6 +42,7 @@ struct Entry {
     density: u32,
     /// Forms that were tried.
     forms: Vec<Sharing>,
+    search: Search,
     plan: Plan,
 }
 
@@ -99,6 +101,7 @@ impl PlanCache {
         problem: &ConvProblem,
         density: f64,
         forms: &[Sharing],
+        search: Search,
     ) -> Option<Plan> {
         let density = thousandths(density);
         let hit = self.plans.iter().rfind(|entry| {
@@ -106,6 +109,7 @@ impl PlanCache {
                 && entry.problem == *problem
                 && entry.density == density
                 && entry.forms == forms
+                && entry.search == search
         });
         hit.map(|entry| entry.plan)
     }
@@ -115,6 +119,7 @@ impl PlanCache {
         problem: &ConvProblem,
         density: f64,
         forms: &[Sharing],
+        search: Search,
         plan: Plan,
     ) {
         self.plans.push(Entry {
@@ -122,6 +127,7 @@ impl PlanCache {
             problem: *problem,
             density: thousandths(density),
             forms: forms.to_vec(),
+            search,
             plan,
         });
         let surplus = self.plans.len().saturating_sub(MOST);
@@ -171,21 +177,30 @@ mod tests {
         let path = folder.path().join("new").join("plans.json");
         let (problem, plan) = plan();
         let mut cache = PlanCache::open(Some(path.clone()));
-        assert_eq!(cache.find(&problem, 0.1, &ONE), None);
-        cache.insert(&problem, 0.1, &ONE, plan);
+        assert_eq!(cache.find(&problem, 0.1, &ONE, Search::Candidates), None);
+        cache.insert(&problem, 0.1, &ONE, Search::Candidates, plan);
         cache.save();
         let cache = PlanCache::open(Some(path));
-        assert_eq!(cache.find(&problem, 0.1, &ONE), Some(plan));
-        assert_eq!(cache.find(&problem, 0.2, &ONE), None);
+        assert_eq!(
+            cache.find(&problem, 0.1, &ONE, Search::Candidates),
+            Some(plan)
+        );
+        assert_eq!(cache.find(&problem, 0.2, &ONE, Search::Candidates), None);
         assert_eq!(
             cache.find(
                 &problem,
                 0.1,
-                &[Sharing::neighbours(1), Sharing::neighbours(4)]
+                &[Sharing::neighbours(1), Sharing::neighbours(4)],
+                Search::Candidates
             ),
             None
         );
-        assert_eq!(cache.find(&problem.with_stride([2, 2]), 0.1, &ONE), None);
+        let thorough = Search::Genetic { evaluations: 9 };
+        assert_eq!(cache.find(&problem, 0.1, &ONE, thorough), None);
+        assert_eq!(
+            cache.find(&problem.with_stride([2, 2]), 0.1, &ONE, Search::Candidates),
+            None
+        );
     }
 
     #[test]
@@ -196,15 +211,23 @@ mod tests {
         for text in ["", "{", "[]", r#"{"kernels":0,"plans":[]}"#, "\u{0}\u{1}"] {
             fs::write(&path, text).unwrap();
             let mut cache = PlanCache::open(Some(path.clone()));
-            assert_eq!(cache.find(&problem, 0.1, &ONE), None, "{text:?}");
-            cache.insert(&problem, 0.1, &ONE, plan);
+            assert_eq!(
+                cache.find(&problem, 0.1, &ONE, Search::Candidates),
+                None,
+                "{text:?}"
+            );
+            cache.insert(&problem, 0.1, &ONE, Search::Candidates, plan);
             cache.save();
             let cache = PlanCache::open(Some(path.clone()));
-            assert_eq!(cache.find(&problem, 0.1, &ONE), Some(plan), "{text:?}");
+            assert_eq!(
+                cache.find(&problem, 0.1, &ONE, Search::Candidates),
+                Some(plan),
+                "{text:?}"
+            );
         }
         // A place that cannot be written is no error either.
         let mut cache = PlanCache::open(Some(path.join("within a file")));
-        cache.insert(&problem, 0.1, &ONE, plan);
+        cache.insert(&problem, 0.1, &ONE, Search::Candidates, plan);
         cache.save();
     }
 }

@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::{
-    Choice, Difference, Format, PackConfig, PackedLayer,
+    Choice, Difference, Format, PackConfig, PackedLayer, Search,
     cache::PlanCache,
     measure::{Candidate, medians},
     verify::{floats, random_inputs},
@@ -69,7 +69,7 @@ pub(super) fn pack_layer(
     report.stored = stored.stored();
     if on_cpu && known.is_some() {
         let forms = forms(config.choice, &stored, &problem, tile);
-        report.plan = plan(&packed, &stored, &problem, &forms, plans)?;
+        report.plan = plan(&packed, &stored, &problem, &forms, config.search, plans)?;
     }
     let candidate = candidate(&packed, stored, problem);
     let (dense, sparse) = (candidate.dense(), candidate.packed());
@@ -125,7 +125,7 @@ fn forms(choice: Choice, stored: &Csr, problem: &ConvProblem, tile: bool) -> Vec
 const FILL: f64 = 0.5;
 
 /// Single rows, neighbours whose positions nearly agree, and rows that agree in blocks.
-fn shared(csr: &Csr, problem: &ConvProblem) -> Vec<Sharing> {
+pub(super) fn shared(csr: &Csr, problem: &ConvProblem) -> Vec<Sharing> {
     let few = |&rows: &usize| {
         let stored = csr.stored_in_blocks(rows).max(csr.stored());
         (stored - csr.stored()) as f64 <= FILL * csr.stored() as f64
@@ -149,9 +149,10 @@ fn plan(
     stored: &Csr,
     problem: &ConvProblem,
     forms: &[Sharing],
+    search: Search,
     plans: &mut PlanCache,
 ) -> Result<Option<Plan>, SparseError> {
-    let plan = super::tune::tune(problem, stored, forms, plans)?;
+    let plan = super::tune::tune(problem, stored, forms, search, plans)?;
     if let Some(weight) = packed.sparse() {
         weight.pattern().set_plan(problem, plan);
     }
@@ -164,6 +165,7 @@ fn plan(
     _: &Csr,
     _: &ConvProblem,
     _: &[Sharing],
+    _: Search,
     _: &mut PlanCache,
 ) -> Result<Option<Plan>, SparseError> {
     Ok(None)
