@@ -67,7 +67,7 @@ pub enum ShrinkError {
     /// A depthwise convolution whose number of groups was not changed.
     #[error(
         "layer `{layer}` needs {groups} groups; set them in `ChannelModel::set_groups` or in the \
-         function given to `apply_with`, and return true"
+         function given to `apply_with` or `shrink_with`, and return true"
     )]
     Groups {
         /// The layer.

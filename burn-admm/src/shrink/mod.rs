@@ -3,7 +3,7 @@
 //! Pruning whole filters or channels leaves a network of the same shapes with blocks of zeros.
 //! [`shrink`] removes them: a filter that reads nothing, the channel it fed in every later layer,
 //! the filters that fed only channels nobody reads, and so on until nothing changes (*purification*
-//! in the words of StructADMM). The result is the same Rust struct with smaller parameters, which
+//! in the words of `StructADMM`). The result is the same Rust struct with smaller parameters, which
 //! runs on the ordinary dense kernels of every backend.
 //!
 //! | Question | Here |
@@ -42,14 +42,14 @@
 //! ([`ShrinkOptions::depthwise`]); whatever the graph calls opaque keeps all of its own.
 //!
 //! # Source
-//! Zhang et al., *StructADMM: A systematic, high-efficiency framework of structured weight pruning
+//! Zhang et al., `StructADMM`: *A systematic, high-efficiency framework of structured weight pruning
 //! for DNNs*, 2018 (purification and unused path removal); the constants and their folding are
 //! derived here.
 
 mod analysis;
 mod cut;
 mod error;
-pub mod graph;
+mod graph;
 mod model;
 mod options;
 mod plan;
@@ -68,4 +68,4 @@ pub use model::ChannelModel;
 pub use options::{Constants, Emptied, ShrinkOptions};
 pub use plan::ShrinkPlan;
 pub use report::{KeptChannels, Reason, ShrinkReport, ShrunkLayer};
-pub use verify::{Difference, Shrunk, compare, shrink};
+pub use verify::{Difference, Shrunk, compare, shrink, shrink_with};

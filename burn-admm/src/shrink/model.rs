@@ -4,8 +4,8 @@ use super::{ChannelGraph, GraphError};
 
 /// A network that can say who feeds whom.
 ///
-/// Implement it for your own networks; for one that is not yours, build a [`ChannelGraph`] and use
-/// [`ShrinkPlan`](super::ShrinkPlan) directly.
+/// Implement it for your own networks; for one that is not yours, build a [`ChannelGraph`] and call
+/// [`shrink_with`](super::shrink_with).
 pub trait ChannelModel: Module {
     /// The graph of a forward pass over an input `[channels, positions..]`.
     ///

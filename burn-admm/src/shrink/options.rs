@@ -25,7 +25,7 @@ pub enum Constants {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Emptied {
-    /// Keep its first channel, because tensors without channels are not for every backend.
+    /// Keep the channel that reads the fewest others, because tensors without channels are not for every backend.
     #[default]
     KeepOne,
     /// Refuse, with the layer's name.

@@ -61,7 +61,8 @@ impl fmt::Display for Reason {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct KeptChannels {
-    /// Whether they are inputs that the layer does not read; otherwise outputs that are constant.
+    /// Whether they are inputs that the layer does not read; otherwise outputs that are
+    /// constant, at the latest after the layer's norm.
     pub inputs: bool,
     /// How many.
     pub channels: usize,
@@ -195,7 +196,7 @@ fn kept(analysis: &Analysis<'_>, node: usize, matrix: &Matrix) -> Vec<KeptChanne
     }
     let unread = analysis.kept(input).into_iter().filter(|&c| !read[c]);
     let constant = analysis.kept(node).into_iter();
-    let constant = constant.filter(|&c| analysis.values.of(node, c).is_some());
+    let constant = constant.filter(|&c| analysis.is_constant(node, c));
     let mut reasons: Vec<(bool, Reason)> = unread
         .map(|channel| (true, reason(analysis, input, channel)))
         .chain(constant.map(|channel| (false, reason(analysis, node, channel))))

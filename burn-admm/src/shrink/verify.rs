@@ -1,5 +1,6 @@
 //! The smaller network gives what the masked one gave.
 
+use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::{ChannelGraph, ChannelModel, Constants, ShrinkError, ShrinkOptions, ShrinkPlan};
@@ -72,7 +73,7 @@ pub struct Shrunk<M> {
 ///
 /// `input` is the shape `[channels, positions..]` of an input, which also fixes what
 /// multiply–accumulate operations are counted for; `forward` runs the network on a batch of those.
-/// Before and after cutting it is run, as [`valid`](burn::module::Module::valid) gives it, on two random inputs
+/// Before and after cutting it is run, as [`valid`](Module::valid) gives it, on two random inputs
 /// within `[−1, 1]`.
 ///
 /// With [`Constants::Keep`] the outputs must agree. With the others, a cut with [`Constants::Keep`]
@@ -135,11 +136,49 @@ pub fn shrink<M: ChannelModel, const I: usize, const O: usize>(
     options: &ShrinkOptions,
     forward: impl Fn(&M, Tensor<I>) -> Tensor<O>,
 ) -> Result<Shrunk<M>, ShrinkError> {
-    options.validate()?;
     let graph = model.channel_graph(input)?;
+    shrink_with(model, &graph, options, M::set_groups, forward)
+}
+
+/// As [`shrink`], for any module: with its graph, and the function that sets the groups of a layer,
+/// as for [`ShrinkPlan::apply_with`].
+///
+/// # Errors
+/// As [`shrink`].
+///
+/// # Example
+/// ```
+/// use burn::nn::{Linear, LinearConfig};
+/// use burn::tensor::Device;
+/// use burn_admm::shrink::{ChannelGraph, ShrinkOptions, shrink_with};
+///
+/// let device = Device::flex();
+/// let layers = [(4, 6), (6, 2)].map(|(i, o)| LinearConfig::new(i, o).init(&device));
+/// let mut layers = layers.to_vec();
+/// layers[0].weight = layers[0].weight.clone().map(|w| w.slice_fill([0..4, 0..3], 0.0));
+///
+/// let graph = ChannelGraph::of([4], |x| x.linear("0", &layers[0]).linear("1", &layers[1]))?;
+/// let small = shrink_with(
+///     layers,
+///     &graph,
+///     &ShrinkOptions::new(),
+///     |_, _, _| false,
+///     |layers: &Vec<Linear>, x| layers[1].forward::<2>(layers[0].forward(x)),
+/// )?;
+/// assert_eq!(small.model[1].weight.dims(), [3, 2]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn shrink_with<M: Module, const I: usize, const O: usize>(
+    model: M,
+    graph: &ChannelGraph,
+    options: &ShrinkOptions,
+    mut set_groups: impl FnMut(&mut M, &str, usize) -> bool,
+    forward: impl Fn(&M, Tensor<I>) -> Tensor<O>,
+) -> Result<Shrunk<M>, ShrinkError> {
+    options.validate()?;
     let masked = model.clone().materialize().valid();
     let device = masked.devices().into_iter().next().unwrap_or_default();
-    let x = random_input(&graph, &device)?;
+    let x = random_input(graph, &device)?;
     let expected = forward(&masked, x.clone());
     let run = |model: &M| compare(expected.clone(), forward(&model.valid(), x.clone()));
 
@@ -147,8 +186,8 @@ pub fn shrink<M: ChannelModel, const I: usize, const O: usize>(
         constants: Constants::Keep,
         ..*options
     };
-    let plan = ShrinkPlan::new(&masked, &graph, &exact)?;
-    let small = plan.apply_to(model.clone())?;
+    let plan = ShrinkPlan::new(&masked, graph, &exact)?;
+    let small = plan.apply_with(model.clone(), &mut set_groups)?;
     let difference = run(&small);
     if !difference.is_within(options.tolerance) {
         return Err(ShrinkError::Differs {
@@ -164,8 +203,8 @@ pub fn shrink<M: ChannelModel, const I: usize, const O: usize>(
             difference,
         });
     }
-    let plan = ShrinkPlan::new(&masked, &graph, options)?;
-    let model = plan.apply_to(model)?;
+    let plan = ShrinkPlan::new(&masked, graph, options)?;
+    let model = plan.apply_with(model, &mut set_groups)?;
     let difference = run(&model);
     Ok(Shrunk {
         model,

@@ -79,12 +79,22 @@ impl<'a> Analysis<'a> {
                     layer: graph.nodes()[node].op.label(),
                 });
             }
-            let class = marks.classes.of(node, 0);
+            let class = marks.classes.of(node, analysis.cheapest(node));
             marks.keep(class, Cause::Last);
             marks.spread(&analysis);
         }
         (analysis.causes, analysis.joined) = marks.finish(graph);
         Ok(analysis)
+    }
+
+    /// The channel of a node that draws the fewest others with it.
+    fn cheapest(&self, node: usize) -> usize {
+        let Some(Layer::Matrix(matrix)) = &self.layers[node] else {
+            return 0;
+        };
+        (0..matrix.outputs)
+            .min_by_key(|&output| matrix.row(output).count())
+            .unwrap_or(0)
     }
 
     /// Why this channel stays; `None` if it goes.
@@ -104,6 +114,17 @@ impl<'a> Analysis<'a> {
             .filter(|(_, cause)| cause.is_some())
             .map(|(channel, _)| channel)
             .collect()
+    }
+
+    /// Whether a convolution or product gives a constant in this channel, by itself or by the norms
+    /// that alone read it.
+    pub(in crate::shrink) fn is_constant(&self, node: usize, channel: usize) -> bool {
+        let readers = &self.readers[node];
+        let by_norms = readers.iter().all(|&reader| {
+            matches!(self.layers[reader], Some(Layer::Norm(_)))
+                && self.values.of(reader, channel).is_some()
+        });
+        self.values.of(node, channel).is_some() || (by_norms && !readers.is_empty())
     }
 
     /// Where a convolution or product can put constants, if anywhere.

@@ -3,7 +3,7 @@
 use super::{ConvSpec, GraphError, Node, Op, PoolSpec};
 
 /// Channels of all nodes together. A graph from a file must not make us allocate without bound.
-const MAX_CHANNELS: usize = 1 << 26;
+const MAX_CHANNELS: usize = 1 << 24;
 
 /// `[channels, positions..]` of every node.
 pub(super) fn infer(nodes: &[Node]) -> Result<Vec<Vec<usize>>, GraphError> {

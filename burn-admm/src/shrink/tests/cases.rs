@@ -1,7 +1,7 @@
 //! Small networks whose answer is known.
 
 use burn::module::Module;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -411,4 +411,30 @@ fn zero_padded_shortcuts_keep_the_channels_they_add() {
         node: "pad channels".into(),
     };
     assert!(kept.iter().any(|kept| kept.reason == reason), "{kept:?}");
+}
+
+#[test]
+fn a_network_with_norms_trains_on_and_its_clones_stay() {
+    let device = Device::flex().autodiff();
+    let mut maker = Maker::new(&device);
+    let graph = ChannelGraph::of(SHAPE, |x| {
+        let x = maker.conv(&x, [2, 6], PADDED);
+        let x = maker.norm(&x, 6).relu().resize([1, 1]).flatten();
+        maker.linear(&x, [6, 3])
+    });
+    let mut net = maker.finish(graph.unwrap());
+    randomise(&mut net, &mut ChaCha8Rng::seed_from_u64(3));
+    empty_filters(&mut net, 0, &[1, 4]);
+    let shrunk = small(&net, ShrinkOptions::new());
+    let small = shrunk.model;
+    assert_eq!(small.norms[0].running_var.value().dims(), [4]);
+    assert_eq!(net.norms[0].running_var.value().dims(), [6]);
+    assert!(small.norms[0].training.is_enabled());
+
+    let x = Tensor::ones([2, 2, 6, 5], &device);
+    let gradients = small.forward(x).sum().backward();
+    let gradient = small.convs[0].weight.val().grad(&gradients).unwrap();
+    assert_eq!(gradient.dims(), [4, 2, 3, 3]);
+    let mean = small.norms[0].running_mean.value();
+    assert!(!mean.is_require_grad());
 }

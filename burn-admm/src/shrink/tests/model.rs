@@ -141,6 +141,15 @@ fn graphs_that_do_not_describe_the_model_are_refused() {
             .linear("b", LinearSpec([5, 3]))
     });
     assert!(matches!(new(wrong.unwrap()), ShrinkError::Shape { .. }));
+    // A packed layer has no weight to cut.
+    let mut packed = model.clone();
+    packed.b = packed.b.pack().unwrap();
+    let graph = packed.channel_graph(&[4]).unwrap();
+    let error = ShrinkPlan::new(&packed, &graph, &options).unwrap_err();
+    assert!(
+        matches!(&error, ShrinkError::Missing { parameter, .. } if parameter == "b.weight"),
+        "{error}"
+    );
     // What is opaque needs no description.
     let opaque = ChannelGraph::of([4], |x| x.linear("a", &model.a).opaque("b", [3]));
     let plan = ShrinkPlan::new(&model, &opaque.unwrap(), &options).unwrap();
