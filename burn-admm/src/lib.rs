@@ -19,6 +19,7 @@
 //! | train under it | [`Admm`]: [`penalty`](Admm::penalty) into the loss, [`update`](Admm::update) per outer iteration |
 //! | project and retrain | [`Masks`], attached to the unmodified model; [`fold`] writes them into the weights |
 //! | look at what came out | [`SparsityReport`] |
+//! | cut emptied channels out | [`shrink`]: a smaller dense network with the same output |
 //! | compare | [`baseline`]: magnitude pruning in one shot and gradually |
 #![cfg_attr(
     feature = "train",
@@ -117,6 +118,7 @@ mod params;
 pub mod plan;
 pub mod projection;
 pub mod report;
+pub mod shrink;
 mod table;
 #[cfg(feature = "train")]
 pub mod train;

@@ -11,7 +11,8 @@
 //! Every layer is one of [`burn_sparse::nn`], so the same value is trained dense, pruned, packed
 //! and run. Parameters are named as in torchvision (`layer1.0.conv2.weight`, `fc.bias`), so a plan
 //! written for a PyTorch network applies unchanged and [`weights::load`] reads a `state_dict` from
-//! `.pth` or `.safetensors` in one call.
+//! `.pth` or `.safetensors` in one call. With the feature `shrink` each says who feeds whom, so that
+//! `burn_admm::shrink` can cut emptied channels out of it.
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};

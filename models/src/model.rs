@@ -246,3 +246,13 @@ impl Classifier for Model {
         any!(self, network => network.classes())
     }
 }
+
+#[cfg(feature = "shrink")]
+impl burn_admm::shrink::ChannelModel for Model {
+    fn channel_graph(
+        &self,
+        input: &[usize],
+    ) -> Result<burn_admm::shrink::ChannelGraph, burn_admm::shrink::GraphError> {
+        any!(self, network => network.channel_graph(input))
+    }
+}

@@ -20,6 +20,7 @@ pages! {
     your_model => "book/src/your-model.md",
     plans => "book/src/plans.md",
     training => "book/src/training.md",
+    shrink => "book/src/shrink.md",
     files => "book/src/files.md",
     networks => "book/src/networks.md",
     results => "book/src/results.md",

@@ -58,9 +58,9 @@ pub struct Block {
 /// A shortcut of option A.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ZeroPad {
-    stride: usize,
-    before: usize,
-    after: usize,
+    pub(super) stride: usize,
+    pub(super) before: usize,
+    pub(super) after: usize,
 }
 
 impl ZeroPad {

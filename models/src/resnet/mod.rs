@@ -1,6 +1,8 @@
 //! Residual networks: He, Zhang, Ren and Sun, *Deep Residual Learning for Image Recognition*.
 
 mod block;
+#[cfg(feature = "shrink")]
+mod channels;
 mod config;
 mod network;
 mod shape;
