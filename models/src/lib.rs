@@ -37,6 +37,8 @@
 //! ```
 
 mod arch;
+#[cfg(feature = "shrink")]
+mod channels;
 mod classifier;
 mod layers;
 mod lenet;

@@ -255,4 +255,8 @@ impl burn_admm::shrink::ChannelModel for Model {
     ) -> Result<burn_admm::shrink::ChannelGraph, burn_admm::shrink::GraphError> {
         any!(self, network => network.channel_graph(input))
     }
+
+    fn set_groups(&mut self, layer: &str, groups: usize) -> bool {
+        any!(self, network => network.set_groups(layer, groups))
+    }
 }

@@ -7,8 +7,8 @@ use burn_admm::shrink::{
     shrink,
 };
 use models::{
-    Arch, BlockKind, Classifier, LeNet5Config, Model, ModelConfig, ResNet, ResNetConfig, Shortcut,
-    Stem,
+    Arch, BlockKind, Classifier, LeNet5Config, MobileNetStage, MobileNetV2Config, Model,
+    ModelConfig, ResNet, ResNetConfig, Shortcut, Stem, VggConfig, VggHead,
 };
 use tests::devices_with_shared_memory as devices;
 
@@ -140,6 +140,65 @@ fn every_kind_of_residual_network_computes_the_same() {
                 "{config:?}, folded: {folded}\n{}",
                 small.plan.report()
             );
+        }
+    }
+}
+
+#[test]
+fn vgg_with_either_head_loses_filters() {
+    let device = Device::flex();
+    for head in [VggHead::ImageNet, VggHead::Cifar] {
+        let config = VggConfig {
+            convs: vec![1, 2],
+            width: 12,
+            hidden: 20,
+            head,
+            channels: 3,
+            ..VggConfig::vgg16_bn(5)
+        };
+        let init = || Prune::every(config.init(&device), true, true);
+        for model in [init(), init().fold_batch_norm()] {
+            let small = exact(model, &[3, 16, 16]);
+            let [before, after] = small.plan.report().params();
+            assert!(after < before, "{head:?}\n{}", small.plan.report());
+        }
+    }
+}
+
+#[test]
+fn mobilenet_loses_depthwise_channels_with_what_feeds_them() {
+    let device = Device::flex();
+    let config = MobileNetV2Config {
+        stages: vec![
+            MobileNetStage {
+                expansion: 1,
+                channels: 8,
+                blocks: 1,
+                stride: 1,
+            },
+            MobileNetStage {
+                expansion: 3,
+                channels: 16,
+                blocks: 2,
+                stride: 2,
+            },
+        ],
+        width: 0.5,
+        channels: 3,
+        ..MobileNetV2Config::new(5)
+    };
+    let init = || Prune::every(config.init(&device), true, true);
+    for model in [init(), init().fold_batch_norm()] {
+        for depthwise in [false, true] {
+            let options = ShrinkOptions::new()
+                .with_tolerance(1e-5)
+                .with_depthwise(depthwise);
+            let small = shrink(model.clone(), &[3, 32, 32], &options, |model, x| {
+                Classifier::forward(model, x)
+            })
+            .unwrap();
+            let [before, after] = small.plan.report().params();
+            assert!(after < before, "{}", small.plan.report());
         }
     }
 }

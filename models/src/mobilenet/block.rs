@@ -32,7 +32,7 @@ transparent!(InvertedBranch { Plain, Expanded });
 pub struct InvertedResidual {
     /// The branch: `conv.0.0.weight` and so on.
     pub conv: InvertedBranch,
-    residual: bool,
+    pub(super) residual: bool,
 }
 
 impl InvertedResidual {

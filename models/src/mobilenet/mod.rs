@@ -2,6 +2,9 @@
 //! Linear Bottlenecks*.
 
 mod block;
+#[cfg(feature = "shrink")]
+mod channels;
+
 mod config;
 mod network;
 mod shape;

@@ -5,6 +5,7 @@ use burn_admm::shrink::{ChannelGraph, ChannelModel, Flow, GraphError, PoolSpec};
 use burn_sparse::nn::Conv2d;
 
 use super::{Block, ResNet};
+use crate::channels::conv_bn;
 
 impl ChannelModel for ResNet {
     fn channel_graph(&self, input: &[usize]) -> Result<ChannelGraph, GraphError> {
@@ -44,19 +45,5 @@ impl Block {
             None => y,
         };
         y.add(&shortcut).relu()
-    }
-}
-
-/// A convolution and its batch norm, until it is folded.
-fn conv_bn(
-    x: &Flow,
-    [conv_path, bn_path]: [&str; 2],
-    conv: &Conv2d,
-    bn: Option<&BatchNorm>,
-) -> Flow {
-    let x = x.conv(conv_path, conv);
-    match bn {
-        Some(bn) => x.norm(bn_path, bn),
-        None => x,
     }
 }

@@ -1,6 +1,8 @@
 //! VGG: Simonyan and Zisserman, *Very Deep Convolutional Networks for Large-Scale Image
 //! Recognition*.
 
+#[cfg(feature = "shrink")]
+mod channels;
 mod config;
 mod layer;
 mod network;

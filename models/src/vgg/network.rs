@@ -23,7 +23,7 @@ pub struct Vgg {
     /// The classifier.
     pub classifier: VggClassifier,
     /// Height and width that the maps are pooled to before the classifier.
-    pooled: usize,
+    pub(super) pooled: usize,
     /// The smallest height and width of an image: one pixel is left after all pools.
     smallest: usize,
     classes: usize,

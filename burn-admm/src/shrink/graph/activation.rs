@@ -11,6 +11,8 @@ pub enum Activation {
     Identity,
     /// `max(x, 0)`.
     Relu,
+    /// `min(max(x, 0), 6)`.
+    Relu6,
     /// `x` where positive, `slope · x` elsewhere.
     LeakyRelu {
         /// Its slope for negative values.
@@ -35,6 +37,7 @@ impl Activation {
         match self {
             Self::Identity => Some(c),
             Self::Relu => Some(c.max(0.0)),
+            Self::Relu6 => Some(c.clamp(0.0, 6.0)),
             Self::LeakyRelu { slope } => Some(if c > 0.0 { c } else { slope * c }),
             Self::Sigmoid => Some(sigmoid(c)),
             Self::Tanh => Some(c.tanh()),
@@ -48,6 +51,7 @@ impl Activation {
         match self {
             Self::Identity => "identity",
             Self::Relu => "relu",
+            Self::Relu6 => "relu6",
             Self::LeakyRelu { .. } => "leaky relu",
             Self::Sigmoid => "sigmoid",
             Self::Tanh => "tanh",

@@ -1,0 +1,31 @@
+//! Who feeds whom, so that emptied channels can be cut out.
+
+use burn_admm::shrink::{ChannelGraph, ChannelModel, GraphError};
+
+use super::{Vgg, VggClassifier, VggLayer};
+
+impl ChannelModel for Vgg {
+    fn channel_graph(&self, input: &[usize]) -> Result<ChannelGraph, GraphError> {
+        ChannelGraph::of(input, |mut x| {
+            for (index, layer) in self.features.iter().enumerate() {
+                let path = format!("features.{index}");
+                x = match layer {
+                    VggLayer::Conv(conv) => x.conv(path, conv),
+                    VggLayer::Norm(Some(bn)) => x.norm(path, bn),
+                    VggLayer::Norm(None) => x,
+                    VggLayer::Relu(_) => x.relu(),
+                    VggLayer::Pool(pool) => x.pool(pool),
+                };
+            }
+            let x = x.resize([self.pooled; 2]).flatten();
+            match &self.classifier {
+                VggClassifier::ImageNet((fc1, _, _, fc2, _, _, fc3)) => {
+                    let x = x.linear("classifier.0", fc1).relu();
+                    let x = x.linear("classifier.3", fc2).relu();
+                    x.linear("classifier.6", fc3)
+                }
+                VggClassifier::Cifar(linear) => x.linear("classifier", linear),
+            }
+        })
+    }
+}
