@@ -39,7 +39,7 @@ pub use config::{Choice, PackConfig};
 pub use report::{Format, PackReport, PackedLayer};
 pub use search::Search;
 #[cfg(feature = "flex")]
-pub use tune::{Tuned, tune_plan};
+pub use tune::{Tuned, time_plans, tune_plan};
 pub use verify::{Difference, random_inputs, verify};
 
 use crate::{

@@ -83,6 +83,45 @@ pub fn tune_plan(
     cpu::on_pool(|| fastest(&problem, csr, &forms, search, seed))
 }
 
+/// Median times of plans for a convolution's weight on one image, all run in turns, so that a slow
+/// moment of the machine slows all of them.
+///
+/// # Errors
+/// [`SparseError::Shape`] for a weight that is not one of `problem`.
+pub fn time_plans(
+    problem: &ConvProblem,
+    csr: &Csr,
+    plans: &[Plan],
+    runs: usize,
+) -> Result<Vec<Duration>, SparseError> {
+    let problem = problem.with_batch(1);
+    cpu::on_pool(|| {
+        let isa = Isa::current();
+        let mut timer = Timer::new(&problem, csr, isa);
+        let ready = plans
+            .iter()
+            .map(|&plan| Direct::new(&problem, Rows::from(csr), plan, isa))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut times = vec![Vec::with_capacity(runs); plans.len()];
+        // The first turn warms up.
+        for turn in 0..=runs.max(1) {
+            for (times, direct) in times.iter_mut().zip(&ready) {
+                let time = timer.once(direct);
+                if turn > 0 {
+                    times.push(time);
+                }
+            }
+        }
+        Ok(times
+            .into_iter()
+            .map(|mut times| {
+                times.sort_unstable();
+                times[times.len() / 2]
+            })
+            .collect())
+    })
+}
+
 fn fastest(
     problem: &ConvProblem,
     csr: &Csr,

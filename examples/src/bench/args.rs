@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{Axis, Dtype, Pattern};
+use super::{Axis, Dtype, Pattern, SearchArgs};
 use crate::cli::{Preset, positive, sparsity};
 use crate::device::DeviceChoice;
 
@@ -33,6 +33,12 @@ pub enum Command {
     /// wrong, 2 if nothing could be measured.
     #[command(after_help = GROWTH_HELP)]
     Growth(GrowthArgs),
+    /// Search the plans of the CPU kernels genetically and at random, at equal evaluations
+    ///
+    /// Packing times a few dozen plans that it guesses. This searches all of them, for some layers,
+    /// and times what either search found beside what packing would choose.
+    #[command(after_help = SEARCH_HELP)]
+    Search(SearchArgs),
 }
 
 const RUN_HELP: &str = "\
@@ -68,10 +74,17 @@ Examples:
   cargo run --release --example bench -- growth --axis threads \\
       --layer 'kind=conv in=128 out=128 size=28 kernel=3 padding=1' --sparsity 0.9";
 
+const SEARCH_HELP: &str = "\
+Examples:
+  # the convolutions of the third stage of ResNet-50
+  cargo run --release --example bench -- search --layer '^layer3'
+  # half the evaluations, blocks of four channels
+  cargo run --release --example bench -- search --evaluations 160 --pattern blocks4";
+
 /// The end of the program's help.
 #[must_use]
 pub const fn after_help() -> &'static str {
-    "`bench run --help`, `bench compare --help` and `bench growth --help` have examples."
+    "`bench run --help`, and that of each other command, has examples."
 }
 
 /// How to measure, where, and where to leave the report.

@@ -1,4 +1,4 @@
-//! The three commands of `bench`.
+//! The commands of `bench`.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use super::sweep::{layers, plan, some};
 use super::{
     Axis, BenchError, BenchReport, Case, Command, CommonArgs, CompareArgs, Comparison,
     ConditionArgs, Growth, GrowthArgs, Machine, Point, RunArgs, Runner, Settings, cases, draw,
-    resnet50,
+    resnet50, search,
 };
 use crate::cli::{Preset, command_line};
 use crate::device::{Backend, Selected, select};
@@ -51,6 +51,7 @@ pub fn execute(command: &Command) -> Result<Ending, BenchError> {
         Command::Run(args) => run(args),
         Command::Compare(args) => compare(args),
         Command::Growth(args) => growth(args),
+        Command::Search(args) => search(args),
     }
 }
 

@@ -13,6 +13,7 @@
 //! * [`NetworkRow`]: whole networks.
 //! * [`Growth`], [`draw`]: one thing varies, and where sparse and dense cross.
 //! * [`Comparison`]: two reports, with a verdict that knows the spread.
+//! * [`search`](fn@search): plans of the CPU kernels, looked for genetically and at random.
 //! * [`Command`], [`execute`]: the program.
 
 mod args;
@@ -36,6 +37,7 @@ mod report;
 mod roofline;
 mod row;
 mod run;
+mod search;
 mod suite;
 mod sweep;
 pub(crate) mod table;
@@ -62,6 +64,7 @@ pub use report::{BenchReport, Settings};
 pub use roofline::{Peaks, ThreadPeak};
 pub use row::{Bytes, Counts, Gflops, Key, Measured, Outcome, Row};
 pub use run::{Case, Runner, cases};
+pub use search::{SearchArgs, search};
 pub use suite::{Suite, SuiteError};
 pub use verdict::{Change, Verdict};
 pub use verify::{Expected, Verified};

@@ -49,6 +49,7 @@ impl Net {
                 Op::Activation { function } => match function {
                     Activation::Identity => input(0),
                     Activation::Relu => relu(input(0)),
+                    Activation::Relu6 => relu(input(0)).clamp_max(6.0),
                     Activation::LeakyRelu { slope } => leaky_relu(input(0), *slope),
                     Activation::Sigmoid => sigmoid(input(0)),
                     Activation::Tanh => tanh(input(0)),

@@ -75,6 +75,7 @@ fn network(rng: &mut ChaCha8Rng, length: usize) -> Net {
             8 => (x.relu(), channels, size),
             9 => {
                 let functions = [
+                    Activation::Relu6,
                     Activation::LeakyRelu { slope: 0.1 },
                     Activation::Sigmoid,
                     Activation::Silu,
