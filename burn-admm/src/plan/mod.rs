@@ -7,6 +7,7 @@
 mod error;
 mod explain;
 mod pattern;
+mod pools;
 mod resolve;
 mod rules;
 
