@@ -117,6 +117,7 @@ mod params;
 pub mod plan;
 pub mod projection;
 pub mod report;
+mod state_file;
 mod table;
 #[cfg(feature = "train")]
 pub mod train;

@@ -222,4 +222,5 @@ fn admm_pulls_weights_onto_the_constraint() {
 mod divergence;
 mod penalty;
 mod schedule;
+mod sets;
 mod state;

@@ -6,6 +6,7 @@
 
 mod error;
 mod explain;
+mod identity;
 mod pattern;
 mod pools;
 mod resolve;
@@ -13,6 +14,7 @@ mod rules;
 
 pub use error::PlanError;
 pub use explain::{Explained, Explanation};
+pub(crate) use identity::Identity;
 pub use pattern::Pattern;
 pub use resolve::{ResolvedLayer, ResolvedPlan};
 pub use rules::{Constraint, Plan, Rule};
