@@ -36,6 +36,9 @@ mod unstructured;
 
 use burn_sparse::{Pool, SparseError, Sparsity, WeightShape};
 
+pub(crate) use groups::Grouping;
+pub(crate) use kernel_pattern::best_pattern;
+
 pub use block_column_row::BlockColumnRowSearch;
 pub use channel::ChannelTopK;
 pub use column::ColumnTopK;

@@ -157,6 +157,23 @@ fn blocks_and_rates_that_do_not_fit_are_refused_by_name() {
 }
 
 #[test]
+fn empty_pools_are_refused_by_name() {
+    for patterns in [0, 17] {
+        let sparsity = Sparsity::KernelPattern {
+            pool: Pool::Found(patterns),
+            budget: Budget::Sparsity(0.5),
+        };
+        let error = Plan::new(sparsity).resolve(&net()).unwrap_err();
+        assert!(
+            matches!(&error, PlanError::Budget { path, source: SparseError::PatternPool(_), .. }
+                if path == "wide.weight"),
+            "{error}"
+        );
+    }
+    assert!(Plan::kernel_patterns(0.5, 0).is_err());
+}
+
+#[test]
 fn pools_are_found_in_all_layers_that_ask_together() {
     let net = preferring([1, 3, 5], [5, 7, 8], 5);
     let plan = Plan::kernel_patterns(0.8, 1)
