@@ -118,6 +118,7 @@
 
 pub mod admm;
 pub mod baseline;
+mod constant;
 mod layout;
 pub mod mask;
 mod params;
@@ -127,6 +128,8 @@ pub mod report;
 pub mod reweighted;
 mod state_file;
 mod table;
+#[cfg(test)]
+mod testing;
 #[cfg(feature = "train")]
 pub mod train;
 

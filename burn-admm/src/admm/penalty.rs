@@ -6,6 +6,7 @@ use burn::tensor::{DType, Tensor};
 
 use super::Admm;
 use super::layer::Layer;
+use crate::constant::compute_dtype;
 use crate::params::Position;
 
 impl Admm {
@@ -73,14 +74,6 @@ impl Admm {
             "the model has {seen} of the {} constrained parameters",
             self.layers.len()
         );
-    }
-}
-
-fn compute_dtype(dtype: DType) -> DType {
-    if dtype == DType::F64 {
-        DType::F64
-    } else {
-        DType::F32
     }
 }
 

@@ -1,10 +1,9 @@
-use std::sync::{Mutex, PoisonError};
-
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor};
 use burn_sparse::Sparsity;
 
 use super::layer::project;
 use crate::MatrixView;
+use crate::constant::Constant;
 use crate::plan::ResolvedLayer;
 use crate::projection::{Projection, ProjectionError, projection_of};
 
@@ -20,8 +19,8 @@ pub(super) struct Set {
     /// Always feasible.
     pub(super) z: Vec<f32>,
     pub(super) u: Vec<f32>,
-    /// `Z − U` on each device that has asked for it, so that no step has to copy from the host.
-    targets: Mutex<Vec<Tensor<1>>>,
+    /// `Z − U`.
+    target: Constant,
     /// Primal residual of the last update.
     pub(super) primal: f64,
     /// `‖U‖ / ‖W‖` as the next update will find it.
@@ -68,7 +67,7 @@ impl Set {
             view: spec.view,
             z: Vec::new(),
             u: vec![0.0; spec.weights()],
-            targets: Mutex::new(Vec::new()),
+            target: Constant::default(),
             primal: 0.0,
             dual_norm: 0.0,
             growing: 0,
@@ -129,7 +128,7 @@ impl Set {
             0
         };
         self.dual_norm = dual_norm;
-        self.forget_target();
+        self.target.forget();
         norms
     }
 
@@ -140,30 +139,14 @@ impl Set {
                 .iter_mut()
                 .for_each(|u| *u = (f64::from(*u) * factor) as f32);
             self.dual_norm *= factor;
-            self.forget_target();
+            self.target.forget();
         }
-    }
-
-    fn forget_target(&mut self) {
-        self.targets
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
     }
 
     /// `Z − U`, flat, in `dtype` on `device` (without autodiff), copied there once per update.
     pub(super) fn target(&self, device: &Device, dtype: DType) -> Tensor<1> {
-        let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
-        let cached = targets
-            .iter()
-            .find(|t| t.device() == *device && t.dtype() == dtype);
-        if let Some(target) = cached {
-            return target.clone();
-        }
-        let data: Vec<f32> = self.z.iter().zip(&self.u).map(|(z, u)| z - u).collect();
-        let len = data.len();
-        let target = Tensor::from_data(TensorData::new(data, [len]), (device, dtype));
-        targets.push(target.clone());
-        target
+        self.target.on(device, dtype, || {
+            self.z.iter().zip(&self.u).map(|(z, u)| z - u).collect()
+        })
     }
 }

@@ -57,7 +57,7 @@ pub enum PlanError {
         /// The rule or default that asks for it.
         origin: String,
         /// What does not fit.
-        source: SparseError,
+        source: Box<SparseError>,
     },
     /// A NaN or an infinity among the weights in which kernel patterns are to be found.
     #[error(

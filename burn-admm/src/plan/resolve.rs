@@ -238,7 +238,7 @@ fn resolve(
                 path,
                 shape: view.shape(),
                 origin: origin.to_owned(),
-                source,
+                source: Box::new(source),
             });
         }
         Err(source) => {

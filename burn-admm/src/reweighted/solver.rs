@@ -1,19 +1,19 @@
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
 use burn::module::Module;
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::Tensor;
 
 use super::families::{above, coefficients, families, overlap};
 use super::{ReweightedConfig, ReweightedError, Threshold};
 use crate::admm::{AdmmError, read_layers};
+use crate::constant::{Constant, compute_dtype};
 use crate::mask::{LayerMask, Masks};
 use crate::params::{FlatWeight, Weight, flat};
 use crate::plan::{Plan, ResolvedLayer, ResolvedPlan};
 use crate::projection::ProjectionError;
 
 /// Reweighted regularisation of the groups of a module's weights; see the
-/// [module documentation](self).
+/// [module documentation](crate::reweighted).
 #[derive(Debug)]
 pub struct Reweighted {
     pub(super) plan: ResolvedPlan,
@@ -27,34 +27,15 @@ pub struct Reweighted {
 #[derive(Debug)]
 pub(super) struct Layer {
     pub(super) coefficients: Vec<f32>,
-    /// They on each device that has asked for them.
-    on_devices: Mutex<Vec<Tensor<1>>>,
+    on_devices: Constant,
 }
 
 impl Layer {
     pub(super) fn new(coefficients: Vec<f32>) -> Self {
-        let on_devices = Mutex::new(Vec::new());
         Self {
             coefficients,
-            on_devices,
+            on_devices: Constant::default(),
         }
-    }
-
-    fn on(&self, device: &Device, dtype: DType) -> Tensor<1> {
-        let mut tensors = self
-            .on_devices
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let known = tensors
-            .iter()
-            .find(|t| t.device() == *device && t.dtype() == dtype);
-        if let Some(tensor) = known {
-            return tensor.clone();
-        }
-        let data = TensorData::new(self.coefficients.clone(), [self.coefficients.len()]);
-        let tensor = Tensor::from_data(data, (device, dtype));
-        tensors.push(tensor.clone());
-        tensor
     }
 }
 
@@ -141,11 +122,11 @@ impl Reweighted {
                 self.plan.layers()[slot].shape,
                 "shape of parameter `{path}` has changed"
             );
-            let compute = match values.dtype() {
-                DType::F64 => DType::F64,
-                _ => DType::F32,
-            };
-            let coefficients = self.layers[slot].on(&values.device().inner(), compute);
+            let compute = compute_dtype(values.dtype());
+            let layer = &self.layers[slot];
+            let coefficients = layer.on_devices.on(&values.device().inner(), compute, || {
+                layer.coefficients.clone()
+            });
             let coefficients = if values.is_autodiff() {
                 Tensor::from_inner(coefficients)
             } else {

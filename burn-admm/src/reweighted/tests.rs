@@ -1,9 +1,9 @@
 use std::path::Path;
 
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use burn_sparse::{PatternPool, Pool, Sparsity};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -12,7 +12,7 @@ use super::*;
 use crate::Plan;
 use crate::admm::{AdmmError, StateError};
 use crate::mask::{Masks, fold};
-use crate::params::{Position, read};
+use crate::testing::{get, set};
 
 #[derive(Module, Debug)]
 struct Net {
@@ -36,34 +36,6 @@ fn net(seed: u64) -> Net {
     };
     let net = set(net, CONV, random(108));
     set(net, FC, random(35))
-}
-
-/// Replaces the values of one parameter.
-fn set<M: Module>(model: M, path: &str, values: Vec<f32>) -> M {
-    struct Set<'a>(Position, &'a str, Vec<f32>);
-    impl ModuleMapper for Set<'_> {
-        fn enter_module(&mut self, name: &str, container: &str) {
-            self.0.enter(name, container);
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.0.exit();
-        }
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            if self.0.path() != self.1 {
-                return param;
-            }
-            let values = self.2.clone();
-            param.map(|t| {
-                let data = TensorData::new(values, t.shape());
-                Tensor::from_data(data, &t.device()).require_grad()
-            })
-        }
-    }
-    model.map(&mut Set(Default::default(), path, values))
-}
-
-fn get<M: Module>(model: &M, path: &str) -> Vec<f32> {
-    read(model, |p| p == path).unwrap().remove(0).data
 }
 
 fn plan(sparsity: Sparsity) -> Plan {
