@@ -3,7 +3,8 @@
 use burn_sparse::{PatternPool, Pool, Sparsity, WeightShape};
 
 use crate::projection::{
-    ChannelTopK, ColumnTopK, ConnectivityTopK, FilterTopK, Grouping, PunchedTopK, best_pattern,
+    ChannelTopK, ColumnTopK, ConnectivityTopK, FilterTopK, Grouping, PunchedTopK,
+    SharedPatternTopK, best_pattern,
 };
 
 /// One division of a weight into groups.
@@ -29,21 +30,6 @@ impl Grouping for BlockRows {
     fn group(&self, shape: WeightShape, row: usize, channel: usize, position: usize) -> usize {
         let column = channel * shape.positions() + position;
         row * shape.row_len().div_ceil(self.columns) + column / self.columns
-    }
-}
-
-/// Columns of every block: what they have of one block's rows.
-struct BlockColumns {
-    rows: usize,
-}
-
-impl Grouping for BlockColumns {
-    fn count(&self, shape: WeightShape) -> usize {
-        shape.rows.div_ceil(self.rows) * shape.row_len()
-    }
-
-    fn group(&self, shape: WeightShape, row: usize, channel: usize, position: usize) -> usize {
-        row / self.rows * shape.row_len() + channel * shape.positions() + position
     }
 }
 
@@ -84,8 +70,13 @@ pub(super) fn families(sparsity: Sparsity, shape: WeightShape, weights: &[f32]) 
         } => vec![one(&PunchedTopK::new([filters, channels], budget))],
         Sparsity::BlockColumnRow {
             block: [rows, columns],
+            budget,
             ..
-        } => vec![one(&BlockRows { columns }), one(&BlockColumns { rows })],
+        } => vec![
+            one(&BlockRows { columns }),
+            // Columns of bands as high as a block.
+            one(&SharedPatternTopK::new(rows, budget)),
+        ],
         Sparsity::KernelPattern {
             pool: Pool::Given(pool),
             ..
