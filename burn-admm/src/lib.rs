@@ -20,6 +20,7 @@
 //! | project and retrain | [`Masks`], attached to the unmodified model; [`fold`] writes them into the weights |
 //! | look at what came out | [`SparsityReport`] |
 //! | find the rates in training instead | [`reweighted`]: a penalty on groups, and a threshold |
+//! | cut emptied channels out | [`shrink`]: a smaller dense network with the same output |
 //! | compare | [`baseline`]: magnitude pruning in one shot and gradually |
 #![cfg_attr(
     feature = "train",
@@ -126,6 +127,7 @@ pub mod plan;
 pub mod projection;
 pub mod report;
 pub mod reweighted;
+pub mod shrink;
 mod state_file;
 mod table;
 #[cfg(test)]

@@ -27,6 +27,7 @@ mod config;
 mod layer;
 mod measure;
 mod report;
+mod search;
 #[cfg(feature = "flex")]
 mod tune;
 mod verify;
@@ -36,6 +37,9 @@ use cache::PlanCache;
 
 pub use config::{Choice, PackConfig};
 pub use report::{Format, PackReport, PackedLayer};
+pub use search::Search;
+#[cfg(feature = "flex")]
+pub use tune::{Tuned, tune_plan};
 pub use verify::{Difference, random_inputs, verify};
 
 use crate::{

@@ -21,6 +21,7 @@ const PLAN: Plan = Plan {
     shifted: true,
     align: 8,
     strip: usize::MAX,
+    panel: None,
 };
 
 /// A tile of four rows that share their loads.
@@ -31,6 +32,7 @@ const SHARED: Plan = Plan {
     shifted: false,
     align: 1,
     strip: usize::MAX,
+    panel: None,
 };
 
 /// What is counted: callgrind collects while a function of this name runs.

@@ -319,9 +319,10 @@ fn layers_at_the_root_and_clones_are_told_apart() {
 fn long_rows_have_wide_columns() {
     let device = Device::flex();
     for (len, dtype) in [(65_536, "U16"), (65_537, "U32")] {
-        let mut row = vec![0.0; 2 * len];
-        (row[0], row[len - 1], row[2 * len - 1]) = (1.0, 2.0, 3.0);
-        let csr = Csr::from_dense(&row, [2, len]).unwrap();
+        let mut rows = vec![0.0; 2 * len];
+        (rows[0], rows[len - 1]) = (1.0, 2.0);
+        (rows[len + 1], rows[2 * len - 1]) = (3.0, 4.0);
+        let csr = Csr::from_dense(&rows, [2, len]).unwrap();
         let mut layer = LinearConfig::new(len, 2).with_bias(false).init(&device);
         layer.weight = Weight::Packed(PackedWeight::new(csr.clone(), [len, 2], &device).unwrap());
         let (bytes, _) = store::to_bytes(&layer).unwrap();
@@ -330,6 +331,17 @@ fn long_rows_have_wide_columns() {
         let loaded = store::from_bytes(fresh, &bytes).unwrap();
         assert_eq!(loaded.weight.to_csr().unwrap(), csr);
     }
+    // Rows of other lengths, in blocks no longer than 65,536.
+    let mut rows = vec![0.0; 2 * 70_000];
+    (rows[0], rows[69_999], rows[139_999]) = (1.0, 2.0, 3.0);
+    let csr = Csr::from_dense(&rows, [2, 70_000]).unwrap();
+    let mut layer = LinearConfig::new(70_000, 2).with_bias(false).init(&device);
+    layer.weight = Weight::Packed(PackedWeight::new(csr.clone(), [70_000, 2], &device).unwrap());
+    let (bytes, _) = store::to_bytes(&layer).unwrap();
+    assert!(read(&bytes).1.contains_key("weight.panels"));
+    let fresh = LinearConfig::new(70_000, 2).with_bias(false).init(&device);
+    let loaded = store::from_bytes(fresh, &bytes).unwrap();
+    assert_eq!(loaded.weight.to_csr().unwrap(), csr);
 }
 
 #[test]
@@ -513,7 +525,7 @@ fn small_bytes() -> Vec<u8> {
     };
     let values = [5.0, 1.0, 2.0, 3.0, 7.0, 3.0];
     let at = |places: [usize; 6]| core::array::from_fn::<_, 6, _>(|i| (places[i], values[i]));
-    // So few that columns are smaller, in rows of the same length and of others.
+    // So few that columns are smaller, and panels where rows differ in length.
     model.0.weight = pack(40, &at([0, 3, 41, 79, 81, 119]));
     model.1.weight = pack(80, &at([0, 3, 79, 160, 161, 239]));
     // So many that a mask is smaller.
@@ -532,8 +544,7 @@ fn small_bytes() -> Vec<u8> {
     let expected = [
         "0.weight.columns",
         "0.weight.values",
-        "1.weight.columns",
-        "1.weight.row_ptr",
+        "1.weight.panels",
         "1.weight.values",
         "2.weight.mask",
         "2.weight.values",
@@ -723,9 +734,9 @@ fn forge(bytes: &[u8], alter: impl FnOnce(&mut Value, &mut Parts)) -> Vec<u8> {
 #[test]
 fn forged_contents_are_refused_with_their_reason() {
     type Alter = fn(&mut Value, &mut Parts);
-    let cases: [(&str, Alter); 39] = [
+    let cases: [(&str, Alter); 41] = [
         ("of version 1;", |m, _| m["version"] = json!(1)),
-        ("of version 3;", |m, _| m["version"] = json!(3)),
+        ("of version 2;", |m, _| m["version"] = json!(2)),
         ("another", |m, _| m["format"] = json!("another")),
         ("header is broken", |m, _| m["version"] = json!("one")),
         ("header is broken", |m, _| m["layers"] = json!(7)),
@@ -750,7 +761,7 @@ fn forged_contents_are_refused_with_their_reason() {
         ("non-zeros", |m, _| {
             m["layers"][0]["packed"]["nnz"] = json!(5)
         }),
-        ("no tensor `0.weight.row_ptr`", |m, _| {
+        ("equally many in each of 3 rows", |m, _| {
             m["layers"][0]["packed"]["nnz_per_row"] = Value::Null;
         }),
         ("no tensor `0.weight`", |m, _| {
@@ -765,8 +776,17 @@ fn forged_contents_are_refused_with_their_reason() {
         ("only finite", |_, p| {
             p.get_mut("0.weight.values").unwrap().2[..4].copy_from_slice(&f32::NAN.to_le_bytes());
         }),
-        ("row pointers", |_, p| {
-            p.get_mut("1.weight.row_ptr").unwrap().2[4] = 200
+        ("without rows", |_, p| {
+            p.get_mut("1.weight.panels").unwrap().2[0] = 0
+        }),
+        ("rows or columns", |_, p| {
+            p.get_mut("1.weight.panels").unwrap().2[3] = 9
+        }),
+        ("should be U8", |m, p| {
+            m["tensors"]["1.weight.panels"]["shape"] = json!([1, 1]);
+            let panels = p.get_mut("1.weight.panels").unwrap();
+            panels.1 = vec![1, 1];
+            panels.2.truncate(1);
         }),
         ("no booleans", |_, p| p.get_mut("4").unwrap().2[1] = 2),
         ("lists", |_, p| drop(p.remove("4"))),
@@ -917,7 +937,7 @@ fn the_manifest_tells_what_is_inside() {
     let path = folder.path().join("net");
     store::save(&Net::trained(5), &path).unwrap();
     let manifest = store::read_manifest(&path).unwrap();
-    assert_eq!(manifest.version, 2);
+    assert_eq!(manifest.version, 3);
     let layers: Vec<_> = manifest
         .layers
         .iter()

@@ -1,10 +1,10 @@
-//! What the runnable examples share: image data, command-line habits, device choice, timing,
-//! progress and the report every run leaves behind.
+//! What the runnable examples share: images and recordings, command-line habits, device choice,
+//! timing, progress and the report every run leaves behind.
 //!
 //! An example is a thin program over these modules; nothing here knows a pruning method.
 //!
 //! * [`data`]: CIFAR-10/100, MNIST, folders of images and a drawn set, decoded once into memory,
-//!   split, shuffled and augmented reproducibly.
+//!   split, shuffled and augmented reproducibly; spoken digits as log-mel spectrograms.
 //! * [`mod@bench`]: layers and networks timed, compared and plotted, sparse beside dense.
 //! * [`cli`]: the arguments every example understands.
 //! * [`device`]: `--device auto|flex|vulkan|…` to a [`burn::tensor::Device`].

@@ -33,13 +33,19 @@ pub enum Arch {
     ResNet32,
     /// The CIFAR network with nine blocks per stage, 0.85 M parameters.
     ResNet56,
+    /// Thirteen 3×3 convolutions and three products, 138.4 M parameters.
+    Vgg16,
+    /// The same with batch norms.
+    Vgg16Bn,
+    /// Inverted residuals with depthwise convolutions, 3.5 M parameters.
+    MobileNetV2,
     /// Two convolutions and two products, 0.43 M parameters.
     LeNet5,
 }
 
 impl Arch {
     /// Every architecture, in the order of the documentation.
-    pub const ALL: [Arch; 9] = [
+    pub const ALL: [Arch; 12] = [
         Arch::ResNet18,
         Arch::ResNet34,
         Arch::ResNet50,
@@ -48,6 +54,9 @@ impl Arch {
         Arch::ResNet20,
         Arch::ResNet32,
         Arch::ResNet56,
+        Arch::Vgg16,
+        Arch::Vgg16Bn,
+        Arch::MobileNetV2,
         Arch::LeNet5,
     ];
 
@@ -62,6 +71,9 @@ impl Arch {
             Arch::ResNet20 => "resnet20",
             Arch::ResNet32 => "resnet32",
             Arch::ResNet56 => "resnet56",
+            Arch::Vgg16 => "vgg16",
+            Arch::Vgg16Bn => "vgg16bn",
+            Arch::MobileNetV2 => "mobilenetv2",
             Arch::LeNet5 => "lenet5",
         }
     }
@@ -73,7 +85,10 @@ impl Arch {
             | Arch::ResNet34
             | Arch::ResNet50
             | Arch::ResNet101
-            | Arch::ResNet152 => [3, 224, 224],
+            | Arch::ResNet152
+            | Arch::Vgg16
+            | Arch::Vgg16Bn
+            | Arch::MobileNetV2 => [3, 224, 224],
             Arch::ResNet20 | Arch::ResNet32 | Arch::ResNet56 => [3, 32, 32],
             Arch::LeNet5 => [1, 28, 28],
         }
@@ -86,7 +101,10 @@ impl Arch {
             | Arch::ResNet34
             | Arch::ResNet50
             | Arch::ResNet101
-            | Arch::ResNet152 => 1000,
+            | Arch::ResNet152
+            | Arch::Vgg16
+            | Arch::Vgg16Bn
+            | Arch::MobileNetV2 => 1000,
             Arch::ResNet20 | Arch::ResNet32 | Arch::ResNet56 | Arch::LeNet5 => 10,
         }
     }
@@ -101,7 +119,7 @@ impl fmt::Display for Arch {
 impl FromStr for Arch {
     type Err = UnknownArch;
 
-    /// Reads a name, whatever its case; `-` and `_` are ignored (`ResNet-50`).
+    /// Reads a name, whatever its case; `-` and `_` are ignored (`ResNet-50`, `vgg16_bn`).
     fn from_str(name: &str) -> Result<Self, UnknownArch> {
         let plain: String = name
             .chars()

@@ -168,3 +168,21 @@ impl Classifier for LeNet5 {
         self.classes
     }
 }
+
+#[cfg(feature = "shrink")]
+mod channels {
+    use burn_admm::shrink::{ChannelGraph, ChannelModel, GraphError};
+
+    use super::LeNet5;
+
+    impl ChannelModel for LeNet5 {
+        fn channel_graph(&self, input: &[usize]) -> Result<ChannelGraph, GraphError> {
+            ChannelGraph::of(input, |x| {
+                let x = x.conv("conv1", &self.conv1).relu().pool(&self.pool1);
+                let x = x.conv("conv2", &self.conv2).relu().pool(&self.pool2);
+                let x = x.flatten().linear("fc1", &self.fc1).relu();
+                x.linear("fc2", &self.fc2)
+            })
+        }
+    }
+}

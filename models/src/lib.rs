@@ -4,12 +4,15 @@
 //! |---|---|---|
 //! | [`ResNet`] for ImageNet | 18, 34, 50, 101, 152 | He et al., *Deep Residual Learning*, table 1 |
 //! | [`ResNet`] for CIFAR | 20, 32, 56 | the same paper, section 4.2 |
+//! | [`Vgg`] for ImageNet and CIFAR | 16, with and without batch norms | Simonyan and Zisserman, *Very Deep Convolutional Networks*, table 1 |
+//! | [`MobileNetV2`] for ImageNet and CIFAR | any width | Sandler et al., *Inverted Residuals and Linear Bottlenecks*, table 2 |
 //! | [`LeNet5`] | 20-50-500-10 | Caffe's variant of LeCun et al. 1998, the one pruning papers count on |
 //!
 //! Every layer is one of [`burn_sparse::nn`], so the same value is trained dense, pruned, packed
 //! and run. Parameters are named as in torchvision (`layer1.0.conv2.weight`, `fc.bias`), so a plan
 //! written for a PyTorch network applies unchanged and [`weights::load`] reads a `state_dict` from
-//! `.pth` or `.safetensors` in one call.
+//! `.pth` or `.safetensors` in one call. With the feature `shrink` each says who feeds whom, so that
+//! `burn_admm::shrink` can cut emptied channels out of it.
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};
@@ -35,15 +38,27 @@
 
 mod arch;
 mod classifier;
+mod layers;
 mod lenet;
+mod mobilenet;
 mod model;
 mod resnet;
+mod stem;
 mod summary;
+mod transparent;
+mod vgg;
 pub mod weights;
 
 pub use arch::{Arch, UnknownArch};
 pub use classifier::Classifier;
+pub use layers::ConvNorm;
 pub use lenet::{LeNet5, LeNet5Config};
+pub use mobilenet::{
+    InvertedBranch, InvertedResidual, MobileNetLayer, MobileNetStage, MobileNetV2,
+    MobileNetV2Config,
+};
 pub use model::{Model, ModelConfig};
-pub use resnet::{Block, BlockKind, ResNet, ResNetConfig, Shortcut, Stem};
+pub use resnet::{Block, BlockKind, ResNet, ResNetConfig, Shortcut};
+pub use stem::Stem;
 pub use summary::{Layer, LayerKind, Summary};
+pub use vgg::{Vgg, VggClassifier, VggConfig, VggHead, VggLayer};

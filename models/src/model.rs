@@ -1,28 +1,30 @@
 //! A network chosen at run time.
 
-use burn::module::{
-    Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor,
-};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::transparent::transparent;
 use crate::{
-    Arch, Classifier, LeNet5, LeNet5Config, ResNet, ResNetConfig, Shortcut, Stem, Summary,
+    Arch, Classifier, LeNet5, LeNet5Config, MobileNetV2, MobileNetV2Config, ResNet, ResNetConfig,
+    Shortcut, Stem, Summary, Vgg, VggConfig, VggHead,
 };
 
 /// Names an architecture with what may vary about it, and builds it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelConfig {
     /// The architecture.
     pub arch: Arch,
     /// The number of classes; as published unless set.
     pub classes: usize,
-    /// The stem of a residual network; as published unless set, and no matter for `lenet5`.
+    /// The images it is made for; as published unless set. It chooses the stem of a residual
+    /// network, the strides of `mobilenetv2` and the head of a VGG, and is no matter for `lenet5`.
     pub stem: Option<Stem>,
-    /// The shortcuts of a residual network; as published unless set, and no matter for `lenet5`.
+    /// The shortcuts of a residual network; as published unless set, and no matter for others.
     pub shortcut: Option<Shortcut>,
-    /// `[channels, height, width]` of an image; as published unless set. Residual networks only
-    /// heed the channels.
+    /// The width multiplier of `mobilenetv2`; one unless set, and no matter for others.
+    pub width: Option<f64>,
+    /// `[channels, height, width]` of an image; as published unless set. Only `lenet5` heeds more
+    /// than the channels.
     pub input: [usize; 3],
 }
 
@@ -34,6 +36,7 @@ impl ModelConfig {
             classes: arch.classes(),
             stem: None,
             shortcut: None,
+            width: None,
             input: arch.input(),
         }
     }
@@ -56,6 +59,12 @@ impl ModelConfig {
         self
     }
 
+    /// With another width multiplier.
+    pub fn with_width(mut self, width: f64) -> Self {
+        self.width = Some(width);
+        self
+    }
+
     /// For images of `[channels, height, width]`.
     pub fn with_input(mut self, input: [usize; 3]) -> Self {
         self.input = input;
@@ -65,11 +74,14 @@ impl ModelConfig {
     /// Builds the network with fresh parameters.
     ///
     /// # Panics
-    /// When the number of classes or channels is zero, or the input too small for `lenet5`.
+    /// When the number of classes or channels is zero, the input too small for `lenet5`, or the
+    /// width of `mobilenetv2` not above 0 and at most 100.
     pub fn init(&self, device: &Device) -> Model {
-        match self.resnet() {
-            Some(config) => Model::ResNet(config.init(device)),
-            None => Model::LeNet5(self.lenet().init(device)),
+        match self.network() {
+            Network::ResNet(config) => Model::ResNet(config.init(device)),
+            Network::Vgg(config) => Model::Vgg(config.init(device)),
+            Network::MobileNetV2(config) => Model::MobileNetV2(config.init(device)),
+            Network::LeNet5(config) => Model::LeNet5(config.init(device)),
         }
     }
 
@@ -78,10 +90,11 @@ impl ModelConfig {
     /// # Panics
     /// As [`init`](Self::init).
     pub fn summary(&self, size: [usize; 2]) -> Summary {
-        match self.resnet() {
-            Some(config) => config.summary(size),
-            None => self
-                .lenet()
+        match self.network() {
+            Network::ResNet(config) => config.summary(size),
+            Network::Vgg(config) => config.summary(size),
+            Network::MobileNetV2(config) => config.summary(size),
+            Network::LeNet5(config) => config
                 .with_input([self.input[0], size[0], size[1]])
                 .summary(),
         }
@@ -89,26 +102,74 @@ impl ModelConfig {
 
     /// The residual network, where it is one.
     pub fn resnet(&self) -> Option<ResNetConfig> {
-        let published = match self.arch {
-            Arch::ResNet18 => ResNetConfig::resnet18,
-            Arch::ResNet34 => ResNetConfig::resnet34,
-            Arch::ResNet50 => ResNetConfig::resnet50,
-            Arch::ResNet101 => ResNetConfig::resnet101,
-            Arch::ResNet152 => ResNetConfig::resnet152,
-            Arch::ResNet20 => ResNetConfig::resnet20,
-            Arch::ResNet32 => ResNetConfig::resnet32,
-            Arch::ResNet56 => ResNetConfig::resnet56,
-            Arch::LeNet5 => return None,
-        };
+        match self.network() {
+            Network::ResNet(config) => Some(config),
+            _ => None,
+        }
+    }
+
+    /// The VGG, where it is one.
+    pub fn vgg(&self) -> Option<VggConfig> {
+        match self.network() {
+            Network::Vgg(config) => Some(config),
+            _ => None,
+        }
+    }
+
+    /// The `MobileNetV2`, where it is one.
+    pub fn mobilenet_v2(&self) -> Option<MobileNetV2Config> {
+        match self.network() {
+            Network::MobileNetV2(config) => Some(config),
+            _ => None,
+        }
+    }
+
+    fn network(&self) -> Network {
+        match self.arch {
+            Arch::ResNet18 => self.residual(ResNetConfig::resnet18),
+            Arch::ResNet34 => self.residual(ResNetConfig::resnet34),
+            Arch::ResNet50 => self.residual(ResNetConfig::resnet50),
+            Arch::ResNet101 => self.residual(ResNetConfig::resnet101),
+            Arch::ResNet152 => self.residual(ResNetConfig::resnet152),
+            Arch::ResNet20 => self.residual(ResNetConfig::resnet20),
+            Arch::ResNet32 => self.residual(ResNetConfig::resnet32),
+            Arch::ResNet56 => self.residual(ResNetConfig::resnet56),
+            Arch::Vgg16 => self.plain(VggConfig::vgg16),
+            Arch::Vgg16Bn => self.plain(VggConfig::vgg16_bn),
+            Arch::MobileNetV2 => {
+                let mut config = MobileNetV2Config::new(self.classes).with_channels(self.input[0]);
+                config.stem = self.stem.unwrap_or(config.stem);
+                config.width = self.width.unwrap_or(config.width);
+                Network::MobileNetV2(config)
+            }
+            Arch::LeNet5 => Network::LeNet5(LeNet5Config::new(self.classes).with_input(self.input)),
+        }
+    }
+
+    fn residual(&self, published: fn(usize) -> ResNetConfig) -> Network {
         let mut config = published(self.classes).with_channels(self.input[0]);
         config.stem = self.stem.unwrap_or(config.stem);
         config.shortcut = self.shortcut.unwrap_or(config.shortcut);
-        Some(config)
+        Network::ResNet(config)
     }
 
-    fn lenet(&self) -> LeNet5Config {
-        LeNet5Config::new(self.classes).with_input(self.input)
+    fn plain(&self, published: fn(usize) -> VggConfig) -> Network {
+        let mut config = published(self.classes).with_channels(self.input[0]);
+        config.head = match self.stem {
+            None => config.head,
+            Some(Stem::ImageNet) => VggHead::ImageNet,
+            Some(Stem::Cifar) => VggHead::Cifar,
+        };
+        Network::Vgg(config)
     }
+}
+
+/// The configuration of whichever family.
+enum Network {
+    ResNet(ResNetConfig),
+    Vgg(VggConfig),
+    MobileNetV2(MobileNetV2Config),
+    LeNet5(LeNet5Config),
 }
 
 /// Any network of this crate as one type.
@@ -123,6 +184,10 @@ impl ModelConfig {
 pub enum Model {
     /// A residual network.
     ResNet(ResNet),
+    /// A VGG.
+    Vgg(Vgg),
+    /// A `MobileNetV2`.
+    MobileNetV2(MobileNetV2),
     /// LeNet-5.
     LeNet5(LeNet5),
 }
@@ -132,6 +197,8 @@ macro_rules! any {
     ($model:expr, $network:ident => $body:expr) => {
         match $model {
             Model::ResNet($network) => $body,
+            Model::Vgg($network) => $body,
+            Model::MobileNetV2($network) => $body,
             Model::LeNet5($network) => $body,
         }
     };
@@ -142,56 +209,19 @@ macro_rules! map {
     ($model:expr, $network:ident => $body:expr) => {
         match $model {
             Model::ResNet($network) => Model::ResNet($body),
+            Model::Vgg($network) => Model::Vgg($body),
+            Model::MobileNetV2($network) => Model::MobileNetV2($body),
             Model::LeNet5($network) => Model::LeNet5($body),
         }
     };
 }
 
-impl Module for Model {
-    fn collect_devices(&self, devices: Devices) -> Devices {
-        any!(self, network => network.collect_devices(devices))
-    }
-
-    fn fork(self, device: &Device) -> Self {
-        map!(self, network => network.fork(device))
-    }
-
-    fn to_device(self, device: &Device) -> Self {
-        map!(self, network => network.to_device(device))
-    }
-
-    fn train(self) -> Self {
-        map!(self, network => network.train())
-    }
-
-    fn valid(&self) -> Self {
-        map!(self, network => network.valid())
-    }
-
-    fn materialize(self) -> Self {
-        map!(self, network => network.materialize())
-    }
-
-    fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
-        any!(self, network => network.visit(visitor));
-    }
-
-    fn map<M: ModuleMapper>(self, mapper: &mut M) -> Self {
-        map!(self, network => network.map(mapper))
-    }
-}
-
-impl ModuleDisplayDefault for Model {
-    fn content(&self, content: Content) -> Option<Content> {
-        any!(self, network => network.content(content))
-    }
-
-    fn num_params(&self) -> usize {
-        any!(self, network => Module::num_params(network))
-    }
-}
-
-impl ModuleDisplay for Model {}
+transparent!(Model {
+    ResNet,
+    Vgg,
+    MobileNetV2,
+    LeNet5
+});
 
 impl std::fmt::Display for Model {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -214,5 +244,15 @@ impl Classifier for Model {
 
     fn classes(&self) -> usize {
         any!(self, network => network.classes())
+    }
+}
+
+#[cfg(feature = "shrink")]
+impl burn_admm::shrink::ChannelModel for Model {
+    fn channel_graph(
+        &self,
+        input: &[usize],
+    ) -> Result<burn_admm::shrink::ChannelGraph, burn_admm::shrink::GraphError> {
+        any!(self, network => network.channel_graph(input))
     }
 }

@@ -30,7 +30,7 @@ pub struct Layer {
     pub path: String,
     /// What it is.
     pub kind: LayerKind,
-    /// Shape of the weight as the module holds it: `[out, in, kh, kw]` for convolutions,
+    /// Shape of the weight as the module holds it: `[out, in / groups, kh, kw]` for convolutions,
     /// `[in, out]` for products, `[channels]` for batch norms.
     pub weight: Vec<usize>,
     /// Shape of its input.
@@ -105,13 +105,36 @@ impl Summary {
         conv: Window,
         bias: bool,
     ) -> [usize; 3] {
-        let [c, h, w] = input;
+        self.convolution(path.into(), input, [channels, input[0]], conv, bias)
+    }
+
+    /// Adds a convolution of each channel for itself, without bias.
+    pub(crate) fn depthwise(
+        &mut self,
+        path: impl Into<String>,
+        input: [usize; 3],
+        conv: Window,
+    ) -> [usize; 3] {
+        self.convolution(path.into(), input, [input[0], 1], conv, false)
+    }
+
+    /// `matrix`: the channels of the output, and those of the input that each of them sees.
+    fn convolution(
+        &mut self,
+        path: String,
+        input: [usize; 3],
+        matrix: [usize; 2],
+        conv: Window,
+        bias: bool,
+    ) -> [usize; 3] {
+        let [_, h, w] = input;
+        let [channels, seen] = matrix;
         let output = [channels, conv.out(h), conv.out(w)];
-        let weight = channels * c * conv.kernel * conv.kernel;
+        let weight = channels * seen * conv.kernel * conv.kernel;
         self.layers.push(Layer {
-            path: path.into(),
+            path,
             kind: LayerKind::Conv2d,
-            weight: vec![channels, c, conv.kernel, conv.kernel],
+            weight: vec![channels, seen, conv.kernel, conv.kernel],
             input: input.to_vec(),
             output: output.to_vec(),
             macs: (weight * output[1] * output[2]) as u64,

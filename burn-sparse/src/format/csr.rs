@@ -382,6 +382,24 @@ impl Csr {
     }
 }
 
+/// A matrix from the entries of each row, ascending and finite.
+pub(super) fn from_rows([rows, row_len]: [usize; 2], entries: Vec<Vec<(u32, f32)>>) -> Csr {
+    debug_assert_eq!(rows, entries.len());
+    let ends = entries.iter().scan(0, |end, row| {
+        *end += row.len() as u32;
+        Some(*end)
+    });
+    let row_ptr = core::iter::once(0).chain(ends).collect();
+    let (columns, values) = entries.into_iter().flatten().unzip();
+    Csr {
+        rows,
+        row_len,
+        row_ptr,
+        columns,
+        values,
+    }
+}
+
 /// Refuses the first value that is not finite.
 pub(crate) fn check_finite(values: &[f32], what: &str) -> Result<(), SparseError> {
     match values.iter().position(|value| !value.is_finite()) {
@@ -398,21 +416,8 @@ pub(crate) fn check_finite(values: &[f32], what: &str) -> Result<(), SparseError
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::testing::{bits, sparse_matrix};
     use super::*;
-
-    fn sparse_matrix() -> impl Strategy<Value = (Vec<f32>, [usize; 2])> {
-        (0usize..9, 0usize..13).prop_flat_map(|(rows, row_len)| {
-            let value = prop_oneof![4 => Just(0.0f32), 1 => Just(-0.0f32), 3 => -2.0f32..2.0];
-            (
-                prop::collection::vec(value, rows * row_len),
-                Just([rows, row_len]),
-            )
-        })
-    }
-
-    fn bits(values: &[f32]) -> Vec<u32> {
-        values.iter().map(|value| value.to_bits()).collect()
-    }
 
     proptest! {
         #[test]

@@ -1,5 +1,27 @@
 //! Compressed weights on the host: validated constructors, no device code.
+//!
+//! | format | holds | made for |
+//! |---|---|---|
+//! | [`Csr`] | the columns and values of each row | any zeros; what kernels and files start from |
+//! | [`BlockPanels`] | dense panels within blocks | block column-row pruning; GPUs and CPUs |
+//! | [`Bcrc`] | rows grouped by their columns, each list once | bands of rows that share columns; small files |
+//! | [`PatternKernels`] | a pattern and four values for each 3×3 kernel that stays | kernel patterns with connectivity |
+//! | [`Punched`] | a bit for each kernel position of a block, and dense values | block-punched pruning |
+//!
+//! All are made from a [`Csr`] and give it back.
 
+mod alike;
+mod bcrc;
 mod csr;
+mod kernel_pattern;
+mod panels;
+mod punched;
+#[cfg(test)]
+mod testing;
 
+pub(crate) use alike::{Alike, alike};
+pub use bcrc::{Bcrc, RawBcrc};
 pub use csr::Csr;
+pub use kernel_pattern::{PatternKernels, RawPatternKernels};
+pub use panels::{BlockPanels, PanelView, RawPanels};
+pub use punched::{Punched, RawPunched};

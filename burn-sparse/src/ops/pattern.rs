@@ -10,7 +10,7 @@ use burn_std::Bytes;
 use crate::cpu::{Direct, Rows};
 use crate::{
     ConvProblem, SparseError,
-    cpu::{Isa, Plan},
+    cpu::{Isa, Plan, Sharing},
     format::Csr,
 };
 
@@ -120,7 +120,8 @@ impl Pattern {
         }
         let csr = &self.inner.csr;
         let density = csr.stored() as f64 / (csr.rows() * csr.row_len()).max(1) as f64;
-        let plan = Plan::guess(&problem, density, csr.shared_rows(), Isa::current());
+        let sharing = Sharing::of(csr, problem.kernel[0] * problem.kernel[1]);
+        let plan = Plan::guess_sharing(&problem, density, sharing, Isa::current());
         // Training orders new values at every step; the pattern need not be studied again for it.
         if plans.len() < REMEMBERED {
             plans.push((problem, plan));

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::search::Search;
 use crate::{
     ConvProblem,
-    cpu::{Isa, Plan},
+    cpu::{Isa, Plan, Sharing},
 };
 
 /// Raised when kernels change so that another plan may be the fastest.
-const KERNELS: u32 = 1;
+const KERNELS: u32 = 2;
 
 /// Plans kept; the oldest go first.
 const MOST: usize = 4096;
@@ -40,7 +41,8 @@ struct Entry {
     /// Of the stored entries, in thousandths.
     density: u32,
     /// Forms that were tried.
-    rows: Vec<usize>,
+    forms: Vec<Sharing>,
+    search: Search,
     plan: Plan,
 }
 
@@ -94,13 +96,20 @@ impl PlanCache {
         }
     }
 
-    pub(super) fn find(&self, problem: &ConvProblem, density: f64, rows: &[usize]) -> Option<Plan> {
+    pub(super) fn find(
+        &self,
+        problem: &ConvProblem,
+        density: f64,
+        forms: &[Sharing],
+        search: Search,
+    ) -> Option<Plan> {
         let density = thousandths(density);
         let hit = self.plans.iter().rfind(|entry| {
             entry.machine == self.machine
                 && entry.problem == *problem
                 && entry.density == density
-                && entry.rows == rows
+                && entry.forms == forms
+                && entry.search == search
         });
         hit.map(|entry| entry.plan)
     }
@@ -109,14 +118,16 @@ impl PlanCache {
         &mut self,
         problem: &ConvProblem,
         density: f64,
-        rows: &[usize],
+        forms: &[Sharing],
+        search: Search,
         plan: Plan,
     ) {
         self.plans.push(Entry {
             machine: self.machine.clone(),
             problem: *problem,
             density: thousandths(density),
-            rows: rows.to_vec(),
+            forms: forms.to_vec(),
+            search,
             plan,
         });
         let surplus = self.plans.len().saturating_sub(MOST);
@@ -150,6 +161,11 @@ fn write(path: &Path, file: &File) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
+    const ONE: [Sharing; 1] = [Sharing {
+        rows: 1,
+        panel: None,
+    }];
+
     fn plan() -> (ConvProblem, Plan) {
         let problem = ConvProblem::new(1, [4, 8], [6, 6], [3, 3]);
         (problem, Plan::guess(&problem, 0.1, 1, Isa::current()))
@@ -161,14 +177,30 @@ mod tests {
         let path = folder.path().join("new").join("plans.json");
         let (problem, plan) = plan();
         let mut cache = PlanCache::open(Some(path.clone()));
-        assert_eq!(cache.find(&problem, 0.1, &[1]), None);
-        cache.insert(&problem, 0.1, &[1], plan);
+        assert_eq!(cache.find(&problem, 0.1, &ONE, Search::Candidates), None);
+        cache.insert(&problem, 0.1, &ONE, Search::Candidates, plan);
         cache.save();
         let cache = PlanCache::open(Some(path));
-        assert_eq!(cache.find(&problem, 0.1, &[1]), Some(plan));
-        assert_eq!(cache.find(&problem, 0.2, &[1]), None);
-        assert_eq!(cache.find(&problem, 0.1, &[1, 4]), None);
-        assert_eq!(cache.find(&problem.with_stride([2, 2]), 0.1, &[1]), None);
+        assert_eq!(
+            cache.find(&problem, 0.1, &ONE, Search::Candidates),
+            Some(plan)
+        );
+        assert_eq!(cache.find(&problem, 0.2, &ONE, Search::Candidates), None);
+        assert_eq!(
+            cache.find(
+                &problem,
+                0.1,
+                &[Sharing::neighbours(1), Sharing::neighbours(4)],
+                Search::Candidates
+            ),
+            None
+        );
+        let thorough = Search::Genetic { evaluations: 9 };
+        assert_eq!(cache.find(&problem, 0.1, &ONE, thorough), None);
+        assert_eq!(
+            cache.find(&problem.with_stride([2, 2]), 0.1, &ONE, Search::Candidates),
+            None
+        );
     }
 
     #[test]
@@ -179,15 +211,23 @@ mod tests {
         for text in ["", "{", "[]", r#"{"kernels":0,"plans":[]}"#, "\u{0}\u{1}"] {
             fs::write(&path, text).unwrap();
             let mut cache = PlanCache::open(Some(path.clone()));
-            assert_eq!(cache.find(&problem, 0.1, &[1]), None, "{text:?}");
-            cache.insert(&problem, 0.1, &[1], plan);
+            assert_eq!(
+                cache.find(&problem, 0.1, &ONE, Search::Candidates),
+                None,
+                "{text:?}"
+            );
+            cache.insert(&problem, 0.1, &ONE, Search::Candidates, plan);
             cache.save();
             let cache = PlanCache::open(Some(path.clone()));
-            assert_eq!(cache.find(&problem, 0.1, &[1]), Some(plan), "{text:?}");
+            assert_eq!(
+                cache.find(&problem, 0.1, &ONE, Search::Candidates),
+                Some(plan),
+                "{text:?}"
+            );
         }
         // A place that cannot be written is no error either.
         let mut cache = PlanCache::open(Some(path.join("within a file")));
-        cache.insert(&problem, 0.1, &[1], plan);
+        cache.insert(&problem, 0.1, &ONE, Search::Candidates, plan);
         cache.save();
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::cache;
+use super::{Search, cache};
 use crate::nn::Trace;
 
 /// Who decides between dense and packed.
@@ -30,6 +30,7 @@ pub struct PackConfig {
     pub(super) tolerance: Option<f64>,
     pub(super) runs: usize,
     pub(super) plans: Option<PathBuf>,
+    pub(super) search: Search,
 }
 
 impl Default for PackConfig {
@@ -43,6 +44,7 @@ impl Default for PackConfig {
             tolerance: None,
             runs: 9,
             plans: cache::default_path(),
+            search: Search::default(),
         }
     }
 }
@@ -60,6 +62,15 @@ impl PackConfig {
     #[must_use]
     pub fn with_plan_cache(mut self, path: impl Into<Option<PathBuf>>) -> Self {
         self.plans = path.into();
+        self
+    }
+
+    /// How the plans of the CPU kernels are looked for; by default among a few that an analysis of
+    /// each layer proposes. A search over all plans takes about half a second for each layer and 300
+    /// evaluations, and what it finds is kept in the [cache](Self::with_plan_cache).
+    #[must_use]
+    pub fn with_search(mut self, search: Search) -> Self {
+        self.search = search;
         self
     }
 

@@ -3,14 +3,14 @@
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::{
-    Choice, Difference, Format, PackConfig, PackedLayer,
+    Choice, Difference, Format, PackConfig, PackedLayer, Search,
     cache::PlanCache,
     measure::{Candidate, medians},
     verify::{floats, random_inputs},
 };
 use crate::{
     ConvProblem, SparseError,
-    cpu::{Plan, ROWS},
+    cpu::{Plan, ROWS, Sharing},
     format::Csr,
     nn::{AnyWeight, NamedWeight},
     ops::{SparseWeight, is_flex},
@@ -68,8 +68,8 @@ pub(super) fn pack_layer(
     let stored = packed.to_csr()?;
     report.stored = stored.stored();
     if on_cpu && known.is_some() {
-        let rows = forms(config.choice, &stored, tile);
-        report.plan = plan(&packed, &stored, &problem, &rows, plans)?;
+        let forms = forms(config.choice, &stored, &problem, tile);
+        report.plan = plan(&packed, &stored, &problem, &forms, config.search, plans)?;
     }
     let candidate = candidate(&packed, stored, problem);
     let (dense, sparse) = (candidate.dense(), candidate.packed());
@@ -108,25 +108,38 @@ pub(super) fn pack_layer(
 /// ones, index included.
 const MOST_TILED: usize = 1 << 18;
 
-/// Numbers of output channels that may share loads.
-fn forms(choice: Choice, stored: &Csr, tile: bool) -> Vec<usize> {
+/// The ways in which output channels may share loads.
+fn forms(choice: Choice, stored: &Csr, problem: &ConvProblem, tile: bool) -> Vec<Sharing> {
     match choice {
-        _ if tile => ROWS.last().copied().into_iter().collect(),
-        Choice::Csr => vec![1],
-        Choice::Auto | Choice::Dense => shared(stored),
+        _ if tile => ROWS
+            .last()
+            .map(|&rows| Sharing::neighbours(rows))
+            .into_iter()
+            .collect(),
+        Choice::Csr => vec![Sharing::neighbours(1)],
+        Choice::Auto | Choice::Dense => shared(stored, problem),
     }
 }
 
 /// Stored entries that sharing loads may add, as a fraction of those there are.
 const FILL: f64 = 0.5;
 
-/// Those whose positions nearly agree.
-fn shared(csr: &Csr) -> Vec<usize> {
+/// Single rows, neighbours whose positions nearly agree, and rows that agree in blocks.
+pub(super) fn shared(csr: &Csr, problem: &ConvProblem) -> Vec<Sharing> {
     let few = |&rows: &usize| {
         let stored = csr.stored_in_blocks(rows).max(csr.stored());
         (stored - csr.stored()) as f64 <= FILL * csr.stored() as f64
     };
-    ROWS.into_iter().filter(few).collect()
+    let mut forms: Vec<_> = ROWS
+        .into_iter()
+        .filter(few)
+        .map(Sharing::neighbours)
+        .collect();
+    let whole = Sharing::of(csr, problem.kernel[0] * problem.kernel[1]);
+    if whole.panel.is_some() {
+        forms.extend([whole, Sharing { rows: 2, ..whole }]);
+    }
+    forms
 }
 
 /// Chooses and sets the plan of the CPU kernels.
@@ -135,10 +148,11 @@ fn plan(
     packed: &AnyWeight,
     stored: &Csr,
     problem: &ConvProblem,
-    rows: &[usize],
+    forms: &[Sharing],
+    search: Search,
     plans: &mut PlanCache,
 ) -> Result<Option<Plan>, SparseError> {
-    let plan = super::tune::tune(problem, stored, rows, plans)?;
+    let plan = super::tune::tune(problem, stored, forms, search, plans)?;
     if let Some(weight) = packed.sparse() {
         weight.pattern().set_plan(problem, plan);
     }
@@ -150,7 +164,8 @@ fn plan(
     _: &AnyWeight,
     _: &Csr,
     _: &ConvProblem,
-    _: &[usize],
+    _: &[Sharing],
+    _: Search,
     _: &mut PlanCache,
 ) -> Result<Option<Plan>, SparseError> {
     Ok(None)

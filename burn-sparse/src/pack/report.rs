@@ -12,7 +12,8 @@ pub enum Format {
     Dense,
     /// Rows of non-zeros; the kernels of this crate.
     Csr,
-    /// Rows of non-zeros of which several neighbours share their positions, and so their loads.
+    /// Rows of non-zeros of which several share their positions, and so their loads: neighbours, or rows
+    /// that agree in a block.
     Blocks,
     /// All entries, in register tiles of the CPU kernels of this crate.
     Tile,

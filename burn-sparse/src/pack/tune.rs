@@ -1,11 +1,17 @@
-//! The fastest plan of the CPU kernels for a layer, found by running the candidates.
+//! The fastest plan of the CPU kernels for a layer, found by running candidates.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::cache::PlanCache;
+use super::{
+    cache::PlanCache,
+    search::{self, Search, Space},
+};
 use crate::{
     ConvProblem, SparseError,
-    cpu::{self, Buffer, Direct, Finish, Images, ImagesMut, Isa, Plan, Rows, padded_plane},
+    cpu::{
+        self, Buffer, Direct, Finish, Images, ImagesMut, Isa, Plan, Rows, Sharing, padded_plane,
+    },
     format::Csr,
 };
 
@@ -17,81 +23,197 @@ const BUDGET: Duration = Duration::from_millis(35);
 /// Candidates that are timed more than once.
 const FINALISTS: usize = 4;
 
+/// The same layer is searched in the same order.
+const SEED: u64 = 14;
+
 /// The fastest of all candidates for `csr` on images like those of `problem`.
 pub(super) fn tune(
     problem: &ConvProblem,
     csr: &Csr,
-    rows: &[usize],
+    forms: &[Sharing],
+    search: Search,
     cache: &mut PlanCache,
 ) -> Result<Plan, SparseError> {
     let problem = problem.with_batch(1);
     let density = csr.stored() as f64 / (csr.rows() * csr.row_len()).max(1) as f64;
-    if let Some(plan) = cache.find(&problem, density, rows) {
+    if let Some(plan) = cache.find(&problem, density, forms, search) {
         return Ok(plan);
     }
-    let plan = cpu::on_pool(|| fastest(&problem, csr, density, rows))?;
-    cache.insert(&problem, density, rows, plan);
+    let plan = cpu::on_pool(|| fastest(&problem, csr, forms, search, SEED))?.plan;
+    cache.insert(&problem, density, forms, search, plan);
     Ok(plan)
+}
+
+/// What a [`Search`] found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tuned {
+    /// The fastest plan.
+    pub plan: Plan,
+    /// Its shortest run.
+    pub time: Duration,
+    /// Plans that were timed.
+    pub evaluations: usize,
+}
+
+/// The fastest plan of the CPU kernels for a convolution's weight on one image, on the threads at
+/// hand: what [`pack`](super::pack()) does for each layer, without its cache.
+///
+/// # Errors
+/// [`SparseError::Shape`] for a weight that is not one of `problem`.
+///
+/// # Example
+/// ```
+/// use burn_sparse::{ConvProblem, format::Csr, pack::{Search, tune_plan}};
+///
+/// let problem = ConvProblem::new(1, [8, 8], [14, 14], [1, 1]);
+/// let dense: Vec<f32> = (0..64).map(|i| f32::from(u8::from(i % 9 == 0))).collect();
+/// let csr = Csr::from_dense(&dense, [8, 8])?;
+/// let tuned = tune_plan(&problem, &csr, Search::Genetic { evaluations: 20 }, 1)?;
+/// assert!((1..=20).contains(&tuned.evaluations));
+/// # Ok::<(), burn_sparse::SparseError>(())
+/// ```
+pub fn tune_plan(
+    problem: &ConvProblem,
+    csr: &Csr,
+    search: Search,
+    seed: u64,
+) -> Result<Tuned, SparseError> {
+    let problem = problem.with_batch(1);
+    let forms = super::layer::shared(csr, &problem);
+    cpu::on_pool(|| fastest(&problem, csr, &forms, search, seed))
 }
 
 fn fastest(
     problem: &ConvProblem,
     csr: &Csr,
-    density: f64,
-    rows: &[usize],
-) -> Result<Plan, SparseError> {
+    forms: &[Sharing],
+    search: Search,
+    seed: u64,
+) -> Result<Tuned, SparseError> {
     let isa = Isa::current();
-    let channels = csr.rows();
-    let [input, output] = [problem.input, problem.output()];
-    let (in_stride, out_stride) = (padded_plane(input), padded_plane(output));
-    let mut images = Buffer::new(problem.in_channels * in_stride);
-    images.fill(0.0);
-    let mut out = Buffer::new(channels * out_stride);
-    let mut time = |direct: &Direct| {
+    let density = csr.stored() as f64 / (csr.rows() * csr.row_len()).max(1) as f64;
+    let mut timer = Timer::new(problem, csr, isa);
+    let guesses = forms
+        .iter()
+        .map(|&form| Plan::guess_sharing(problem, density, form, isa));
+    if search == Search::Candidates {
+        let begin = Instant::now();
+        // The guess of every form is tried, whatever time is left.
+        for (guess, &form) in guesses.zip(forms) {
+            timer.time(guess)?;
+            for plan in Plan::candidates(problem, density, form, isa) {
+                if begin.elapsed() > BUDGET {
+                    break;
+                }
+                timer.time(plan)?;
+            }
+        }
+    } else if !forms.is_empty() {
+        let space = Space::new(problem, forms, isa);
+        let start: Vec<_> = guesses.map(|guess| space.gene(&guess)).collect();
+        let mut failed = None;
+        search::run(search, space.sizes(), &start, seed, |gene| {
+            match timer.time(space.plan(gene)) {
+                Ok(time) => time.as_secs_f64(),
+                Err(error) => {
+                    failed = Some(error);
+                    f64::INFINITY
+                }
+            }
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+    }
+    let evaluations = timer.evaluations;
+    Ok(timer.winner().map_or_else(
+        || Tuned {
+            plan: Plan::guess(problem, density, 1, isa),
+            time: Duration::MAX,
+            evaluations,
+        },
+        |(time, plan)| Tuned {
+            plan,
+            time,
+            evaluations,
+        },
+    ))
+}
+
+/// Runs plans on images of zeros, and keeps the fastest.
+struct Timer<'a> {
+    problem: &'a ConvProblem,
+    csr: &'a Csr,
+    isa: Isa,
+    images: Buffer,
+    out: Buffer,
+    /// By the plan that is followed, which may not be the plan that was asked for.
+    known: HashMap<Plan, Duration>,
+    fastest: Vec<(Duration, Direct)>,
+    evaluations: usize,
+}
+
+impl<'a> Timer<'a> {
+    fn new(problem: &'a ConvProblem, csr: &'a Csr, isa: Isa) -> Self {
+        let mut images = Buffer::new(problem.in_channels * padded_plane(problem.input));
+        images.fill(0.0);
+        Self {
+            problem,
+            csr,
+            isa,
+            images,
+            out: Buffer::new(csr.rows() * padded_plane(problem.output())),
+            known: HashMap::new(),
+            fastest: Vec::new(),
+            evaluations: 0,
+        }
+    }
+
+    fn time(&mut self, plan: Plan) -> Result<Duration, SparseError> {
+        self.evaluations += 1;
+        let direct = Direct::new(self.problem, Rows::from(self.csr), plan, self.isa)?;
+        if let Some(&known) = self.known.get(&direct.plan()) {
+            return Ok(known);
+        }
+        let best = self.once(&direct).min(self.once(&direct));
+        self.known.insert(direct.plan(), best);
+        self.fastest.push((best, direct));
+        self.fastest.sort_by_key(|(best, _)| *best);
+        self.fastest.truncate(FINALISTS);
+        Ok(best)
+    }
+
+    fn once(&mut self, direct: &Direct) -> Duration {
+        let [input, output] = [self.problem.input, self.problem.output()].map(padded_plane);
         let start = Instant::now();
         direct.run(
             1,
             Images {
-                data: &images,
-                batch_stride: problem.in_channels * in_stride,
-                channel_stride: in_stride,
+                data: &self.images,
+                batch_stride: self.problem.in_channels * input,
+                channel_stride: input,
             },
             Finish {
                 relu: true,
                 ..Finish::default()
             },
             ImagesMut {
-                data: &mut out,
-                batch_stride: channels * out_stride,
-                channel_stride: out_stride,
+                data: &mut self.out,
+                batch_stride: self.csr.rows() * output,
+                channel_stride: output,
             },
         );
         start.elapsed()
-    };
-    let begin = Instant::now();
-    let mut timed: Vec<(Duration, Direct)> = Vec::new();
-    for &rows in rows {
-        for plan in Plan::candidates(problem, density, rows, isa) {
-            // The guess of every form is tried, whatever time is left.
-            let first = timed.iter().all(|(_, other)| other.plan().rows != rows);
-            if !first && begin.elapsed() > BUDGET {
-                break;
+    }
+
+    fn winner(mut self) -> Option<(Duration, Plan)> {
+        let mut finalists = core::mem::take(&mut self.fastest);
+        for _ in 0..5 {
+            for (best, direct) in &mut finalists {
+                *best = self.once(direct).min(*best);
             }
-            let direct = Direct::new(problem, Rows::from(csr), plan, isa)?;
-            let best = time(&direct).min(time(&direct));
-            timed.push((best, direct));
-            timed.sort_by_key(|(best, _)| *best);
-            timed.truncate(FINALISTS);
         }
+        let (best, direct) = finalists.into_iter().min_by_key(|(best, _)| *best)?;
+        Some((best, direct.plan()))
     }
-    for _ in 0..5 {
-        for (best, direct) in &mut timed {
-            *best = time(direct).min(*best);
-        }
-    }
-    let best = timed.into_iter().min_by_key(|(best, _)| *best);
-    Ok(best.map_or_else(
-        || Plan::guess(problem, density, 1, isa),
-        |(_, direct)| direct.plan(),
-    ))
 }

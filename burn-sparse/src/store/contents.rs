@@ -8,8 +8,9 @@ use safetensors::tensor::TensorView;
 
 use super::bitmask::{self, Masked};
 use super::manifest::{self, Index, KEY, LayerEntry, Manifest, SparseEntry, TensorEntry};
+use super::panel_index;
 use super::{fail, little_endian};
-use crate::{SparseError, format::Csr};
+use crate::{SparseError, cpu::Sharing, format::Csr};
 
 /// Rows up to this length have columns that fit 16 bits.
 pub(super) const SHORT_ROW: usize = 1 << 16;
@@ -17,6 +18,17 @@ pub(super) const SHORT_ROW: usize = 1 << 16;
 /// What a second tensor and its entry in the manifest add to the header, without their names.
 /// Small tensors are written whole: leaving out their zeros would not pay for that.
 const SECOND_TENSOR: usize = 256;
+
+/// The smallest index by panels: of whole rows, or of the blocks in which rows agree most.
+fn panels(csr: &Csr, positions: usize) -> Option<Vec<u8>> {
+    let whole = [csr.rows(), csr.row_len()].map(|side| side.clamp(1, 1 << 16));
+    let blocks = Sharing::of(csr, positions).panel;
+    let blocks = blocks.map(|panel| [panel.rows, panel.columns]);
+    let indices = [Some(whole), blocks].into_iter().flatten();
+    indices
+        .filter_map(|block| panel_index::encode(csr, block))
+        .min_by_key(Vec::len)
+}
 
 struct Stored {
     dtype: Dtype,
@@ -171,16 +183,17 @@ impl<'a> Contents<'a> {
         Ok(())
     }
 
-    /// Adds a packed weight.
+    /// Adds a packed weight whose kernels have so many positions.
     pub(super) fn packed(
         &mut self,
         weight: &str,
         csr: &Csr,
+        positions: usize,
     ) -> Result<(Index, Written), SparseError> {
         let values = csr.values().iter().flat_map(|value| value.to_le_bytes());
         let values = Stored::list(Dtype::F32, csr.stored(), values.collect());
         let values = self.put(format!("{weight}.values"), values)?;
-        let (index, indices) = self.index(weight, csr)?;
+        let (index, indices) = self.index(weight, csr, positions)?;
         self.value_bytes += values;
         self.index_bytes += indices;
         let written = Written {
@@ -191,13 +204,25 @@ impl<'a> Contents<'a> {
     }
 
     /// Adds where the entries are; returns how, and the bytes that takes.
-    fn index(&mut self, weight: &str, csr: &Csr) -> Result<(Index, u64), SparseError> {
+    fn index(
+        &mut self,
+        weight: &str,
+        csr: &Csr,
+        positions: usize,
+    ) -> Result<(Index, u64), SparseError> {
         let (rows, row_len) = (csr.rows(), csr.row_len());
         let short = row_len <= SHORT_ROW;
-        let row_ptr = csr.nnz_per_row().is_none().then(|| csr.row_ptr());
         let width = if short { 2 } else { 4 };
-        let column_bytes = csr.stored() * width + 4 * row_ptr.map_or(0, <[u32]>::len);
-        if bitmask::mask_len(rows * row_len) < column_bytes {
+        // Where rows differ in length, panels tell so in less than row pointers take.
+        let equal = csr.nnz_per_row().is_some() || csr.stored() == 0;
+        let column_bytes = equal.then_some(csr.stored() * width);
+        let mask_bytes = bitmask::mask_len(rows * row_len);
+        let others = column_bytes.map_or(mask_bytes, |bytes| bytes.min(mask_bytes));
+        if let Some(panels) = panels(csr, positions).filter(|panels| panels.len() < others) {
+            let bytes = self.put(format!("{weight}.panels"), Stored::mask(panels))?;
+            return Ok((Index::Panels, bytes));
+        }
+        if column_bytes.is_none_or(|bytes| mask_bytes < bytes) {
             let entries = (0..rows)
                 .flat_map(|row| csr.row(row).map(move |(column, _)| row * row_len + column));
             let mask = Stored::mask(bitmask::mask(rows * row_len, entries));
@@ -212,10 +237,7 @@ impl<'a> Contents<'a> {
         } else {
             Stored::words(csr.columns())
         };
-        let mut bytes = self.put(format!("{weight}.columns"), columns)?;
-        if let Some(row_ptr) = row_ptr {
-            bytes += self.put(format!("{weight}.row_ptr"), Stored::words(row_ptr))?;
-        }
+        let bytes = self.put(format!("{weight}.columns"), columns)?;
         Ok((Index::Columns, bytes))
     }
 

@@ -101,7 +101,8 @@ fn store_layer(
             },
             other => other,
         })?;
-        let (index, written) = contents.packed(&weight, &csr)?;
+        let kernel = shape.get(2..).unwrap_or_default();
+        let (index, written) = contents.packed(&weight, &csr, kernel.iter().product())?;
         let entry = PackedEntry {
             stored: csr.stored(),
             nnz: csr.nnz(),

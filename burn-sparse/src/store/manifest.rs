@@ -10,7 +10,7 @@ use crate::SparseError;
 /// The key of the manifest in the metadata of the safetensors file.
 pub(super) const KEY: &str = "burn-sparse";
 const FORMAT: &str = "burn-sparse checkpoint";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Every header starts with these bytes, then come the digits of its checksum.
 const START: &str = r#"{"__metadata__":{"burn-sparse":"{\"header_crc32\":\""#;
@@ -68,14 +68,16 @@ pub struct PackedEntry {
     pub index: Index,
 }
 
-/// What tells where the entries of a packed weight are: the smaller of the two.
+/// What tells where the entries of a packed weight are: the smallest of the three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Index {
-    /// The column of every entry, and where rows start if they differ in length.
+    /// The column of every entry, of rows that are equally long.
     Columns,
     /// A bit for every weight.
     Mask,
+    /// The rows and columns of the dense panels of blocks.
+    Panels,
 }
 
 /// A float parameter of which only the elements other than positive zero are stored.

@@ -9,8 +9,8 @@
 //! |---|---|---|---|
 //! | `conv1.weight.values` | `F32` | `[stored]` | packed layers |
 //! | `conv1.weight.columns` | `U16`, or `U32` where rows are longer than 65,536 | `[stored]` | packed layers indexed by columns |
-//! | `conv1.weight.row_ptr` | `U32` | `[rows + 1]` | those of them whose rows differ in length |
 //! | `conv1.weight.mask` | `U8` | `[⌈weights / 8⌉]` | packed layers indexed by a mask |
+//! | `conv1.weight.panels` | `U8` | `[bytes]` | packed layers indexed by panels of blocks |
 //! | `fc.weight.values`, `fc.weight.mask` | its own, `U8` | `[stored]`, `[⌈elements / 8⌉]` | sparse float parameters that are not packed |
 //! | `conv1.bias`, `bn1.running_mean`, .. | their own | their own | all other parameters |
 //!
@@ -20,8 +20,14 @@
 //! `i % 8` (the lowest is 0) of byte `i / 8` stands for element `i` in row-major order, of the
 //! matrix of output channels by weights for a packed layer; the last byte is filled up with zero
 //! bits. Left out is positive zero alone: negative zeros and the payloads of NaNs come back bit by
-//! bit. Packed layers have a mask when it is smaller than their columns, above one non-zero in
-//! sixteen; they then need no row pointers.
+//! bit.
+//!
+//! Packed layers have the smallest of three indices. The columns of all entries, if rows are equally
+//! long. A mask. Or panels: in each block of the matrix,
+//! the rows that store the same columns are named together, and their columns once, each by its
+//! distance from the one before, mostly in a byte. Rows pruned alike, wholly or block by block, take a
+//! fraction of the others' bytes that way, and single weights at most of their columns'. Values lie in
+//! the order of rows whatever the index.
 //!
 //! The metadata holds the [`Manifest`] as JSON under the key `burn-sparse`: version, layers with
 //! kind and shape, sparse parameters with type, shape and count, and a CRC-32 of each tensor and
@@ -70,6 +76,7 @@ mod encode;
 mod file;
 mod fill;
 mod manifest;
+mod panel_index;
 mod report;
 mod restore;
 mod survey;

@@ -7,6 +7,7 @@ use super::contents::SHORT_ROW;
 use super::fill::Ready;
 use super::little_endian;
 use super::manifest::{Index, PackedEntry};
+use super::panel_index;
 use super::survey::{Dense, Kind, Layer};
 use super::tensors::Tensors;
 use crate::{SparseError, format::Csr, nn::AnyWeight};
@@ -49,6 +50,11 @@ impl<'a> Tensors<'a> {
                 let mask = self.mask(path, rows * row_len, packed.stored)?;
                 unmask(mask, rows, row_len)
             }
+            Index::Panels => {
+                let index = self.panels(path)?;
+                panel_index::decode(index, [rows, row_len], packed.stored)
+                    .map_err(|reason| self.fail(format!("`{path}`: {reason}")))?
+            }
             Index::Columns => {
                 let columns = self.columns(path, row_len, packed.stored)?;
                 (self.row_ptr(path, rows, packed)?, columns)
@@ -73,6 +79,20 @@ impl<'a> Tensors<'a> {
         layer.weight.with_csr(csr)
     }
 
+    fn panels(&self, path: &str) -> Result<&'a [u8], SparseError> {
+        let name = format!("{path}.panels");
+        let len = self
+            .manifest
+            .tensors
+            .get(&name)
+            .map(|entry| entry.shape.clone());
+        self.bytes(
+            &name,
+            "U8",
+            &len.filter(|len| len.len() == 1).unwrap_or_default(),
+        )
+    }
+
     fn columns(&self, path: &str, row_len: usize, stored: usize) -> Result<Vec<u32>, SparseError> {
         let name = format!("{path}.columns");
         Ok(if row_len <= SHORT_ROW {
@@ -84,6 +104,7 @@ impl<'a> Tensors<'a> {
         })
     }
 
+    /// Of a matrix indexed by columns, whose rows are equally long.
     fn row_ptr(
         &self,
         path: &str,
@@ -91,18 +112,16 @@ impl<'a> Tensors<'a> {
         packed: &PackedEntry,
     ) -> Result<Vec<u32>, SparseError> {
         match packed.nnz_per_row {
-            None => {
-                let name = format!("{path}.row_ptr");
-                let row_ptr = self.bytes(&name, "U32", &[rows + 1])?;
-                Ok(chunks(row_ptr, u32::from_le_bytes))
-            }
             Some(nnz) if rows.checked_mul(nnz) == Some(packed.stored) => {
                 // Of valid matrices; `Csr::new` refuses those with more than 31 bits.
                 Ok((0..=rows).map(|row| (row * nnz) as u32).collect())
             }
-            Some(nnz) => Err(self.fail(format!(
-                "`{path}` stores {} entries, not {nnz} in each of {rows} rows",
-                packed.stored
+            // Without any row there is nothing to be equal.
+            None if packed.stored == 0 => Ok(vec![0; rows + 1]),
+            nnz => Err(self.fail(format!(
+                "`{path}` stores {} entries, not {} in each of {rows} rows",
+                packed.stored,
+                nnz.map_or("equally many".to_owned(), |nnz| nnz.to_string())
             ))),
         }
     }

@@ -134,12 +134,8 @@ impl<'a> Tensors<'a> {
             wanted.insert(format!("{path}.values"));
             match packed.index {
                 Index::Mask => drop(wanted.insert(format!("{path}.mask"))),
-                Index::Columns => {
-                    wanted.insert(format!("{path}.columns"));
-                    if packed.nnz_per_row.is_none() {
-                        wanted.insert(format!("{path}.row_ptr"));
-                    }
-                }
+                Index::Panels => drop(wanted.insert(format!("{path}.panels"))),
+                Index::Columns => drop(wanted.insert(format!("{path}.columns"))),
             }
         }
         let others = survey.tensors.iter().map(|dense| dense.path.as_str());

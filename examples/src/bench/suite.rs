@@ -205,12 +205,15 @@ mod tests {
 
     #[test]
     fn the_networks_have_their_published_sizes() {
-        use models::ResNetConfig;
+        use models::{ResNetConfig, VggConfig};
         let resnet = ResNetConfig::resnet50(1000).summary([224, 224]);
         let (weights, macs) = totals("resnet50");
         assert_eq!((weights as u64, macs), (resnet.weights(), resnet.macs()));
         // 138 357 544 parameters, 13 416 of them biases.
         assert_eq!(totals("vgg16"), (138_344_128, 15_470_264_320));
+        let vgg = VggConfig::vgg16(1000).summary([224, 224]);
+        let (weights, macs) = totals("vgg16");
+        assert_eq!((weights as u64, macs), (vgg.weights(), vgg.macs()));
         // 7 978 856 parameters, of batch norms 83 648 and of the classifier's bias 1000.
         assert_eq!(totals("densenet121"), (7_894_208, 2_834_161_664));
         // Kim 2014: 100 filters each over 3, 4 and 5 words of 300, and a layer of 300 by 2.

@@ -1,11 +1,10 @@
 //! From a split to batches of tensors, the same ones for the same seed, epoch and batch number.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use rand::seq::SliceRandom;
 use rayon::prelude::*;
 
 use super::augment::Transform;
-use super::seed::{Purpose, rng};
+use super::order::Order;
 use super::{Augment, ImageDataset, ImageShape, Split};
 
 /// Below so many values a batch is made on one thread.
@@ -46,9 +45,7 @@ pub struct Loader<'a> {
     split: &'a Split,
     tables: Vec<[f32; 256]>,
     augment: Augment,
-    shuffle: bool,
-    batch: usize,
-    smallest: usize,
+    order: Order,
     seed: u64,
 }
 
@@ -64,8 +61,7 @@ impl<'a> Loader<'a> {
     pub fn train(dataset: &'a ImageDataset, batch: usize, seed: u64) -> Self {
         Self {
             augment: dataset.augment,
-            shuffle: true,
-            smallest: 2,
+            order: Order::shuffled(dataset.train.len(), batch, seed),
             seed,
             ..Self::eval(dataset, &dataset.train, batch)
         }
@@ -77,7 +73,7 @@ impl<'a> Loader<'a> {
     /// If `batch` is zero, or the normalisation has other channels than the images.
     #[must_use]
     pub fn eval(dataset: &ImageDataset, split: &'a Split, batch: usize) -> Self {
-        assert!(batch > 0, "a batch needs at least one image");
+        let order = Order::stored(split.len(), batch);
         let tables = dataset.normalization.tables();
         assert_eq!(
             tables.len(),
@@ -89,9 +85,7 @@ impl<'a> Loader<'a> {
             split,
             tables,
             augment,
-            shuffle: false,
-            batch,
-            smallest: 1,
+            order,
             seed: 0,
         }
     }
@@ -106,18 +100,13 @@ impl<'a> Loader<'a> {
     /// Number of batches in an epoch, the odd last one included.
     #[must_use]
     pub fn batches(&self) -> usize {
-        let (full, rest) = (self.split.len() / self.batch, self.split.len() % self.batch);
-        full + usize::from(rest > 0 && (rest >= self.smallest || full == 0))
+        self.order.batches()
     }
 
     /// The order in which an epoch visits the images.
     #[must_use]
     pub fn order(&self, epoch: usize) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.split.len()).collect();
-        if self.shuffle {
-            order.shuffle(&mut rng(self.seed, Purpose::Shuffle, epoch as u64));
-        }
-        order
+        self.order.epoch(epoch)
     }
 
     /// All batches of an epoch.
@@ -197,15 +186,11 @@ impl Iterator for Batches<'_> {
     type Item = Batch;
 
     fn next(&mut self) -> Option<Batch> {
-        if self.next >= self.loader.batches() {
-            return None;
-        }
-        let start = self.next * self.loader.batch;
-        let end = (start + self.loader.batch).min(self.order.len());
+        let range = self.loader.order.range(self.next)?;
         self.next += 1;
         Some(
             self.loader
-                .make(&self.order[start..end], self.epoch, &self.device),
+                .make(&self.order[range], self.epoch, &self.device),
         )
     }
 

@@ -154,6 +154,24 @@ pub struct SkippedFile {
     pub reason: String,
 }
 
+impl SkippedFile {
+    /// A line with their number and one for each of the first five, each after a line break;
+    /// nothing where none was skipped.
+    pub(crate) fn list(files: &[Self]) -> String {
+        let mut text = String::new();
+        if !files.is_empty() {
+            text.push_str(&format!("\nskipped {} unreadable files:", files.len()));
+        }
+        for file in files.iter().take(5) {
+            text.push_str(&format!("\n  {}: {}", file.path.display(), file.reason));
+        }
+        if files.len() > 5 {
+            text.push_str(&format!("\n  and {} more", files.len() - 5));
+        }
+        text
+    }
+}
+
 /// A labelled image set with its three splits, ready for [`Loader`](super::Loader).
 ///
 /// The validation split is carved out of the training images: checkpoints are chosen on it, so
@@ -215,18 +233,7 @@ impl ImageDataset {
         for notice in &self.notices {
             text.push_str(&format!("\nnotice: {notice}"));
         }
-        if !self.skipped.is_empty() {
-            text.push_str(&format!(
-                "\nskipped {} unreadable files:",
-                self.skipped.len()
-            ));
-            for file in self.skipped.iter().take(5) {
-                text.push_str(&format!("\n  {}: {}", file.path.display(), file.reason));
-            }
-            if self.skipped.len() > 5 {
-                text.push_str(&format!("\n  and {} more", self.skipped.len() - 5));
-            }
-        }
+        text.push_str(&SkippedFile::list(&self.skipped));
         text
     }
 }

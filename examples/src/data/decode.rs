@@ -81,11 +81,11 @@ pub(crate) fn decode_all(
 }
 
 /// Refuses sets that would not fit the memory allowed.
-pub(crate) fn check_total(images: usize, bytes_each: usize) -> Result<(), DataError> {
-    match images.checked_mul(bytes_each) {
+pub(crate) fn check_total(items: usize, bytes_each: usize) -> Result<(), DataError> {
+    match items.checked_mul(bytes_each) {
         Some(total) if total <= MAX_TOTAL => Ok(()),
         _ => Err(DataError::TooLarge {
-            images,
+            items,
             bytes_each,
             limit: MAX_TOTAL,
         }),
@@ -94,7 +94,7 @@ pub(crate) fn check_total(images: usize, bytes_each: usize) -> Result<(), DataEr
 
 /// Decodes one file into planar bytes, or says why not.
 fn decode(path: &Path, shape: ImageShape, fit: Fit, to: &mut [u8]) -> Result<(), String> {
-    let bytes = read_bounded(path)?;
+    let bytes = read_bounded(path, MAX_FILE)?;
     // A panic inside a decoder is that file's fault too.
     let picture = catch_unwind(AssertUnwindSafe(|| decode_bytes(bytes)))
         .unwrap_or_else(|_| Err("the decoder panicked".into()))?;
@@ -123,21 +123,21 @@ fn decode(path: &Path, shape: ImageShape, fit: Fit, to: &mut [u8]) -> Result<(),
     Ok(())
 }
 
-/// Reads an ordinary file of bounded length; a pipe or a device would block or never end.
-fn read_bounded(path: &Path) -> Result<Vec<u8>, String> {
+/// Reads an ordinary file of at most `limit` bytes; a pipe or a device would block or never end.
+pub(crate) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
     let meta = fs::metadata(path).map_err(|e| e.to_string())?;
     if !meta.is_file() {
         return Err("not an ordinary file".into());
     }
-    if meta.len() > MAX_FILE {
+    if meta.len() > limit {
         return Err(format!(
-            "{} bytes, more than the {MAX_FILE} allowed",
+            "{} bytes, more than the {limit} allowed",
             meta.len()
         ));
     }
     let mut bytes = Vec::with_capacity(meta.len() as usize);
     let file = File::open(path).map_err(|e| e.to_string())?;
-    file.take(MAX_FILE)
+    file.take(limit)
         .read_to_end(&mut bytes)
         .map_err(|e| e.to_string())?;
     Ok(bytes)

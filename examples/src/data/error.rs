@@ -1,4 +1,4 @@
-//! What can go wrong with image data, and what to do about it.
+//! What can go wrong with data, and what to do about it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 pub enum DataError {
     /// The data set is neither on this machine nor could it be downloaded.
-    #[error("no {dataset} images: {}. {help}", tried.join("; "))]
+    #[error("no {dataset} data: {}. {help}", tried.join("; "))]
     Missing {
         /// The data set asked for.
         dataset: &'static str,
@@ -17,21 +17,21 @@ pub enum DataError {
         /// How to get the data.
         help: String,
     },
-    /// A folder of a known data set holds fewer or more images than the set has.
+    /// A folder of a known data set holds fewer or more files than the set has.
     #[error(
-        "{} holds {found} images instead of {expected}; it was probably interrupted while \
+        "{} holds {found} files instead of {expected}; it was probably interrupted while \
          unpacking: remove the folder and run again", path.display()
     )]
     Incomplete {
         /// The folder.
         path: PathBuf,
-        /// Images found.
+        /// Images or recordings found.
         found: usize,
-        /// Images the set has.
+        /// Images or recordings the set has.
         expected: usize,
     },
-    /// No image below a folder.
-    #[error("{} holds no images; expected {wanted}", path.display())]
+    /// No image or recording below a folder.
+    #[error("{} holds no data; expected {wanted}", path.display())]
     Empty {
         /// The folder.
         path: PathBuf,
@@ -39,7 +39,7 @@ pub enum DataError {
         wanted: &'static str,
     },
     /// Every file of a folder was broken.
-    #[error("none of the {count} images below {} could be read; the first: {first}", path.display())]
+    #[error("none of the {count} files below {} could be read; the first: {first}", path.display())]
     AllBroken {
         /// The folder.
         path: PathBuf,
@@ -58,15 +58,15 @@ pub enum DataError {
         /// The training classes (the first few).
         known: Vec<String>,
     },
-    /// The decoded images would not fit the memory allowed.
+    /// The decoded items would not fit the memory allowed.
     #[error(
-        "{images} images of {bytes_each} bytes need more than the {limit} bytes allowed; \
+        "{items} items of {bytes_each} bytes need more than the {limit} bytes allowed; \
          take fewer with --limit, or smaller ones"
     )]
     TooLarge {
-        /// Number of images.
-        images: usize,
-        /// Bytes per decoded image.
+        /// Number of images or recordings.
+        items: usize,
+        /// Bytes per decoded item.
         bytes_each: usize,
         /// Bytes allowed in total.
         limit: usize,

@@ -78,7 +78,8 @@ impl Default for LoadOptions {
 }
 
 impl LoadOptions {
-    fn check(&self) -> Result<(), DataError> {
+    /// Refuses numbers that leave nothing to do.
+    pub(crate) fn check(&self) -> Result<(), DataError> {
         if !(0.0..1.0).contains(&self.valid_fraction) {
             return Err(DataError::Options(format!(
                 "the validation part must lie in [0, 1), got {}",
@@ -87,7 +88,7 @@ impl LoadOptions {
         }
         if self.limit == Some(0) || self.test_limit == Some(0) {
             return Err(DataError::Options(
-                "a limit of 0 images leaves nothing to do".into(),
+                "a limit of 0 leaves nothing to do".into(),
             ));
         }
         Ok(())

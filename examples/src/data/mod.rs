@@ -1,9 +1,10 @@
-//! Images in memory: where they come from, how they are split, and how they become batches.
+//! Data in memory: where they come from, how they are split, and how they become batches.
 //!
 //! [`load`] is the way in: it finds a named source, decodes it once (in parallel), draws a seeded
 //! class-balanced subset when a limit is given, and carves a validation split out of the training
 //! images. When a well-known data set can be neither found nor downloaded, it returns the drawn
 //! [`shapes`] set and a notice that says so. [`Loader`] turns a split into batches.
+//! Recordings are in [`speech`].
 //!
 //! ```
 //! use examples::data::{LoadOptions, Loader, Source, load};
@@ -32,8 +33,10 @@ mod error;
 pub mod folder;
 mod load;
 pub mod mnist;
+mod order;
 mod seed;
 pub mod shapes;
+pub mod speech;
 mod split;
 mod trainer;
 
@@ -43,4 +46,4 @@ pub use dataset::{ImageDataset, ImageShape, SkippedFile, Split};
 pub use error::DataError;
 pub use load::{LoadOptions, Source, load, load_exactly};
 pub use split::{balanced_subset, carve};
-pub use trainer::TrainerLoader;
+pub use trainer::{TrainerData, TrainerLoader};

@@ -1,15 +1,14 @@
 //! One residual block.
 
 use burn::module::{Module, Param};
-use burn::nn::{BatchNorm, BatchNormConfig, Initializer, PaddingConfig2d};
-use burn::tensor::activation::relu;
+use burn::nn::{BatchNorm, Initializer};
 use burn::tensor::ops::PadMode;
 use burn::tensor::{Device, Tensor, s};
-use burn_sparse::nn::{Activation, Conv2d, Conv2dConfig, fold_batch_norm};
+use burn_sparse::nn::{Activation, Conv2d};
 use serde::{Deserialize, Serialize};
 
 use super::shape::BlockShape;
-use crate::summary::Window;
+use crate::layers::{ConvNorm, apply, conv_bn, fold};
 
 /// The layers of the residual branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -50,7 +49,7 @@ pub struct Block {
     /// Its batch norm, until it is folded.
     pub bn3: Option<BatchNorm>,
     /// The projection of the shortcut with its batch norm: `downsample.0` and `downsample.1`.
-    pub downsample: Option<(Conv2d, Option<BatchNorm>)>,
+    pub downsample: Option<ConvNorm>,
     /// Stride and added channels of a shortcut without parameters.
     #[module(skip)]
     pub(crate) zero_pad: Option<ZeroPad>,
@@ -59,9 +58,9 @@ pub struct Block {
 /// A shortcut of option A.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ZeroPad {
-    stride: usize,
-    before: usize,
-    after: usize,
+    pub(super) stride: usize,
+    pub(super) before: usize,
+    pub(super) after: usize,
 }
 
 impl ZeroPad {
@@ -81,7 +80,7 @@ impl Block {
     pub(super) fn new(shape: BlockShape, zero_init: bool, device: &Device) -> Self {
         let mut channels = shape.input;
         let mut layers = shape.convs().into_iter().map(|(out, window)| {
-            let layer = conv_bn([channels, out], window, device);
+            let layer = conv_bn([channels, out], window, 1, device);
             channels = out;
             layer
         });
@@ -93,7 +92,7 @@ impl Block {
             last.gamma = zeros(shape.output(), device);
         }
         let downsample = shape.projection().map(|window| {
-            let (conv, bn) = conv_bn([shape.input, shape.output()], window, device);
+            let (conv, bn) = conv_bn([shape.input, shape.output()], window, 1, device);
             (conv, Some(bn))
         });
         let added = shape.output().saturating_sub(shape.input);
@@ -161,54 +160,6 @@ impl Block {
             zero_pad: self.zero_pad,
         }
     }
-}
-
-/// `activation(bn(conv(x)) + residual)`: one kernel once the batch norm is folded.
-pub(super) fn apply(
-    conv: &Conv2d,
-    bn: Option<&BatchNorm>,
-    x: Tensor<4>,
-    residual: Option<Tensor<4>>,
-    activation: Activation,
-) -> Tensor<4> {
-    let Some(bn) = bn else {
-        return conv.forward_fused(x, residual, activation);
-    };
-    let y = bn.forward(conv.forward(x));
-    let y = match residual {
-        Some(residual) => y + residual,
-        None => y,
-    };
-    match activation {
-        Activation::None => y,
-        Activation::Relu => relu(y),
-    }
-}
-
-pub(super) fn fold(conv: Conv2d, bn: Option<BatchNorm>) -> Conv2d {
-    match bn {
-        Some(bn) => fold_batch_norm(conv, &bn),
-        None => conv,
-    }
-}
-
-/// A convolution without bias, initialised as torchvision does, and its batch norm.
-pub(super) fn conv_bn(
-    channels: [usize; 2],
-    window: Window,
-    device: &Device,
-) -> (Conv2d, BatchNorm) {
-    let pad = window.padding;
-    let conv = Conv2dConfig::new(channels, [window.kernel; 2])
-        .with_stride([window.stride; 2])
-        .with_padding(PaddingConfig2d::Explicit(pad, pad, pad, pad))
-        .with_bias(false)
-        .with_initializer(Initializer::KaimingNormal {
-            gain: std::f64::consts::SQRT_2,
-            fan_out_only: true,
-        })
-        .init(device);
-    (conv, BatchNormConfig::new(channels[1]).init(device))
 }
 
 fn zeros(channels: usize, device: &Device) -> Param<Tensor<1>> {

@@ -5,18 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::shape::NetworkShape;
 use super::{BlockKind, ResNet, Shortcut};
-use crate::Summary;
-
-/// How an image enters the network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Stem {
-    /// A 7×7 convolution of stride 2 and a 3×3 max pool of stride 2: a 224×224 image enters the
-    /// first stage as 56×56.
-    ImageNet,
-    /// A 3×3 convolution of stride 1: a 32×32 image enters the first stage as 32×32.
-    Cifar,
-}
+use crate::{Stem, Summary};
 
 /// Describes a [`ResNet`] and builds it.
 ///

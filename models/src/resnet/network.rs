@@ -5,11 +5,11 @@ use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::nn::{BatchNorm, PaddingConfig2d};
 use burn::tensor::module::adaptive_avg_pool2d;
 use burn::tensor::{Device, Tensor};
-use burn_sparse::nn::{Activation, Conv2d, Linear, LinearConfig, image_by_image, max_pool2d};
+use burn_sparse::nn::{Activation, Conv2d, Linear, LinearConfig, max_pool2d};
 
-use super::block::{apply, conv_bn, fold};
 use super::{Block, ResNetConfig};
 use crate::Classifier;
+use crate::layers::{apply, conv_bn, fold, infer_in_parts};
 
 /// A residual network, described by [`ResNetConfig`].
 ///
@@ -39,7 +39,7 @@ pub struct ResNet {
 impl ResNet {
     pub(super) fn new(config: &ResNetConfig, device: &Device) -> Self {
         let shape = config.shape();
-        let (conv1, bn1) = conv_bn([config.channels, config.width], shape.stem, device);
+        let (conv1, bn1) = conv_bn([config.channels, config.width], shape.stem, 1, device);
         let maxpool = shape.pool.map(|pool| {
             let pad = pool.padding;
             MaxPool2dConfig::new([pool.kernel; 2])
@@ -135,12 +135,11 @@ impl Classifier for ResNet {
     }
 
     fn infer(&self, images: Tensor<4>) -> Tensor<2> {
-        if images.dims()[0] == 1 {
-            return image_by_image(images, |image| self.forward(image));
-        }
-        // The classifier's weights are too large for a cache: they are read once for the batch.
-        self.fc
-            .forward(image_by_image(images, |image| self.features(image)))
+        infer_in_parts(
+            images,
+            |images| self.features(images),
+            |x| self.fc.forward(x),
+        )
     }
 
     fn fold(self) -> Self {

@@ -1,7 +1,8 @@
 //! The channels, windows and paths of a network: built into modules by `network`, added up by
 //! `config`.
 
-use super::{BlockKind, ResNetConfig, Shortcut, Stem};
+use super::{BlockKind, ResNetConfig, Shortcut};
+use crate::Stem;
 use crate::summary::{Summary, Window};
 
 /// A whole network.

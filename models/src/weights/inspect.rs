@@ -4,10 +4,12 @@ use std::path::Path;
 
 use super::WeightsError;
 use super::checkpoint::Checkpoint;
-use crate::{Arch, ModelConfig, Shortcut, Stem};
+use crate::{Arch, MobileNetV2Config, ModelConfig, Shortcut, Stem};
 
 /// The configuration of `arch` that the weights in a file belong to: the number of classes and of
-/// channels, the stem and the shortcuts show in the shapes. What they do not show is as published.
+/// channels, the stem and the shortcuts of a residual network, the head of a VGG and the width of a
+/// `MobileNetV2` show in the shapes. What they do not show (the strides of a `MobileNetV2`) is as
+/// published.
 ///
 /// ```
 /// use burn::tensor::Device;
@@ -29,47 +31,119 @@ use crate::{Arch, ModelConfig, Shortcut, Stem};
 /// When the file cannot be read or is broken.
 pub fn config(arch: Arch, path: impl AsRef<Path>) -> Result<ModelConfig, WeightsError> {
     let file = Checkpoint::open(path.as_ref())?;
-    let prefix = file.prefix(["conv1.weight", "fc.weight", "fc2.weight"].into_iter());
-    let shape = |name: &str| file.shape(&format!("{prefix}{name}"));
-
+    let (names, inspect): (&[&str], fn(&mut ModelConfig, &Shapes)) = match arch {
+        Arch::ResNet18
+        | Arch::ResNet34
+        | Arch::ResNet50
+        | Arch::ResNet101
+        | Arch::ResNet152
+        | Arch::ResNet20
+        | Arch::ResNet32
+        | Arch::ResNet56 => (&["conv1.weight", "fc.weight"], resnet),
+        Arch::Vgg16 | Arch::Vgg16Bn => (
+            &[FIRST_OF_VGG, "classifier.weight", "classifier.6.weight"],
+            vgg,
+        ),
+        Arch::MobileNetV2 => (&[FIRST_OF_MOBILENET, "classifier.1.weight"], mobilenet),
+        Arch::LeNet5 => (&["conv1.weight", "fc2.weight"], lenet),
+    };
+    let prefix = file.prefix(names.iter().copied());
     let mut config = ModelConfig::new(arch);
-    let classifier = if arch == Arch::LeNet5 {
-        "fc2.weight"
-    } else {
-        "fc.weight"
-    };
-    if let Some(&[classes, _]) = shape(classifier)
-        && classes > 0
-    {
-        config.classes = classes;
+    inspect(
+        &mut config,
+        &Shapes {
+            file: &file,
+            prefix,
+        },
+    );
+    Ok(config)
+}
+
+const FIRST_OF_VGG: &str = "features.0.weight";
+const FIRST_OF_MOBILENET: &str = "features.0.0.weight";
+
+/// The shapes of the tensors that hold anything.
+struct Shapes<'a> {
+    file: &'a Checkpoint,
+    prefix: String,
+}
+
+impl Shapes<'_> {
+    /// None where there is no such tensor, or it is empty: numbers that no data stands behind are
+    /// not believed.
+    fn get(&self, name: &str) -> Option<&[usize]> {
+        let shape = self.file.shape(&format!("{}{name}", self.prefix))?;
+        (!shape.contains(&0)).then_some(shape)
     }
-    let Some(&[_, channels, kernel, _]) = shape("conv1.weight") else {
-        return Ok(config);
-    };
-    if channels > 0 {
+
+    /// Outputs and inputs of a product.
+    fn linear(&self, name: &str) -> Option<[usize; 2]> {
+        match self.get(name) {
+            Some(&[outputs, inputs]) => Some([outputs, inputs]),
+            _ => None,
+        }
+    }
+
+    /// Outputs, inputs and the height of the kernel of a convolution.
+    fn conv(&self, name: &str) -> Option<[usize; 3]> {
+        match self.get(name) {
+            Some(&[outputs, inputs, kernel, _]) => Some([outputs, inputs, kernel]),
+            _ => None,
+        }
+    }
+}
+
+/// The channels of an image and the classes, from the first layer and the last.
+fn ends(config: &mut ModelConfig, file: &Shapes, first: &str, last: &str) {
+    if let Some([_, channels, _]) = file.conv(first) {
         config.input[0] = channels;
     }
-    match (arch, shape("fc1.weight")) {
-        (Arch::LeNet5, Some(&[_, features])) => {
-            // Square images; of the sizes that pooling rounds to the same, the smallest.
-            let side = (features / 50).isqrt();
-            if side > 0 && 50 * side * side == features {
-                config.input[1..].fill(2 * (2 * side + 4) + 4);
-            }
-        }
-        _ => {
-            config.stem = match kernel {
-                3 => Some(Stem::Cifar),
-                7 => Some(Stem::ImageNet),
-                _ => None,
-            };
-            let projected = shape("layer2.0.downsample.0.weight").is_some();
-            config.shortcut = Some(if projected {
-                Shortcut::Projection
-            } else {
-                Shortcut::ZeroPad
-            });
+    if let Some([classes, _]) = file.linear(last) {
+        config.classes = classes;
+    }
+}
+
+fn resnet(config: &mut ModelConfig, file: &Shapes) {
+    ends(config, file, "conv1.weight", "fc.weight");
+    let Some([_, _, kernel]) = file.conv("conv1.weight") else {
+        return;
+    };
+    config.stem = match kernel {
+        3 => Some(Stem::Cifar),
+        7 => Some(Stem::ImageNet),
+        _ => None,
+    };
+    let projected = file.get("layer2.0.downsample.0.weight").is_some();
+    config.shortcut = Some(if projected {
+        Shortcut::Projection
+    } else {
+        Shortcut::ZeroPad
+    });
+}
+
+fn vgg(config: &mut ModelConfig, file: &Shapes) {
+    let (stem, last) = if file.get("classifier.weight").is_some() {
+        (Stem::Cifar, "classifier.weight")
+    } else {
+        (Stem::ImageNet, "classifier.6.weight")
+    };
+    config.stem = Some(stem);
+    ends(config, file, FIRST_OF_VGG, last);
+}
+
+fn mobilenet(config: &mut ModelConfig, file: &Shapes) {
+    ends(config, file, FIRST_OF_MOBILENET, "classifier.1.weight");
+    let last = file.conv("features.17.conv.2.weight");
+    config.width = last.and_then(|[channels, ..]| MobileNetV2Config::width_of(channels));
+}
+
+fn lenet(config: &mut ModelConfig, file: &Shapes) {
+    ends(config, file, "conv1.weight", "fc2.weight");
+    if let Some([_, features]) = file.linear("fc1.weight") {
+        // Square images; of the sizes that pooling rounds to the same, the smallest.
+        let side = (features / 50).isqrt();
+        if side > 0 && 50 * side * side == features {
+            config.input[1..].fill(2 * (2 * side + 4) + 4);
         }
     }
-    Ok(config)
 }

@@ -13,6 +13,9 @@ fn networks_for_imagenet_have_the_published_costs() {
         (Arch::ResNet50, 25_557_032, 4_089_184_256),
         (Arch::ResNet101, 44_549_160, 7_801_405_440),
         (Arch::ResNet152, 60_192_808, 11_513_626_624),
+        (Arch::Vgg16, 138_357_544, 15_470_264_320),
+        (Arch::Vgg16Bn, 138_365_992, 15_470_264_320),
+        (Arch::MobileNetV2, 3_504_872, 300_774_272),
     ];
     for (arch, params, macs) in published {
         let summary = ModelConfig::new(arch).summary([224, 224]);
@@ -39,6 +42,82 @@ fn networks_for_cifar_have_the_published_costs() {
         projected.summary([32, 32]).params(),
         269_722 + 512 + 64 + 2048 + 128
     );
+}
+
+#[test]
+fn a_vgg16_for_cifar_costs_what_its_layers_add_up_to() {
+    // Inputs, outputs and edge of the thirteen convolutions on a 32x32 image.
+    let convs = [
+        [3, 64, 32],
+        [64, 64, 32],
+        [64, 128, 16],
+        [128, 128, 16],
+        [128, 256, 8],
+        [256, 256, 8],
+        [256, 256, 8],
+        [256, 512, 4],
+        [512, 512, 4],
+        [512, 512, 4],
+        [512, 512, 2],
+        [512, 512, 2],
+        [512, 512, 2],
+    ];
+    let weights: u64 = convs.iter().map(|[i, o, _]| 9 * i * o).sum();
+    let macs: u64 = convs
+        .iter()
+        .map(|[i, o, edge]| 9 * i * o * edge * edge)
+        .sum();
+    let units: u64 = convs.iter().map(|[_, o, _]| o).sum();
+    assert_eq!((weights, units), (14_710_464, 4_224));
+    for (arch, norms) in [(Arch::Vgg16, 0), (Arch::Vgg16Bn, 2 * units)] {
+        let config = ModelConfig::new(arch)
+            .with_classes(10)
+            .with_stem(Stem::Cifar);
+        let summary = config.summary([32, 32]);
+        assert_eq!(
+            summary.params(),
+            weights + units + norms + 512 * 10 + 10,
+            "{arch}"
+        );
+        assert_eq!(summary.macs(), macs + 512 * 10, "{arch}");
+    }
+    let config = ModelConfig::new(Arch::Vgg16Bn)
+        .with_classes(10)
+        .with_stem(Stem::Cifar);
+    assert_eq!(config.summary([32, 32]).params(), 14_728_266);
+}
+
+#[test]
+fn mobilenets_of_other_widths_and_strides_have_the_published_costs() {
+    // The sums of table 2 with channels rounded by the authors' rule; for width 1.4 the paper has
+    // 585 M in table 4.
+    let published = [
+        (0.35, 1_677_128, 59_285_808),
+        (0.5, 1_968_680, 97_131_840),
+        (0.75, 2_636_424, 209_069_792),
+        (1.4, 6_108_776, 582_195_824),
+    ];
+    for (width, params, macs) in published {
+        let config = ModelConfig::new(Arch::MobileNetV2).with_width(width);
+        let summary = config.summary([224, 224]);
+        assert_eq!(
+            (summary.params(), summary.macs()),
+            (params, macs),
+            "{width}"
+        );
+    }
+    // Two strides fewer: on a 32x32 image as many positions as on a 128x128 image otherwise.
+    let config = ModelConfig::new(Arch::MobileNetV2);
+    let cifar = config.clone().with_stem(Stem::Cifar);
+    assert_eq!(cifar.summary([32, 32]).params(), 3_504_872);
+    let last = |config: &ModelConfig, size: usize| {
+        let summary = config.summary([size; 2]);
+        let last = summary.weighted().nth_back(1).expect("many layers");
+        last.output.clone()
+    };
+    assert_eq!(last(&config, 32), [1280, 1, 1]);
+    assert_eq!(last(&cifar, 32), [1280, 4, 4]);
+    assert_eq!(last(&cifar, 32), last(&config, 128));
 }
 
 #[test]
@@ -133,6 +212,9 @@ fn a_state_dict_has_as_many_entries_as_torchvisions() {
         (Arch::ResNet50, 320),
         (Arch::ResNet101, 626),
         (Arch::ResNet152, 932),
+        (Arch::Vgg16, 32),
+        (Arch::Vgg16Bn, 97),
+        (Arch::MobileNetV2, 314),
     ];
     for (arch, count) in entries {
         let config = ModelConfig::new(arch);

@@ -2,5 +2,8 @@
 
 mod common;
 mod counts;
+mod families;
+mod names;
 mod networks;
+mod plain;
 mod weights;

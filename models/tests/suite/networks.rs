@@ -267,9 +267,12 @@ fn every_architecture_is_built_by_its_name() {
             ModelConfig::new(arch)
         );
     }
-    let error = "vgg16".parse::<Arch>().expect_err("unknown").to_string();
+    // Torchvision's names.
+    assert_eq!("vgg16_bn".parse(), Ok(Arch::Vgg16Bn));
+    assert_eq!("mobilenet_v2".parse(), Ok(Arch::MobileNetV2));
+    let error = "vgg99".parse::<Arch>().expect_err("unknown").to_string();
     assert!(
-        error.contains("`vgg16`") && error.contains("resnet18, resnet34, resnet50"),
+        error.contains("`vgg99`") && error.contains("resnet18, resnet34, resnet50"),
         "{error}"
     );
 }

@@ -1,5 +1,6 @@
 //! Loading and saving by torchvision's names.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::common::{difference, floats, image, scramble, tiny, values};
@@ -7,7 +8,8 @@ use burn::module::{Lora, Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor, TensorData, bf16, f16};
 use models::weights::{LoadOptions, WeightsError, load, load_with, save, to_bytes};
 use models::{
-    Arch, Classifier, LeNet5Config, Model, ModelConfig, ResNet, ResNetConfig, Shortcut, Stem,
+    Arch, Classifier, LeNet5Config, MobileNetV2Config, Model, ModelConfig, ResNet, ResNetConfig,
+    Shortcut, Stem, VggConfig, VggHead,
 };
 use safetensors::tensor::{Dtype, TensorView};
 
@@ -606,6 +608,195 @@ fn a_file_tells_the_configuration_of_its_weights() {
     let found = models::weights::config(Arch::ResNet20, &path).expect("reads");
     assert!(load(found.init(&device), &path).is_err());
     assert!(models::weights::config(Arch::ResNet20, folder.0.path()).is_err());
+}
+
+#[test]
+fn a_file_tells_the_head_of_a_vgg_and_the_width_of_a_mobilenet() {
+    let folder = Folder::new();
+    let path = folder.0.path().join("w.safetensors");
+    let device = Device::flex();
+    // The shapes are all that counts, so that no file has to hold a VGG.
+    let vgg = ModelConfig::new(Arch::Vgg16Bn).with_input([1, 224, 224]);
+    for (entries, classes, stem) in [
+        (vec![f32s("classifier.weight", &[7, 4])], 7, Stem::Cifar),
+        (
+            vec![f32s("classifier.6.weight", &[9, 4])],
+            9,
+            Stem::ImageNet,
+        ),
+    ] {
+        let first = f32s("features.0.weight", &[4, 1, 3, 3]);
+        let mut entries: Vec<Entry> = entries.into_iter().chain([first]).collect();
+        // As a training run with DataParallel would keep it.
+        for entry in &mut entries {
+            entry.0 = format!("net.module.{}", entry.0);
+        }
+        std::fs::write(&path, bytes(&entries)).expect("writes");
+        let found = models::weights::config(Arch::Vgg16Bn, &path).expect("reads");
+        let expected = vgg.clone().with_classes(classes).with_stem(stem);
+        assert_eq!(found, expected);
+        let error = load(found.init(&device), &path).expect_err("lacks nearly everything");
+        assert!(matches!(error, WeightsError::Missing { .. }), "{error}");
+    }
+
+    for width in [0.1, 0.35] {
+        let config = ModelConfig::new(Arch::MobileNetV2)
+            .with_classes(3)
+            .with_width(width);
+        let model = config.init(&device);
+        save(&model, &path).expect("saves");
+        let found = models::weights::config(Arch::MobileNetV2, &path).expect("reads");
+        assert_eq!(found, config);
+        let loaded = load(found.init(&device), &path).expect("loads");
+        assert_eq!(to_bytes(&loaded).unwrap(), to_bytes(&model).unwrap());
+        let error = load(config.with_width(1.0).init(&device), &path).expect_err("narrower");
+        assert!(matches!(error, WeightsError::Shape { .. }), "{error}");
+    }
+}
+
+#[test]
+fn sizes_without_data_are_not_believed() {
+    let folder = Folder::new();
+    let huge = 1 << 60;
+    let device = Device::flex();
+    for (arch, names) in [
+        (Arch::ResNet18, ["conv1.weight", "fc.weight", "fc.weight"]),
+        (
+            Arch::Vgg16,
+            [
+                "features.0.weight",
+                "classifier.6.weight",
+                "classifier.weight",
+            ],
+        ),
+        (
+            Arch::MobileNetV2,
+            [
+                "features.0.0.weight",
+                "classifier.1.weight",
+                "features.17.conv.2.weight",
+            ],
+        ),
+        (Arch::LeNet5, ["conv1.weight", "fc2.weight", "fc1.weight"]),
+    ] {
+        let mut entries: BTreeMap<&str, Entry> = BTreeMap::new();
+        for name in names {
+            // Of no element, whatever the other sizes.
+            let shape = match name {
+                "conv1.weight" | "features.0.weight" | "features.0.0.weight" => {
+                    vec![0, huge, huge, 3]
+                }
+                "features.17.conv.2.weight" => vec![huge, 0, 1, 1],
+                _ => vec![huge, 0],
+            };
+            entries.insert(name, (name.to_owned(), Dtype::F32, shape, Vec::new()));
+        }
+        let entries: Vec<Entry> = entries.into_values().collect();
+        let path = folder.file("w.safetensors", &lie(&entries));
+        let config = models::weights::config(arch, &path).expect("reads");
+        let published = ModelConfig::new(arch);
+        assert_eq!(
+            (config.classes, config.input, config.width),
+            (published.classes, published.input, published.width)
+        );
+        assert!(load(config.init(&device), &path).is_err());
+    }
+}
+
+/// A safetensors file of tensors without elements.
+fn lie(entries: &[Entry]) -> Vec<u8> {
+    let tensor = |(name, _, shape, _): &Entry| {
+        format!(r#""{name}":{{"dtype":"F32","shape":{shape:?},"data_offsets":[0,0]}}"#)
+    };
+    let header: Vec<String> = entries.iter().map(tensor).collect();
+    let header = format!("{{{}}}", header.join(","));
+    let mut content = (header.len() as u64).to_le_bytes().to_vec();
+    content.extend(header.into_bytes());
+    content
+}
+
+#[test]
+fn weights_of_another_family_or_form_are_refused() {
+    let folder = Folder::new();
+    let path = folder.0.path().join("w.safetensors");
+    let device = Device::flex();
+    let small = |config: VggConfig| config.with_width(1).with_hidden(2);
+    let plain = small(VggConfig::vgg16(3));
+    let norms = small(VggConfig::vgg16_bn(3));
+    save(&plain.init(&device), &path).expect("saves");
+    let error = load(norms.init(&device), &path).expect_err("without norms");
+    // Both have `features.2`: a convolution here, a ReLU there.
+    assert!(matches!(error, WeightsError::Missing { .. }), "{error}");
+    let cifar = plain.clone().with_head(VggHead::Cifar);
+    let error = load(cifar.init(&device), &path).expect_err("another head");
+    let WeightsError::Missing { name, shape, .. } = &error else {
+        panic!("{error}");
+    };
+    assert_eq!(
+        (name.as_str(), shape.as_slice()),
+        ("classifier.weight", &[3, 8][..])
+    );
+    let mobilenet = MobileNetV2Config::new(3).with_width(0.1);
+    let error = load(mobilenet.init(&device), &path).expect_err("another family");
+    assert!(error.to_string().contains("features.0.0.weight"), "{error}");
+
+    // A norm that is folded in the file is missing from a network that has not folded its own.
+    save(&norms.init(&device).fold_batch_norm(), &path).expect("saves");
+    let error = load(norms.init(&device), &path).expect_err("folded");
+    assert!(error.to_string().contains("features.1.weight"), "{error}");
+    load(norms.init(&device).fold_batch_norm(), &path).expect("loads");
+}
+
+#[test]
+fn files_of_the_other_families_round_trip_or_are_errors() {
+    let folder = Folder::new();
+    let path = folder.0.path().join("w.safetensors");
+    let device = Device::flex();
+    let mut short = VggConfig::vgg16_bn(3).with_width(2).with_hidden(3);
+    short.convs = vec![1, 2];
+    let mut narrow = MobileNetV2Config::new(3).with_width(0.05);
+    narrow.stages.truncate(2);
+    let build = |index: usize, device: &Device| match index {
+        0 => Model::Vgg(short.init(device)),
+        1 => Model::Vgg(short.clone().with_head(VggHead::Cifar).init(device)),
+        _ => Model::MobileNetV2(narrow.init(device)),
+    };
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    for index in 0..3 {
+        let model = scramble(build(index, &device));
+        save(&model, &path).expect("saves");
+        let whole = std::fs::read(&path).expect("reads");
+        let loaded = load(build(index, &device), &path).expect("loads");
+        assert_eq!(to_bytes(&loaded).expect("serialises"), whole);
+        let x: Tensor<4> = image([2, 3, 9, 8], &device);
+        assert_eq!(floats(loaded.forward(x.clone())), floats(model.forward(x)));
+
+        let mut refused = 0;
+        for _ in 0..100 {
+            let mut broken = whole.clone();
+            for _ in 0..=random(3) {
+                let at = random(3000.min(broken.len()));
+                match random(3) {
+                    0 => broken[at] ^= 1 << random(8),
+                    1 => broken[at] = [0, 0xff, b'9', b'-'][random(4)],
+                    _ => broken.truncate(broken.len() - random(16)),
+                }
+            }
+            // An error or a model with other numbers, never a panic.
+            let file = folder.file("broken.safetensors", &broken);
+            for arch in [Arch::Vgg16Bn, Arch::MobileNetV2] {
+                drop(models::weights::config(arch, &file));
+            }
+            refused += usize::from(load(build(index, &device), file).is_err());
+        }
+        assert!(refused > 50, "{index}: {refused}");
+    }
 }
 
 #[test]

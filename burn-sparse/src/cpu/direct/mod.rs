@@ -7,6 +7,7 @@
 //! | `working` | how the input lies while a layer reads it |
 //! | `gather` | the copy into that layout |
 //! | `stream` | the weights in traversal order |
+//! | `panels` | rows that share loads without being neighbours |
 //! | `tile` | the inner loop |
 //! | `run` | tiles and channels over threads, the epilogue |
 //!
@@ -15,13 +16,14 @@
 //! makes each load of the input serve several channels.
 
 mod gather;
+mod panels;
 mod plan;
 mod run;
 mod stream;
 mod tile;
 mod working;
 
-pub use plan::{Plan, ROWS};
+pub use plan::{Panel, Plan, ROWS, Sharing};
 pub(crate) use working::{Working, plane_stride};
 
 use stream::Stream;
@@ -91,9 +93,12 @@ impl Direct {
         let mut plan = plan;
         // Rows that share a load must read the same input channels, and exist as a kernel.
         if !ROWS.contains(&plan.rows)
-            || (problem.groups > 1 && !per_group.is_multiple_of(plan.rows))
+            || (problem.groups > 1 && plan.panel.is_none() && !per_group.is_multiple_of(plan.rows))
         {
             plan.rows = 1;
+        }
+        if plan.panel.is_some() {
+            plan.blocks = 1;
         }
         plan.strip = plan.strip.clamp(1, problem.output()[0]);
         // Plans come from files, too: rounding to more than a vector could only waste memory.

@@ -23,6 +23,38 @@ pub struct Plan {
     /// Rows of outputs for which the input is copied at once, so that the copy stays in the second
     /// cache. A layer that reads its input where it lies has no use for it.
     pub strip: usize,
+    /// Blocks in which output channels that share a list of positions are looked for. `None`: they are
+    /// neighbours and share it over all input channels. With panels there is one run of input
+    /// channels.
+    #[serde(default)]
+    pub panel: Option<Panel>,
+}
+
+/// Blocks of a weight matrix: in each, the rows that store the same columns share their loads,
+/// wherever in the block they are. What block column-row pruning leaves of a block is one such panel;
+/// punched blocks and rows pruned alike are others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Panel {
+    /// Output channels of a block.
+    pub rows: usize,
+    /// Columns of a block.
+    pub columns: usize,
+}
+
+/// Which output channels share loads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Sharing {
+    /// As [`Plan::rows`].
+    pub rows: usize,
+    /// As [`Plan::panel`].
+    pub panel: Option<Panel>,
+}
+
+impl Sharing {
+    /// Neighbours share.
+    pub fn neighbours(rows: usize) -> Self {
+        Self { rows, panel: None }
+    }
 }
 
 /// Numbers of output channels that a kernel exists for.
@@ -78,6 +110,16 @@ impl Plan {
 
     /// A good guess for a layer of which `density` of the weights are stored.
     pub fn guess(problem: &ConvProblem, density: f64, rows: usize, isa: Isa) -> Self {
+        Self::guess_sharing(problem, density, Sharing::neighbours(rows), isa)
+    }
+
+    /// The same for channels that share loads in another way.
+    pub fn guess_sharing(
+        problem: &ConvProblem,
+        density: f64,
+        Sharing { rows, panel }: Sharing,
+        isa: Isa,
+    ) -> Self {
         let lanes = isa.lanes();
         let [_, width] = problem.output();
         let taps = problem.kernel[0] * problem.kernel[1];
@@ -92,6 +134,7 @@ impl Plan {
             shifted,
             align,
             strip: usize::MAX,
+            panel,
         }
         .with_strip(problem);
         let outputs = super::Working::new(problem, &plan).vectors(lanes);
@@ -110,9 +153,10 @@ impl Plan {
         let blocks = (bytes as f64 / fitting as f64)
             .min(entries / FEWEST_ENTRIES)
             .max(1.0) as usize;
+        let blocks = (1usize << blocks.ilog2()).min(channels.max(1));
         Self {
             vectors,
-            blocks: (1usize << blocks.ilog2()).min(channels.max(1)),
+            blocks: if panel.is_some() { 1 } else { blocks },
             ..plan
         }
     }
@@ -164,8 +208,14 @@ impl Plan {
     }
 
     /// Plans worth timing against each other, the guess first.
-    pub fn candidates(problem: &ConvProblem, density: f64, rows: usize, isa: Isa) -> Vec<Self> {
-        let guess = Self::guess(problem, density, rows, isa);
+    pub fn candidates(
+        problem: &ConvProblem,
+        density: f64,
+        sharing: Sharing,
+        isa: Isa,
+    ) -> Vec<Self> {
+        let guess = Self::guess_sharing(problem, density, sharing, isa);
+        let rows = sharing.rows;
         let mut plans = vec![guess];
         let mut add = |plan: Self| {
             if !plans.contains(&plan) {
@@ -193,7 +243,11 @@ impl Plan {
                 for vectors in [3, 4, 5, 7, 10, 14] {
                     let vectors = vectors.min(most).min(outputs);
                     for blocks in [guess.blocks / 2, guess.blocks, guess.blocks * 2] {
-                        if (1..=channels.max(1)).contains(&blocks) {
+                        let possible = match sharing.panel {
+                            Some(_) => 1..=1,
+                            None => 1..=channels.max(1),
+                        };
+                        if possible.contains(&blocks) {
                             add(Self {
                                 vectors,
                                 blocks,

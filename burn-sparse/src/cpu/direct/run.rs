@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::{
     Direct,
     gather::gather,
-    tile::{Then, Tile},
+    tile::{Members, Then, Tile},
 };
 use crate::cpu::{self, Buffer, Finish, Images, ImagesMut, Residual, Storage};
 
@@ -199,8 +199,8 @@ impl Direct {
     }
 
     fn part(&self, part: usize, parts: usize) -> Range<usize> {
-        let groups = self.stream.groups;
-        part * groups / parts..(part + 1) * groups / parts
+        let units = self.stream.units();
+        part * units / parts..(part + 1) * units / parts
     }
 
     fn threads(&self, batch: usize) -> usize {
@@ -218,7 +218,7 @@ impl Direct {
         (1..TASKS_PER_THREAD * threads)
             .find(even)
             .unwrap_or(1)
-            .min(self.stream.groups)
+            .min(self.stream.units())
     }
 
     /// Runs tasks in parallel, or in order where that would not pay.
@@ -255,7 +255,7 @@ impl Direct {
         &self,
         strip: Strip<'_>,
         tile: usize,
-        groups: Range<usize>,
+        units: Range<usize>,
         finish: Finish<'_, T>,
         target: Target<T>,
         sums: &mut Buffer,
@@ -296,6 +296,7 @@ impl Direct {
         let floats = TypeId::of::<T>() == TypeId::of::<f32>();
         let direct = floats
             && self.plan.blocks == 1
+            && self.stream.panels.is_none()
             && within
             && self.working.is_gapless()
             && roomy(
@@ -311,11 +312,12 @@ impl Direct {
                 (_, Some(r)) => Some((r.data[at..].as_ptr().cast(), r.channel_stride)),
                 (_, None) => None,
             };
-            let row = groups.start * R * target.channel_stride;
+            let row = units.start * R * target.channel_stride;
             self.isa.dispatch(Tile::<R> {
                 words: &self.stream.words,
                 starts: self.stream.block(0),
-                groups: groups.clone(),
+                groups: units.clone(),
+                members: None,
                 input,
                 width: span.width,
                 out: first.wrapping_add(row),
@@ -329,32 +331,65 @@ impl Direct {
             });
             return;
         }
-        let at_once = (SUMS / (len * R)).max(1);
-        for start in groups.clone().step_by(at_once) {
-            let groups = start..(start + at_once).min(groups.end);
-            assert!(groups.len() * R * len <= sums.len());
-            for block in 0..self.plan.blocks {
-                self.isa.dispatch(Tile::<R> {
-                    words: &self.stream.words,
-                    starts: self.stream.block(block),
-                    groups: groups.clone(),
-                    input,
-                    width: span.width,
-                    out: sums.as_mut_ptr(),
-                    stride: len,
-                    channels,
-                    then: Then::Keep { add: block > 0 },
-                });
-            }
+        for units in self.stream.at_once(units, SUMS / len, R) {
+            let channels = self.stream.channels(units.clone(), R, channels);
+            self.sums::<R>(units, channels.clone(), input, span.width, sums);
             self.isa.dispatch(Store {
                 direct: self,
                 sums,
                 strip,
                 span,
-                channels: groups.start * R..(groups.end * R).min(channels),
+                channels,
                 finish,
                 target,
             });
+        }
+    }
+
+    /// The sums of some channels over a tile, row after row in `sums`.
+    fn sums<const R: usize>(
+        &self,
+        units: Range<usize>,
+        channels: Range<usize>,
+        input: *const f32,
+        width: usize,
+        sums: &mut Buffer,
+    ) where
+        for<'a> Tile<'a, R>: WithSimd<Output = ()>,
+    {
+        let stride = width * self.isa.lanes();
+        let tile = |block: usize, add: bool, groups, members, out| Tile::<R> {
+            words: &self.stream.words,
+            starts: self.stream.block(block),
+            groups,
+            members,
+            input,
+            width,
+            out,
+            stride,
+            channels: self.problem.out_channels,
+            then: Then::Keep { add },
+        };
+        match &self.stream.panels {
+            None => {
+                assert!(units.len() * R * stride <= sums.len());
+                for block in 0..self.plan.blocks {
+                    let out = sums.as_mut_ptr();
+                    let tile = tile(block, block > 0, units.clone(), None, out);
+                    self.isa.dispatch(tile);
+                }
+            }
+            Some(panels) => {
+                // The last row is for places of groups that no channel has.
+                sums[..(channels.len() + 1) * stride].fill(0.0);
+                let members = Members {
+                    channels: &panels.members,
+                    first: channels.start as u32,
+                    count: channels.len() as u32,
+                };
+                let (groups, out) = (panels.groups(units), sums.as_mut_ptr());
+                self.isa.dispatch(tile(0, true, groups, Some(members), out));
+            }
         }
     }
 }

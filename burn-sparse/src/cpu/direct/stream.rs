@@ -1,6 +1,8 @@
 //! Weights in the order in which the kernel reads them.
 
-use super::{Plan, Working};
+use core::ops::Range;
+
+use super::{Panel, Plan, Working, panels::Panels};
 use crate::{ConvProblem, SparseError, cpu::Rows};
 
 /// The entries of a weight matrix, block by block of input channels, in each block group by group
@@ -14,6 +16,8 @@ pub(super) struct Stream {
     pub(super) starts: Vec<u32>,
     /// Groups of `plan.rows` output channels.
     pub(super) groups: usize,
+    /// Which channels the groups hold, if they are not neighbours.
+    pub(super) panels: Option<Panels>,
 }
 
 fn too_large(problem: &ConvProblem) -> SparseError {
@@ -50,6 +54,14 @@ impl Stream {
                 4 * working.offset(channel, tap / kw, tap % kw) as u32
             })
             .collect();
+        let bases = |row: usize| {
+            let first_channel = row / per_group.max(1) * channels;
+            (4 * first_channel * working.channel_stride()) as u32
+        };
+        if let Some(panel) = plan.panel {
+            let place = |row: usize, column: u32| bases(row) + offsets[column as usize];
+            return Self::of_panels(problem, matrix, rows, panel, place);
+        }
         let mut words = Vec::with_capacity(matrix.columns.len() * (rows + 1) / rows + rows);
         let mut starts = Vec::with_capacity(blocks * (groups + 1));
         // Where each row of a group stands; rows are worked off block by block.
@@ -59,8 +71,7 @@ impl Stream {
             for group in 0..groups {
                 starts.push(position(&words, problem)?);
                 let members = group * rows..((group + 1) * rows).min(problem.out_channels);
-                let first_channel = members.start / per_group.max(1) * channels;
-                let base = (4 * first_channel * working.channel_stride()) as u32;
+                let base = bases(members.start);
                 if rows == 1 {
                     let (from, to) = (next[group], matrix.row_ptr[group + 1]);
                     let rest = &matrix.columns[from as usize..to as usize];
@@ -98,6 +109,80 @@ impl Stream {
             words,
             starts,
             groups,
+            panels: None,
+        })
+    }
+
+    /// Band by band of output channels, in each block by block, and in each block group by group of
+    /// rows that store the same columns. `place` is the byte offset of a row's column.
+    fn of_panels(
+        problem: &ConvProblem,
+        matrix: Rows<'_>,
+        rows: usize,
+        panel: Panel,
+        place: impl Fn(usize, u32) -> u32,
+    ) -> Result<Self, SparseError> {
+        let mut panels = Panels::new(problem, panel);
+        let mut words = Vec::with_capacity(matrix.columns.len() * (rows + 1) / rows);
+        let mut starts = Vec::new();
+        panels.visit(matrix, panel.columns, rows, |members, entries| {
+            starts.push(position(&words, problem)?);
+            for index in 0..entries[0].len() {
+                let first = entries[0].start + index;
+                words.push(place(members[0], matrix.columns[first]));
+                words.extend(
+                    entries
+                        .iter()
+                        .map(|row| matrix.values[row.start + index].to_bits()),
+                );
+                words.extend((entries.len()..rows).map(|_| 0));
+            }
+            Ok(())
+        })?;
+        let groups = starts.len();
+        starts.push(position(&words, problem)?);
+        Ok(Self {
+            words,
+            starts,
+            groups,
+            panels: Some(panels),
+        })
+    }
+
+    /// Runs of output channels that tasks do not divide further: groups of neighbours, or bands.
+    pub(super) fn units(&self) -> usize {
+        self.panels.as_ref().map_or(self.groups, Panels::bands)
+    }
+
+    /// The output channels of some units, the last of which may have fewer than `rows`.
+    pub(super) fn channels(&self, units: Range<usize>, rows: usize, all: usize) -> Range<usize> {
+        match &self.panels {
+            Some(panels) => panels.channels(units),
+            None => units.start * rows..(units.end * rows).min(all),
+        }
+    }
+
+    /// Units as many at a time as leave no more than `most` rows of sums, but at least one: bands are
+    /// small, and groups smaller.
+    pub(super) fn at_once(
+        &self,
+        units: Range<usize>,
+        most: usize,
+        rows: usize,
+    ) -> impl Iterator<Item = Range<usize>> {
+        let mut start = units.start;
+        core::iter::from_fn(move || {
+            let fits = |end: usize| match &self.panels {
+                Some(panels) => panels.channels(start..end).len() < most,
+                None => (end - start) * rows <= most,
+            };
+            let mut end = start;
+            while end < units.end && (end == start || fits(end + 1)) {
+                end += 1;
+            }
+            let run = start..end;
+            start = end;
+            (!run.is_empty()).then_some(run)
         })
     }
 

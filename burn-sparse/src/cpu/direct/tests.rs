@@ -51,6 +51,23 @@ struct Placed {
     in_place: bool,
 }
 
+/// Few columns, so that rows agree by chance; all of them; and none at all.
+const PANELS: [Option<Panel>; 4] = [
+    None,
+    Some(Panel {
+        rows: 3,
+        columns: 2,
+    }),
+    Some(Panel {
+        rows: usize::MAX,
+        columns: usize::MAX,
+    }),
+    Some(Panel {
+        rows: 0,
+        columns: 0,
+    }),
+];
+
 const PLACES: [Placed; 4] = [
     Placed {
         rounded: [false; 3],
@@ -163,7 +180,10 @@ fn plans_change_nothing_but_rounding() {
             let problem = &case.problem;
             let data = data(case, 10 * seed as u64);
             let matrix = Rows::from(&data.csr);
-            for rows in ROWS {
+            let sharing = ROWS
+                .into_iter()
+                .flat_map(|rows| PANELS.map(|panel| (rows, panel)));
+            for (rows, panel) in sharing {
                 for (shifted, align) in [(false, 1), (true, 1), (true, 16)] {
                     for (vectors, blocks, strip) in [
                         (1, 1, 1),
@@ -180,6 +200,7 @@ fn plans_change_nothing_but_rounding() {
                             shifted,
                             align,
                             strip,
+                            panel,
                         };
                         let direct = Direct::new(problem, matrix, plan, isa).unwrap();
                         let name = format!("{} {}: {plan:?}", isa.name(), case.name);
@@ -239,8 +260,11 @@ fn guesses_and_candidates_are_plans_that_exist() {
         let problem = &case.problem;
         let data = data(case, 7);
         for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
-            for rows in ROWS {
-                for plan in Plan::candidates(problem, case.density, rows, isa) {
+            let sharing = ROWS
+                .into_iter()
+                .flat_map(|rows| PANELS.map(|panel| Sharing { rows, panel }));
+            for sharing in sharing {
+                for plan in Plan::candidates(problem, case.density, sharing, isa) {
                     let direct = Direct::new(problem, Rows::from(&data.csr), plan, isa).unwrap();
                     let grouped = problem.groups > 1;
                     assert!(direct.plan() == plan || grouped, "{}: {plan:?}", case.name);
@@ -265,6 +289,10 @@ fn senseless_plans_are_brought_into_range() {
                 shifted,
                 align: most,
                 strip: most,
+                panel: shifted.then_some(Panel {
+                    rows: most,
+                    columns: most,
+                }),
             };
             let isa = Isa::current();
             let direct = Direct::new(&case.problem, Rows::from(&data.csr), plan, isa).unwrap();

@@ -29,6 +29,8 @@ pub(super) struct Tile<'a, const R: usize> {
     /// First word of each group, and the end of the last.
     pub(super) starts: &'a [u32],
     pub(super) groups: Range<usize>,
+    /// The channels of the groups if they are not neighbours; only with [`Then::Keep`].
+    pub(super) members: Option<Members<'a>>,
     /// The working image at the first output of the tile.
     pub(super) input: *const f32,
     /// Vectors of the tile.
@@ -42,7 +44,32 @@ pub(super) struct Tile<'a, const R: usize> {
     pub(super) then: Then<'a>,
 }
 
+/// Whose sums the groups of a band form.
+#[derive(Clone, Copy)]
+pub(super) struct Members<'a> {
+    /// The channels of each group.
+    pub(super) channels: &'a [u32],
+    /// The channel whose sums lie first in `out`.
+    pub(super) first: u32,
+    /// Whose sums lie there: so many channels, and then room for one more that nobody reads.
+    pub(super) count: u32,
+}
+
 impl<const R: usize> Tile<'_, R> {
+    /// Where in `out` the sums of each row of a group lie, counted in rows.
+    #[inline(always)]
+    fn places(&self, group: usize) -> [usize; R] {
+        match self.members {
+            None => core::array::from_fn(|r| (group - self.groups.start) * R + r),
+            Some(members) => {
+                let channels = &members.channels[group * R..][..R];
+                core::array::from_fn(|r| {
+                    channels[r].wrapping_sub(members.first).min(members.count) as usize
+                })
+            }
+        }
+    }
+
     #[inline(always)]
     fn run_all<S: Simd, const V: usize>(self, simd: S) {
         // SAFETY: tiles are built in `Direct::tile` only, which vouches for their pointers.
@@ -52,20 +79,21 @@ impl<const R: usize> Tile<'_, R> {
     /// # Safety
     /// `input`, advanced by any offset of these groups, must be readable for `V` vectors, `out` and
     /// the residual as well for every channel of the groups that exists (and, if kept, for all `R`
-    /// of every group); nobody else may use that part of `out`.
+    /// of every group; with members, for the rows of all channels they name and one more); nobody else
+    /// may use that part of `out`.
     #[inline(always)]
     unsafe fn run<S: Simd, const V: usize>(self, simd: S) {
-        let first = self.groups.start;
         for group in self.groups.clone() {
             let words = &self.words[self.starts[group] as usize..self.starts[group + 1] as usize];
+            let places = self.places(group);
             // SAFETY: `out` has room for the rows of these groups.
-            let out = unsafe { self.out.add((group - first) * R * self.stride) };
+            let row = |r: usize| unsafe { self.out.add(places[r] * self.stride) };
             let mut sums = [[simd.splat_f32s(0.0); V]; R];
             match self.then {
                 Then::Keep { add: true } => {
                     for (r, sums) in sums.iter_mut().enumerate() {
                         // SAFETY: `out` holds `V` vectors of each row.
-                        *sums = unsafe { load::<S, V>(out.add(r * self.stride)) };
+                        *sums = unsafe { load::<S, V>(row(r)) };
                     }
                 }
                 Then::Keep { add: false } => {}
@@ -111,7 +139,7 @@ impl<const R: usize> Tile<'_, R> {
                     }
                 }
                 // SAFETY: `out` has room for this row.
-                unsafe { store::<S, V>(out.add(r * self.stride), *sums) };
+                unsafe { store::<S, V>(row(r), *sums) };
             }
         }
     }

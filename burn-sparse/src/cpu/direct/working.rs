@@ -151,6 +151,7 @@ mod tests {
                     shifted,
                     align,
                     strip: usize::MAX,
+                    panel: None,
                 };
                 let problem = &case.problem;
                 let working = Working::new(problem, &plan);

@@ -1,0 +1,4 @@
+mod cases;
+mod model;
+mod net;
+mod random;
