@@ -180,7 +180,7 @@ pub(crate) fn run(args: &Args) -> Result<Report, TrainingError> {
     println!("{explanation}");
 
     // 3. Train towards it: a gradient added at every step, an update after every epoch.
-    if run.done < 2 * n {
+    if run.done <= 2 * n {
         let mut admm = Admm::new(&model, &plan, config)?;
         if let Some(saved) = saved.filter(|_| run.done > n) {
             saved.restore(&mut admm)?;
@@ -192,11 +192,9 @@ pub(crate) fn run(args: &Args) -> Result<Report, TrainingError> {
             run.history.iterations.push(IterationRecord::from(&info));
             run.save(&model, &optimizer, Some(&admm))?;
         }
-    }
 
-    // 4. Project, and retrain what is left with a fresh optimiser.
-    if run.done == 2 * n {
-        model = Masks::project(&model, &resolved)?.attach(model)?;
+        // 4. Project under the plan of this run, and retrain what is left with a fresh optimiser.
+        model = Masks::project(&model, admm.plan())?.attach(model)?;
         optimizer = AdamConfig::new().init();
         run.history.accuracy_projected = Some(accuracy(&model.valid(), &data));
     }

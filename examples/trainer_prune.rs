@@ -186,7 +186,6 @@ pub(crate) fn run(args: &Args) -> Result<Report, TrainingError> {
     let plan = lenet_plan(&model, args.sparsity, Pattern::Unstructured)?;
     println!("{}", plan.explain(&model)?);
     let mut admm = Admm::new(&model, &plan, recipe.admm)?;
-    let resolved = admm.plan().clone();
     let checkpoints = TrainerCheckpoints::new(output.path());
     let mut from = 0;
     let mut earlier = Vec::new();
@@ -198,6 +197,8 @@ pub(crate) fn run(args: &Args) -> Result<Report, TrainingError> {
     } else {
         checkpoints.clear()?;
     }
+    // That of the run, as it was started.
+    let resolved = admm.plan().clone();
     if from > 0 {
         earlier = read_json::<Vec<IterationRecord>>(&output.file(HISTORY))?;
         earlier.retain(|record| record.iteration <= admm.iteration());

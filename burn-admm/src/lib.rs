@@ -19,6 +19,7 @@
 //! | train under it | [`Admm`]: [`penalty`](Admm::penalty) into the loss, [`update`](Admm::update) per outer iteration |
 //! | project and retrain | [`Masks`], attached to the unmodified model; [`fold`] writes them into the weights |
 //! | look at what came out | [`SparsityReport`] |
+//! | find the rates in training instead | [`reweighted`]: a penalty on groups, and a threshold |
 //! | cut emptied channels out | [`shrink`]: a smaller dense network with the same output |
 //! | compare | [`baseline`]: magnitude pruning in one shot and gradually |
 #![cfg_attr(
@@ -108,18 +109,29 @@
 //!   direction methods of multipliers*, ASPLOS 2019.
 //! - Pietroń and Żurek: *When deep learning models on GPU can be accelerated by taking advantage of
 //!   unstructured sparsity*, 2020 (row-balanced weights).
+//! - Niu et al.: *PatDNN: achieving real-time DNN execution on mobile devices with pattern-based weight
+//!   pruning*, ASPLOS 2020 (kernel patterns and connectivity, two duals).
+//! - Dong et al.: *RTMobile: beyond real-time mobile acceleration of RNNs for speech recognition*, DAC
+//!   2020, and Niu et al.: *GRIM*, TPAMI 2021 (columns and rows of blocks).
+//! - Gong et al.: *Automatic mapping of the best-suited DNN pruning schemes for real-time mobile
+//!   acceleration*, ACM TODAES 27(5), 2022 (punched blocks, reweighted regularisation).
 //! - Zhu and Gupta: *To prune, or not to prune*, 2017 (gradual pruning).
 
 pub mod admm;
 pub mod baseline;
+mod constant;
 mod layout;
 pub mod mask;
 mod params;
 pub mod plan;
 pub mod projection;
 pub mod report;
+pub mod reweighted;
 pub mod shrink;
+mod state_file;
 mod table;
+#[cfg(test)]
+mod testing;
 #[cfg(feature = "train")]
 pub mod train;
 

@@ -161,6 +161,49 @@ pub(crate) fn parameters<M: Module>(model: &M) -> Vec<Parameter> {
     collect.found
 }
 
+/// A parameter's effective value as one dimension, still part of the graph.
+pub(crate) struct FlatWeight {
+    pub(crate) path: String,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) values: Tensor<1>,
+}
+
+/// Effective values of the parameters that `wanted` accepts, in traversal order.
+pub(crate) fn flat<M: Module>(model: &M, wanted: impl Fn(&str) -> bool) -> Vec<FlatWeight> {
+    struct Flat<F> {
+        position: Position,
+        wanted: F,
+        found: Vec<FlatWeight>,
+    }
+    impl<F: Fn(&str) -> bool> ModuleVisitor for Flat<F> {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.position.enter(name, container);
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.position.exit();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let path = self.position.path();
+            if self.position.inside_reparameterization() || !(self.wanted)(&path) {
+                return;
+            }
+            let tensor = param.val();
+            self.found.push(FlatWeight {
+                path,
+                shape: tensor.dims().to_vec(),
+                values: tensor.reshape([-1]),
+            });
+        }
+    }
+    let mut flat = Flat {
+        position: Position::default(),
+        wanted,
+        found: Vec::new(),
+    };
+    model.visit(&mut flat);
+    flat.found
+}
+
 /// A parameter read to the host.
 pub(crate) struct Weight {
     pub(crate) path: String,

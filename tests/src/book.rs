@@ -19,6 +19,7 @@ pages! {
     bench => "book/src/bench.md",
     your_model => "book/src/your-model.md",
     plans => "book/src/plans.md",
+    structured => "book/src/structured.md",
     training => "book/src/training.md",
     shrink => "book/src/shrink.md",
     files => "book/src/files.md",

@@ -129,7 +129,7 @@ fn shape(found: &Option<Vec<usize>>) -> String {
         .map_or("no such parameter".to_owned(), |shape| format!("{shape:?}"))
 }
 
-/// Why a saved ADMM state cannot be written or read back.
+/// Why a saved state of training cannot be written or read back.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StateError {
@@ -150,13 +150,13 @@ pub enum StateError {
         reason: String,
     },
     /// A state of another version of the format.
-    #[error("{}: version {found} of the state format, this crate reads {expected}", .path.display())]
+    #[error("{}: version {found} of the state format, this crate reads up to {expected}", .path.display())]
     Version {
         /// The file.
         path: PathBuf,
         /// Its version.
         found: u64,
-        /// The version that can be read.
+        /// The newest version that can be read.
         expected: u64,
     },
     /// A sound state of another model or plan.

@@ -6,14 +6,15 @@ mod info;
 mod layer;
 mod penalty;
 mod schedule;
+mod set;
 mod solver;
 mod state;
 
 pub use config::AdmmConfig;
 pub use error::{AdmmError, Divergence, StateError};
-pub use info::{AdmmInfo, LayerInfo};
+pub use info::{AdmmInfo, LayerInfo, SetInfo};
 pub use schedule::RhoSchedule;
-pub use solver::Admm;
+pub use solver::{Admm, SetState};
 
 pub(crate) use layer::project;
 pub(crate) use solver::read_layers;

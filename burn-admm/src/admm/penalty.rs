@@ -6,11 +6,13 @@ use burn::tensor::{DType, Tensor};
 
 use super::Admm;
 use super::layer::Layer;
+use crate::constant::compute_dtype;
 use crate::params::Position;
 
 impl Admm {
     /// `Σ rho/2 ‖W − Z + U‖²` over the constrained parameters: a tensor of one element on the
-    /// model's device, to be added to the loss before `backward()`.
+    /// model's device, to be added to the loss before `backward()`. A constraint of several sets
+    /// ([`sets`](Self::sets)) has such a term for each of them, all with the same rho.
     ///
     /// `Z` and `U` are constants, so the gradient reaches the weights only: `rho (W − Z + U)`.
     /// They stay on the device between updates. Computed in f32 (f64 for f64 weights) and returned
@@ -75,14 +77,6 @@ impl Admm {
     }
 }
 
-fn compute_dtype(dtype: DType) -> DType {
-    if dtype == DType::F64 {
-        DType::F64
-    } else {
-        DType::F32
-    }
-}
-
 struct Penalty<'a> {
     admm: &'a Admm,
     position: Position,
@@ -105,22 +99,26 @@ impl ModuleVisitor for Penalty<'_> {
             return;
         };
         let dtype = w.dtype();
-        let target = layer.target(&w.device().inner(), compute_dtype(dtype));
-        let target = if w.is_autodiff() {
-            Tensor::from_inner(target)
-        } else {
-            target
-        };
-        let difference = w.cast(compute_dtype(dtype)).reshape([-1]) - target;
-        let term = difference.clone().mul(difference).sum();
-        self.sum = Some(match self.sum.take() {
-            None => (term, dtype),
-            // The first layer's device and precision decide where the sum is formed.
-            Some((sum, dtype)) => {
-                let term = term.to_device(&sum.device()).cast(sum.dtype());
-                (sum + term, dtype)
-            }
-        });
+        let (device, autodiff) = (w.device().inner(), w.is_autodiff());
+        let w = w.cast(compute_dtype(dtype)).reshape([-1]);
+        for set in &layer.sets {
+            let target = set.target(&device, compute_dtype(dtype));
+            let target = if autodiff {
+                Tensor::from_inner(target)
+            } else {
+                target
+            };
+            let difference = w.clone() - target;
+            let term = difference.clone().mul(difference).sum();
+            self.sum = Some(match self.sum.take() {
+                None => (term, dtype),
+                // The first layer's device and precision decide where the sum is formed.
+                Some((sum, dtype)) => {
+                    let term = term.to_device(&sum.device()).cast(sum.dtype());
+                    (sum + term, dtype)
+                }
+            });
+        }
         self.seen += 1;
     }
 }
@@ -152,12 +150,13 @@ impl ModuleVisitor for AddGradient<'_> {
         };
         let (shape, dtype) = (w.shape(), w.dtype());
         let w = w.inner().cast(compute_dtype(dtype));
-        let target = layer
-            .target(&w.device(), compute_dtype(dtype))
-            .reshape(shape);
-        let term = (w - target).mul_scalar(self.admm.rho).cast(grad.dtype());
         let device = grad.device();
-        self.grads
-            .register(param.id, grad + term.to_device(&device));
+        let grad = layer.sets.iter().fold(grad, |grad, set| {
+            let target = set.target(&w.device(), compute_dtype(dtype));
+            let difference = w.clone() - target.reshape(shape.clone());
+            let term = difference.mul_scalar(self.admm.rho).cast(grad.dtype());
+            grad + term.to_device(&device)
+        });
+        self.grads.register(param.id, grad);
     }
 }

@@ -2,16 +2,32 @@ use std::collections::HashMap;
 
 use burn::module::Module;
 
-use super::layer::{Layer, Norms};
-use super::{AdmmConfig, AdmmError, AdmmInfo, Divergence, LayerInfo};
+use burn_sparse::Sparsity;
+
+use super::layer::Layer;
+use super::set::Norms;
+use super::{AdmmConfig, AdmmError, AdmmInfo, Divergence, LayerInfo, SetInfo};
 use crate::params::{Weight, read};
 use crate::plan::{Plan, ResolvedLayer, ResolvedPlan};
 use crate::projection::ProjectionError;
 
+/// One of the sets whose intersection is the constraint of a parameter, as [`Admm::sets`] shows it.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct SetState<'a> {
+    /// The set.
+    pub sparsity: Sparsity,
+    /// Its feasible copy of the weights, in storage order.
+    pub z: &'a [f32],
+    /// Its scaled dual, in storage order.
+    pub u: &'a [f32],
+}
+
 /// ADMM over the constrained weights of a module.
 ///
-/// Holds for each of them a feasible copy `Z` and a scaled dual `U`. Training adds
-/// [`penalty`](Self::penalty) to its loss; every outer iteration ends with
+/// Holds for each of them a feasible copy `Z` and a scaled dual `U`; for kernel patterns two of both,
+/// one for the patterns and one for connectivity
+/// ([`parts_of`](crate::projection::parts_of)). Training adds [`penalty`](Self::penalty) to its loss; every outer iteration ends with
 /// [`update`](Self::update). See the [crate documentation](crate) for the algorithm and a complete
 /// loop.
 #[derive(Debug)]
@@ -79,32 +95,39 @@ impl Admm {
                 let value = weight.data[index];
                 return Err(self.diverged(layer, Divergence::Weight { index, value }));
             }
-            next.push(layer.next_z(&weight.data).map_err(|source| match source {
-                // The weights are finite, so W + U has overflowed.
-                ProjectionError::NonFinite { .. } => self.diverged(
-                    layer,
-                    Divergence::GrowingDual {
-                        ratio: f64::INFINITY,
-                        limit: self.config.dual_limit,
-                    },
-                ),
-                source => projection_error(&layer.spec.path, source),
+            let of_sets = layer.sets.iter().map(|set| set.next_z(&weight.data));
+            next.push(of_sets.collect::<Result<Vec<_>, _>>().map_err(|source| {
+                match source {
+                    // The weights are finite, so W + U has overflowed.
+                    ProjectionError::NonFinite { .. } => self.diverged(
+                        layer,
+                        Divergence::GrowingDual {
+                            ratio: f64::INFINITY,
+                            limit: self.config.dual_limit,
+                        },
+                    ),
+                    source => projection_error(&layer.spec.path, source),
+                }
             })?);
         }
 
         let mut total = Norms::default();
         let mut infos = Vec::with_capacity(weights.len());
-        for ((layer, weight), z) in self.layers.iter_mut().zip(&weights).zip(next) {
-            let norms = layer.advance(&weight.data, z);
-            total.add(norms);
-            infos.push(LayerInfo {
-                path: layer.spec.path.clone(),
-                primal_residual: layer.primal,
-                dual_residual: norms.relative(norms.dual),
-                dual_norm: layer.dual_norm,
-                nnz: layer.spec.nnz,
-                weights: layer.spec.weights(),
+        for ((layer, weight), next) in self.layers.iter_mut().zip(&weights).zip(next) {
+            let sets = layer.sets.iter_mut().zip(next).map(|(set, z)| {
+                let norms = set.advance(&weight.data, z);
+                total.add(norms);
+                SetInfo {
+                    sparsity: set.sparsity,
+                    primal_residual: set.primal,
+                    dual_residual: norms.relative(norms.dual),
+                    dual_norm: set.dual_norm,
+                    nnz: set.nnz,
+                }
             });
+            let sets = sets.collect();
+            let spec = &layer.spec;
+            infos.push(LayerInfo::new(&spec.path, spec.nnz, spec.weights(), sets));
         }
         self.iteration = iteration;
         let (primal, dual) = (total.relative(total.primal), total.relative(total.dual));
@@ -112,24 +135,27 @@ impl Admm {
         let next_rho = self.config.schedule.next(rho, primal, dual);
 
         let limit = self.config.dual_limit;
-        let growing = self
-            .layers
-            .iter()
-            .find(|l| l.dual_norm > limit && l.growing >= self.config.dual_patience.max(1));
-        if let Some(layer) = growing {
+        let patience = self.config.dual_patience.max(1);
+        let mut sets = self.layers.iter().flat_map(|layer| {
+            let sets = layer.sets.iter();
+            sets.map(move |set| (layer, set))
+        });
+        let growing = sets.find(|(_, set)| set.dual_norm > limit && set.growing >= patience);
+        if let Some((layer, set)) = growing {
             return Err(AdmmError::Diverged {
                 iteration,
                 layer: layer.spec.path.clone(),
-                residual: layer.primal,
+                residual: set.primal,
                 cause: Divergence::GrowingDual {
-                    ratio: layer.dual_norm,
+                    ratio: set.dual_norm,
                     limit,
                 },
             });
         }
-        self.layers
-            .iter_mut()
-            .for_each(|layer| layer.rescale(rho / next_rho));
+        for layer in &mut self.layers {
+            let sets = layer.sets.iter_mut();
+            sets.for_each(|set| set.rescale(rho / next_rho));
+        }
         self.rho = next_rho;
         Ok(AdmmInfo {
             iteration,
@@ -176,7 +202,7 @@ impl Admm {
         match self
             .layers
             .iter()
-            .max_by(|a, b| a.primal.total_cmp(&b.primal))
+            .max_by(|a, b| a.primal().total_cmp(&b.primal()))
         {
             Some(worst) if !loss.is_finite() => Err(self.diverged(worst, Divergence::Loss(loss))),
             _ => Ok(()),
@@ -187,12 +213,13 @@ impl Admm {
         AdmmError::Diverged {
             iteration: self.iteration + 1,
             layer: layer.spec.path.clone(),
-            residual: layer.primal,
+            residual: layer.primal(),
             cause,
         }
     }
 
-    /// The constrained parameters; [`Masks::project`](crate::Masks::project) takes it.
+    /// The constrained parameters, with the pools of kernel patterns that this run was started with,
+    /// also after [`restore`](Self::restore); [`Masks::project`](crate::Masks::project) takes it.
     pub fn plan(&self) -> &ResolvedPlan {
         &self.plan
     }
@@ -217,14 +244,27 @@ impl Admm {
         self.steps
     }
 
-    /// The feasible copy `Z` of a constrained parameter, in storage order.
+    /// The feasible copy `Z` of a constrained parameter, in storage order. Of a constraint of several
+    /// sets it is that of the first: the patterns of kernel patterns. [`sets`](Self::sets) has all.
     pub fn z(&self, path: &str) -> Option<&[f32]> {
-        self.index.get(path).map(|&i| self.layers[i].z.as_slice())
+        Some(self.sets(path)?.next()?.z)
     }
 
-    /// The scaled dual `U` of a constrained parameter, in storage order.
+    /// The scaled dual `U` of a constrained parameter, in storage order; of a constraint of several
+    /// sets that of the first, as [`z`](Self::z).
     pub fn u(&self, path: &str) -> Option<&[f32]> {
-        self.index.get(path).map(|&i| self.layers[i].u.as_slice())
+        Some(self.sets(path)?.next()?.u)
+    }
+
+    /// The sets whose intersection is the constraint of a parameter, each with its feasible copy and
+    /// its dual, in the order of [`parts_of`](crate::projection::parts_of).
+    pub fn sets(&self, path: &str) -> Option<impl ExactSizeIterator<Item = SetState<'_>>> {
+        let layer = &self.layers[*self.index.get(path)?];
+        Some(layer.sets.iter().map(|set| SetState {
+            sparsity: set.sparsity,
+            z: &set.z,
+            u: &set.u,
+        }))
     }
 }
 

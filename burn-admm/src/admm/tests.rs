@@ -1,6 +1,6 @@
 //! The updates, the penalty, the schedules and the state file, on small modules.
 
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -11,6 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use super::*;
 use crate::plan::Plan;
 use crate::projection::{ProjectionError, projection_of};
+use crate::testing::{get, set};
 
 #[derive(Module, Debug)]
 struct Two {
@@ -33,37 +34,6 @@ fn model(seed: u64) -> Two {
     };
     let a = (0..30).map(|_| rng.random_range(-1.0f32..1.0)).collect();
     set(model, "a.weight", a)
-}
-
-/// Replaces the values of one parameter.
-fn set<M: Module>(model: M, path: &str, values: Vec<f32>) -> M {
-    struct Set<'a>(crate::params::Position, &'a str, Vec<f32>);
-    impl ModuleMapper for Set<'_> {
-        fn enter_module(&mut self, name: &str, container: &str) {
-            self.0.enter(name, container);
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.0.exit();
-        }
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            if self.0.path() != self.1 {
-                return param;
-            }
-            let values = self.2.clone();
-            param.map(|t| {
-                let data = TensorData::new(values, t.shape());
-                Tensor::from_data(data, &t.device()).require_grad()
-            })
-        }
-    }
-    model.map(&mut Set(Default::default(), path, values))
-}
-
-fn get<M: Module>(model: &M, path: &str) -> Vec<f32> {
-    crate::params::read(model, |p| p == path)
-        .unwrap()
-        .remove(0)
-        .data
 }
 
 fn plan() -> Plan {
@@ -222,4 +192,5 @@ fn admm_pulls_weights_onto_the_constraint() {
 mod divergence;
 mod penalty;
 mod schedule;
+mod sets;
 mod state;

@@ -127,7 +127,9 @@ impl GradualSchedule {
 
 /// Gradual magnitude pruning: trains under masks that grow by a cubic schedule.
 ///
-/// Call [`step`](Self::step) after every optimiser step. To resume, load the model's record into
+/// Call [`step`](Self::step) after every optimiser step. Where the choices of two steps need not lie
+/// within each other (rows and columns of blocks, patterns of kernels) what went stays away, and a few
+/// weights fewer may be left than the plan allows. To resume, load the model's record into
 /// [`Masks::keep_all`]`.attach(fresh)` and continue [`at_step`](Self::at_step).
 ///
 /// # Example

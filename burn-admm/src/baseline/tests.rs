@@ -106,6 +106,48 @@ fn schedules_are_validated() {
     assert!(serde_json::from_str::<GradualSchedule>(&json.replace("2", "0")).is_err());
 }
 
+#[test]
+fn structured_patterns_grow_and_nothing_comes_back() {
+    let device = Device::flex().autodiff();
+    device.seed(5);
+    #[derive(Module, Debug)]
+    struct Lone {
+        conv: burn::nn::conv::Conv2d,
+    }
+    let model = Lone {
+        conv: burn::nn::conv::Conv2dConfig::new([6, 10], [3, 3]).init(&device),
+    };
+    for (sparsity, nested) in [
+        (Sparsity::shared_pattern(0.8, 4), true),
+        (Sparsity::block_column_row(0.9, [8, 16]), false),
+        (Sparsity::punched(0.8, [4, 4]), false),
+        (Sparsity::kernel_pattern(0.8, 6), true),
+        (Sparsity::connectivity(0.8), true),
+        (Sparsity::filter(0.8), true),
+        (Sparsity::channel(0.8), true),
+        (Sparsity::column(0.8), true),
+        (Sparsity::n_of_m(2, 4), true),
+    ] {
+        let plan = Plan::new(sparsity.unwrap()).with_first_convolution_kept(false);
+        let plan = plan.resolve(&model).unwrap();
+        let schedule = GradualSchedule::new(0.0, 1, 40, 3).unwrap();
+        let mut gradual = Gradual::new(schedule, plan.clone());
+        let mut model = model.clone();
+        let mut kept = vec![true; 540];
+        for _ in 0..45 {
+            (model, _) = gradual.step(model).unwrap();
+            let masks = Masks::attached(&model);
+            let keep = &masks.layers()[0].keep;
+            assert!(keep.iter().zip(&kept).all(|(now, before)| *before || !*now));
+            kept.clone_from(keep);
+        }
+        let (left, allowed) = (Masks::attached(&model).nnz(), plan.nnz());
+        let name = plan.layers()[0].sparsity.name();
+        assert!(0 < left && left <= allowed, "{name}: {left} of {allowed}");
+        assert!(!nested || left == allowed, "{name}: {left} of {allowed}");
+    }
+}
+
 /// Moves every stored weight, pruned or not, as an optimiser with old momentum would.
 fn disturb(model: Lone) -> Lone {
     let noise = |w: Tensor<2>| {

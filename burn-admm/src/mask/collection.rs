@@ -60,9 +60,40 @@ impl Masks {
     /// Projects the effective weights of `model` (masks it already has applied) onto the plan's
     /// constraints and takes the masks of the projections. The model is not changed.
     ///
+    /// What an attached mask has pruned stays pruned: constraints that keep whole groups would keep
+    /// such zeros too, and let them train again. So stages add up, and the zeros of the first hold
+    /// through the second; [`fold`] the model before if they are to compete anew.
+    ///
+    /// ```
+    /// # use burn::{module::Module, nn::transformer::TransformerEncoderConfig, tensor::Device};
+    /// # use burn_admm::{Masks, Plan};
+    /// use burn_sparse::{BlockSearch, Budget, Sparsity};
+    ///
+    /// # let device = Device::flex();
+    /// # let model = TransformerEncoderConfig::new(16, 32, 2, 1).init(&device);
+    /// // RTMobile's two steps (Dong et al., DAC 2020): columns of blocks, then whole rows of what is
+    /// // left. Each would be trained under ADMM, and retrained.
+    /// let columns = Sparsity::BlockColumnRow {
+    ///     block: [8, 8],
+    ///     rows: Budget::Sparsity(0.0), // all rows
+    ///     budget: Budget::Sparsity(0.5),
+    ///     search: BlockSearch::Sequential,
+    /// };
+    /// let columns = Plan::new(columns).resolve(&model)?;
+    /// let model = Masks::project(&model, &columns)?.attach(model)?;
+    /// let rows = Plan::new(Sparsity::filter(0.75)?).resolve(&model)?;
+    /// let both = Masks::project(&model, &rows)?;
+    /// assert_eq!(both.nnz(), columns.nnz() / 4);
+    /// let model = both.attach(model)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`AdmmError::Model`] if the plan was resolved for another model,
     /// [`AdmmError::Projection`] for non-finite weights, [`AdmmError::Read`] if a device fails.
+    ///
+    /// # Panics
+    /// If a mask cannot be read from its device.
     pub fn project<M: Module>(model: &M, plan: &ResolvedPlan) -> Result<Self, AdmmError> {
         let weights = read_layers(model, plan.layers())?;
         let layers = plan.layers().iter().zip(weights).map(|(spec, weight)| {
@@ -71,7 +102,7 @@ impl Masks {
                 source,
             };
             let projection = projection_of(spec.sparsity).map_err(error)?;
-            let keep = project(&*projection, spec, &weight.data)
+            let keep = project(&*projection, &spec.view, &weight.data)
                 .map_err(error)?
                 .mask;
             Ok(LayerMask {
@@ -80,9 +111,19 @@ impl Masks {
                 keep,
             })
         });
-        Ok(Self {
-            layers: layers.collect::<Result<_, AdmmError>>()?,
-        })
+        let layers = layers.collect::<Result<_, AdmmError>>()?;
+        Ok(Self::within(layers, &Self::attached(model)))
+    }
+
+    /// These, where earlier masks keep the weight too.
+    pub(crate) fn within(mut layers: Vec<LayerMask>, earlier: &Self) -> Self {
+        for layer in &mut layers {
+            if let Some(earlier) = earlier.layer(&layer.path) {
+                let pairs = layer.keep.iter_mut().zip(&earlier.keep);
+                pairs.for_each(|(keep, &earlier)| *keep &= earlier);
+            }
+        }
+        Self { layers }
     }
 
     /// Masks that keep everything: attached to a fresh model, they give it the structure that a

@@ -1,4 +1,5 @@
-use burn_sparse::SparseError;
+use burn::tensor::TensorReadError;
+use burn_sparse::{SparseError, WeightShape};
 
 use crate::projection::ProjectionError;
 
@@ -45,6 +46,40 @@ pub enum PlanError {
         /// What does not fit.
         source: SparseError,
     },
+    /// A pattern that a parameter cannot have: blocks larger than it, a rate that empties it, kernel
+    /// patterns where kernels are not 3×3.
+    #[error("parameter `{path}` ({shape}), by {origin}: {source}{}", advice(.origin, .source))]
+    Unfit {
+        /// The parameter.
+        path: String,
+        /// Its output channels, input channels and kernel.
+        shape: WeightShape,
+        /// The rule or default that asks for it.
+        origin: String,
+        /// What does not fit.
+        source: Box<SparseError>,
+    },
+    /// A NaN or an infinity among the weights in which kernel patterns are to be found.
+    #[error(
+        "parameter `{path}`: weight {index} is {value}, and kernel patterns are to be found in it; \
+         start from sound weights, or give the pool"
+    )]
+    NonFinite {
+        /// The parameter.
+        path: String,
+        /// Index of the first offender, in storage order.
+        index: usize,
+        /// Its value.
+        value: f32,
+    },
+    /// A parameter in which kernel patterns are to be found, and that could not be read.
+    #[error("reading parameter `{path}`: {source}")]
+    Read {
+        /// The parameter.
+        path: String,
+        /// The device's answer.
+        source: TensorReadError,
+    },
     /// A constraint that has no projection.
     #[error("parameter `{path}`: {source}")]
     Projection {
@@ -65,3 +100,17 @@ fn suggest(near: &[String]) -> String {
         format!("; did you mean `{}`?", near.join("`, `"))
     }
 }
+
+/// What to do where nobody has named the parameter that a pattern does not fit.
+fn advice(origin: &str, source: &SparseError) -> &'static str {
+    match source {
+        _ if origin.starts_with(NAMED) => "",
+        SparseError::Scheme { .. } => {
+            " in a rule for this parameter, or say what other kernels get (`other_kernels`)"
+        }
+        _ => "; a rule for this parameter says what it gets instead",
+    }
+}
+
+/// How the origin of a constraint begins if a rule names the parameter.
+pub(super) const NAMED: &str = "its own rule";

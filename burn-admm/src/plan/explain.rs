@@ -46,10 +46,11 @@ impl Explanation {
 }
 
 impl Plan {
-    /// Says of every floating-point parameter of `model` how it is constrained, or why not.
+    /// Says of every floating-point parameter of `model` how it is constrained, or why not. No weight
+    /// is read, so kernel patterns that are to be found are only counted.
     ///
     /// # Errors
-    /// As [`resolve`](Self::resolve).
+    /// As [`resolve`](Self::resolve), but for those of weights.
     pub fn explain<M: Module>(&self, model: &M) -> Result<Explanation, PlanError> {
         let parameters = self
             .decide(model)?

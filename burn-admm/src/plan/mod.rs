@@ -6,12 +6,15 @@
 
 mod error;
 mod explain;
+mod identity;
 mod pattern;
+mod pools;
 mod resolve;
 mod rules;
 
 pub use error::PlanError;
 pub use explain::{Explained, Explanation};
+pub(crate) use identity::Identity;
 pub use pattern::Pattern;
 pub use resolve::{ResolvedLayer, ResolvedPlan};
 pub use rules::{Constraint, Plan, Rule};

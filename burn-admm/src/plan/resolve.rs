@@ -1,10 +1,12 @@
 use burn::module::Module;
-use burn_sparse::Sparsity;
+use burn_sparse::{Pool, SparseError, Sparsity};
 use serde::Serialize;
 
-use super::{Constraint, Plan, PlanError, Rule};
+use super::error::NAMED;
+use super::{Constraint, Plan, PlanError, Rule, pools};
 use crate::MatrixView;
 use crate::params::{Parameter, Role, parameters};
+use crate::projection::{ProjectionError, projection_of};
 
 /// A constrained parameter of a model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -16,16 +18,25 @@ pub struct ResolvedLayer {
     pub shape: Vec<usize>,
     /// How it is read as a matrix of output channels.
     pub view: MatrixView,
-    /// The constraint.
+    /// The constraint. Kernel patterns have their pool.
     pub sparsity: Sparsity,
     /// Weights that may be non-zero.
     pub nnz: usize,
+    /// How many kernel patterns were asked for, if the pool was found in the network.
+    pub patterns: Option<usize>,
 }
 
 impl ResolvedLayer {
     /// All weights of the parameter.
     pub fn weights(&self) -> usize {
         self.view.len()
+    }
+
+    /// The same constraint with another pool of patterns, if it is one of patterns.
+    pub(crate) fn set_pool(&mut self, given: burn_sparse::PatternPool) {
+        if let Sparsity::KernelPattern { pool, .. } = &mut self.sparsity {
+            *pool = Pool::Given(given);
+        }
     }
 }
 
@@ -79,16 +90,23 @@ pub(super) struct Decision {
 impl Plan {
     /// The constrained parameters of `model` with exact counts.
     ///
+    /// Kernel patterns that are to be found ([`Pool::Found`]) are found here, in the effective weights
+    /// of all parameters that ask for some together, and nowhere else: the result holds the pools.
+    /// Only then are weights read. Other weights may prefer other patterns, so take the masks of a
+    /// run from the plan that it was trained under ([`Admm::plan`](crate::Admm::plan)).
+    ///
     /// # Errors
     /// [`PlanError::UnknownPattern`] for a rule that matches no parameter (with the most similar
     /// ones), [`PlanError::NoEffect`] for a rule that could only constrain parameters kept dense,
-    /// [`PlanError::Budget`] for more non-zeros than a parameter holds, naming it.
+    /// [`PlanError::Budget`] for more non-zeros than a parameter holds and [`PlanError::Unfit`] for a
+    /// pattern that it cannot have, both naming it; [`PlanError::NonFinite`] and [`PlanError::Read`]
+    /// for weights in which no patterns can be found.
     pub fn resolve<M: Module>(&self, model: &M) -> Result<ResolvedPlan, PlanError> {
-        let layers = self
-            .decide(model)?
-            .into_iter()
-            .filter_map(|decision| decision.layer);
-        Ok(ResolvedPlan::new(layers.collect()))
+        let decisions = self.decide(model)?;
+        let mut layers: Vec<ResolvedLayer> =
+            decisions.into_iter().filter_map(|d| d.layer).collect();
+        pools::find(model, &mut layers)?;
+        Ok(ResolvedPlan::new(layers))
     }
 
     pub(super) fn decide<M: Module>(&self, model: &M) -> Result<Vec<Decision>, PlanError> {
@@ -132,14 +150,24 @@ impl Plan {
             .iter()
             .rev()
             .find(|rule| applies(rule, protected) && rule.pattern.matches(&parameter.path));
-        let (constraint, reason) = match (rule, protected) {
+        let (mut constraint, mut reason) = match (rule, protected) {
             (Some(rule), _) => (rule.constraint, format!("rule `{}`", rule.pattern)),
             (None, Some(why)) => (Constraint::Dense, format!("{why}, dense unless named")),
             (None, None) => (self.default_constraint(), "default".to_owned()),
         };
+        let named = rule.is_some_and(|rule| rule.pattern.is_literal());
+        if let (false, Some(other)) = (named, self.other_kernels())
+            && is_kernel_pattern(constraint)
+            && parameter.view.shape().kernel != [3, 3]
+        {
+            (constraint, reason) = (other, format!("{reason}, other kernels"));
+        }
         let layer = match constraint {
             Constraint::Dense => None,
-            Constraint::Sparse(sparsity) => Some(resolve(&parameter, sparsity)?),
+            Constraint::Sparse(sparsity) => {
+                let origin = if named { NAMED } else { &reason };
+                Some(resolve(&parameter, sparsity, origin)?)
+            }
         };
         Ok(Decision {
             parameter,
@@ -185,26 +213,54 @@ fn applies(rule: &Rule, protected: Option<&str>) -> bool {
     protected.is_none() || rule.constraint == Constraint::Dense || rule.pattern.is_literal()
 }
 
-fn resolve(parameter: &Parameter, sparsity: Sparsity) -> Result<ResolvedLayer, PlanError> {
+fn is_kernel_pattern(constraint: Constraint) -> bool {
+    matches!(
+        constraint,
+        Constraint::Sparse(Sparsity::KernelPattern { .. })
+    )
+}
+
+fn resolve(
+    parameter: &Parameter,
+    sparsity: Sparsity,
+    origin: &str,
+) -> Result<ResolvedLayer, PlanError> {
     let view = parameter.view;
-    let nnz = sparsity
-        .nnz(view.shape())
-        .map_err(|source| PlanError::Budget {
-            path: parameter.path.clone(),
-            rows: view.rows(),
-            row_len: view.row_len(),
-            source,
-        })?;
-    crate::projection::projection_of(sparsity).map_err(|source| PlanError::Projection {
-        path: parameter.path.clone(),
-        source,
-    })?;
+    let path = parameter.path.clone();
+    let nnz = match sparsity.nnz(view.shape()) {
+        Ok(nnz) => nnz,
+        Err(
+            source @ (SparseError::Block { .. }
+            | SparseError::EmptiesLayer { .. }
+            | SparseError::Scheme { .. }),
+        ) => {
+            return Err(PlanError::Unfit {
+                path,
+                shape: view.shape(),
+                origin: origin.to_owned(),
+                source: Box::new(source),
+            });
+        }
+        Err(source) => {
+            return Err(PlanError::Budget {
+                path,
+                rows: view.rows(),
+                row_len: view.row_len(),
+                source,
+            });
+        }
+    };
+    match projection_of(sparsity) {
+        Ok(_) | Err(ProjectionError::PoolNotFound { .. }) => {}
+        Err(source) => return Err(PlanError::Projection { path, source }),
+    }
     Ok(ResolvedLayer {
-        path: parameter.path.clone(),
+        path,
         shape: parameter.shape.clone(),
         view,
         sparsity,
         nnz,
+        patterns: None,
     })
 }
 

@@ -1,4 +1,4 @@
-use burn_sparse::Sparsity;
+use burn_sparse::{SparseError, Sparsity};
 use serde::{Deserialize, Serialize};
 
 use super::{Pattern, PlanError};
@@ -72,6 +72,8 @@ pub struct Plan {
     default: Constraint,
     #[serde(default)]
     rules: Vec<Rule>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    other_kernels: Option<Constraint>,
     #[serde(default = "yes")]
     keep_first_convolution: bool,
     #[serde(default = "yes")]
@@ -93,10 +95,45 @@ impl Plan {
         Self::with_default(Constraint::Dense)
     }
 
+    /// Kernel patterns for a whole network at one sparsity: convolutions of 3×3 get four positions
+    /// per kernel, by one of `patterns` patterns found in the network, and lose as many kernels as it
+    /// takes; all other weights get connectivity (Niu et al., "PatDNN", ASPLOS 2020, prune 1×1
+    /// convolutions so), which is unstructured where kernels are single weights.
+    ///
+    /// Below a sparsity of 5/9 patterns alone have more zeros than were asked for. Depthwise
+    /// convolutions have one kernel per output channel: keep them dense by a rule.
+    ///
+    /// # Errors
+    /// As [`Sparsity::kernel_pattern`].
+    ///
+    /// # Example
+    /// ```
+    /// use burn::tensor::Device;
+    /// use burn::nn::conv::{Conv2d, Conv2dConfig};
+    /// use burn_admm::Plan;
+    ///
+    /// # #[derive(burn::module::Module, Debug)]
+    /// # struct Net { stem: Conv2d, wide: Conv2d, point: Conv2d }
+    /// # let device = Device::flex();
+    /// # let conv = |i, o, k| Conv2dConfig::new([i, o], [k, k]).init(&device);
+    /// # let model = Net { stem: conv(3, 8, 3), wide: conv(8, 16, 3), point: conv(16, 8, 1) };
+    /// // `stem`, `wide` with kernels of 3×3 and `point` with 1×1.
+    /// let plan = Plan::kernel_patterns(0.8, 8)?.resolve(&model)?;
+    /// assert_eq!(plan.layer("wide.weight").unwrap().sparsity.name(), "kernel-pattern");
+    /// assert_eq!(plan.layer("point.weight").unwrap().sparsity.name(), "connectivity");
+    /// assert!((plan.sparsity() - 0.8).abs() < 0.01);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn kernel_patterns(sparsity: f64, patterns: usize) -> Result<Self, SparseError> {
+        let plan = Self::new(Sparsity::kernel_pattern(sparsity, patterns)?);
+        Ok(plan.with_other_kernels(Sparsity::connectivity(sparsity)?))
+    }
+
     fn with_default(default: Constraint) -> Self {
         Self {
             default,
             rules: Vec::new(),
+            other_kernels: None,
             keep_first_convolution: true,
             keep_last_linear: true,
         }
@@ -153,6 +190,14 @@ impl Plan {
         self
     }
 
+    /// What holds where the default, or a rule with wildcards, asks for kernel patterns of a weight
+    /// whose kernels are not 3×3. Without it such a weight is an error.
+    #[must_use]
+    pub fn with_other_kernels(mut self, constraint: impl Into<Constraint>) -> Self {
+        self.other_kernels = Some(constraint.into());
+        self
+    }
+
     /// The constraint where no rule matches.
     pub fn default_constraint(&self) -> Constraint {
         self.default
@@ -161,6 +206,11 @@ impl Plan {
     /// The rules in their order.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// What holds in the place of kernel patterns where kernels are not 3×3, if anything was said.
+    pub fn other_kernels(&self) -> Option<Constraint> {
+        self.other_kernels
     }
 
     pub(super) fn keeps_first_convolution(&self) -> bool {

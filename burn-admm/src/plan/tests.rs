@@ -9,6 +9,8 @@ use burn_sparse::{Budget, SparseError, Sparsity};
 use super::*;
 use crate::Role;
 
+mod structured;
+
 #[derive(Module, Debug)]
 struct Odd {
     scores: Param<Tensor<3>>,

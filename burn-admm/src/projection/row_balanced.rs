@@ -1,4 +1,4 @@
-use burn_sparse::{Budget, WeightShape};
+use burn_sparse::{Budget, Sparsity, WeightShape};
 
 use super::{Projected, Projection, ProjectionError, check, top_k};
 
@@ -24,17 +24,16 @@ impl RowBalancedTopK {
         shape: WeightShape,
         mark: impl Fn(&[f32], usize, &mut [bool]),
     ) -> Result<Projected, ProjectionError> {
-        check(weights, shape)?;
-        let row_len = shape.row_len();
-        let keep = self.budget.keep(row_len)?;
+        let Some(nnz) = check(weights, shape, Sparsity::RowBalanced(self.budget))? else {
+            return Ok(Projected::default());
+        };
+        let (row_len, keep) = (shape.row_len(), nnz / shape.rows);
         let mut mask = vec![false; weights.len()];
-        if row_len > 0 {
-            for (row, mask) in weights
-                .chunks_exact(row_len)
-                .zip(mask.chunks_exact_mut(row_len))
-            {
-                mark(row, keep, mask);
-            }
+        for (row, mask) in weights
+            .chunks_exact(row_len)
+            .zip(mask.chunks_exact_mut(row_len))
+        {
+            mark(row, keep, mask);
         }
         Ok(Projected::keep(weights, mask))
     }

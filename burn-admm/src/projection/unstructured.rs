@@ -1,4 +1,4 @@
-use burn_sparse::{Budget, WeightShape};
+use burn_sparse::{Budget, Sparsity, WeightShape};
 
 use super::{Projected, Projection, ProjectionError, check, top_k};
 
@@ -17,14 +17,25 @@ impl UnstructuredTopK {
     pub fn new(budget: Budget) -> Self {
         Self { budget }
     }
+
+    fn project_all(
+        &self,
+        weights: &[f32],
+        shape: WeightShape,
+        mark: impl Fn(&[f32], usize, &mut [bool]),
+    ) -> Result<Projected, ProjectionError> {
+        let Some(keep) = check(weights, shape, Sparsity::Unstructured(self.budget))? else {
+            return Ok(Projected::default());
+        };
+        let mut mask = vec![false; weights.len()];
+        mark(weights, keep, &mut mask);
+        Ok(Projected::keep(weights, mask))
+    }
 }
 
 impl Projection for UnstructuredTopK {
     fn project(&self, weights: &[f32], shape: WeightShape) -> Result<Projected, ProjectionError> {
-        check(weights, shape)?;
-        let mut mask = vec![false; weights.len()];
-        top_k::mark(weights, self.budget.keep(weights.len())?, &mut mask);
-        Ok(Projected::keep(weights, mask))
+        self.project_all(weights, shape, top_k::mark)
     }
 
     fn project_naive(
@@ -32,9 +43,6 @@ impl Projection for UnstructuredTopK {
         weights: &[f32],
         shape: WeightShape,
     ) -> Result<Projected, ProjectionError> {
-        check(weights, shape)?;
-        let mut mask = vec![false; weights.len()];
-        top_k::mark_naive(weights, self.budget.keep(weights.len())?, &mut mask);
-        Ok(Projected::keep(weights, mask))
+        self.project_all(weights, shape, top_k::mark_naive)
     }
 }

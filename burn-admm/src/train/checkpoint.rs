@@ -11,7 +11,7 @@ use crate::admm::{AdmmError, StateError};
 /// The state is saved in the trainer's thread at the moment a checkpoint is taken, so that it
 /// belongs to exactly that model. To resume from epoch `n`, build [`Admm`](crate::Admm) with
 /// [`Admm::resume`](crate::Admm::resume) from [`state_path`]`(directory, n)` and call the trainer's
-/// `checkpoint(n)`.
+/// `checkpoint(n)`. Take the plan for the masks from it then: kernel patterns are those of the run.
 pub struct AdmmCheckpoints {
     training: AdmmTraining,
     directory: PathBuf,

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use burn_admm::baseline::{Gradual, GradualSchedule};
+use burn_admm::plan::ResolvedPlan;
 use burn_admm::{Admm, Masks, Plan};
 use models::Classifier;
 use serde::{Deserialize, Serialize};
@@ -103,9 +104,9 @@ pub fn prune<M: Classifier>(
     folder: &Path,
 ) -> Result<Pruned<M>, TrainingError> {
     let recipe = context.recipe;
-    let resolved = plan.resolve(&dense)?;
+    let mut resolved = plan.resolve(&dense)?;
     let fresh = || build(&context.device);
-    let masked = || Ok(Masks::keep_all(&resolved).attach(fresh())?);
+    let masked = |plan: &ResolvedPlan| Ok(Masks::keep_all(plan).attach(fresh())?);
     let compress_epochs = recipe.compress_epochs(method);
 
     let mut compressed = dense;
@@ -135,9 +136,11 @@ pub fn prune<M: Classifier>(
             let schedule = GradualSchedule::new(0.0, 1, steps as u64, frequency)?;
             let gradual = Compression::Gradual(Gradual::new(schedule, resolved.clone()));
             let model = Masks::keep_all(&resolved).attach(compressed)?;
-            stage(lr, gradual).run(context, model, masked)
+            stage(lr, gradual).run(context, model, || masked(&resolved))
         }?;
         (compressed, history) = (result.model, result.history);
+        // A resumed run goes on with the kernel patterns that it was started with.
+        resolved = result.plan.unwrap_or(resolved);
     }
 
     // For gradual pruning this changes nothing: its last step has projected already.
@@ -163,7 +166,7 @@ pub fn prune<M: Classifier>(
         choose_best: true,
         compression: Compression::None,
     };
-    let retrained = stage.run(context, projected, masked)?;
+    let retrained = stage.run(context, projected, || masked(&resolved))?;
     let accuracy_masked = test(context, &retrained.model)?;
     context.say(format!(
         "{method}: {:.2} % of the test images are right after retraining (epoch {})",

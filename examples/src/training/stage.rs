@@ -8,6 +8,7 @@ use burn::nn::loss::CrossEntropyLossConfig;
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::Device;
 use burn_admm::baseline::Gradual;
+use burn_admm::plan::ResolvedPlan;
 use burn_admm::{Admm, AdmmInfo, Masks};
 use models::Classifier;
 
@@ -152,6 +153,8 @@ pub(super) struct StageResult<M> {
     pub(super) history: Vec<EpochRecord>,
     /// The epoch that was chosen.
     pub(super) epoch: usize,
+    /// The plan that ADMM trained under, with the kernel patterns that it was started with.
+    pub(super) plan: Option<ResolvedPlan>,
 }
 
 struct Epoch {
@@ -229,10 +232,15 @@ impl Stage {
         if let Some(best) = &state.best {
             model = dir.load_model(&best.file, fresh()?)?;
         }
+        let plan = match &self.compression {
+            Compression::Admm { admm, .. } => Some(admm.plan().clone()),
+            Compression::None | Compression::Gradual(_) => None,
+        };
         Ok(StageResult {
             model,
             history: state.history,
             epoch,
+            plan,
         })
     }
 

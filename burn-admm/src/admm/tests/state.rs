@@ -89,7 +89,7 @@ fn every_truncation_and_every_flipped_bit_is_an_error() {
 }
 
 /// Corrects the checksum, as somebody hostile would.
-fn with_checksum(mut bytes: Vec<u8>) -> Vec<u8> {
+pub(super) fn with_checksum(mut bytes: Vec<u8>) -> Vec<u8> {
     let needle = b"\"crc32\":\"";
     let Some(at) = bytes.windows(needle.len()).position(|w| w == needle) else {
         return bytes;
@@ -122,13 +122,13 @@ fn hostile_files_with_a_right_checksum_are_errors() {
         try_bytes(edited("iteration", "iteration")).is_ok(),
         "the checksum is rebuilt rightly"
     );
-    let error = try_bytes(edited(r#"version\":1"#, r#"version\":2"#)).unwrap_err();
+    let error = try_bytes(edited(r#"version\":2"#, r#"version\":3"#)).unwrap_err();
     assert!(
         matches!(
             error,
             StateError::Version {
-                found: 2,
-                expected: 1,
+                found: 3,
+                expected: 2,
                 ..
             }
         ),
@@ -164,6 +164,69 @@ fn hostile_files_with_a_right_checksum_are_errors() {
         bytes[..8].copy_from_slice(&len.to_le_bytes());
         assert!(try_bytes(with_checksum(bytes)).is_err());
     }
+}
+
+/// The state as version 1 of the format wrote it.
+fn version_1(admm: &Admm, version: u64) -> Vec<u8> {
+    let layers = admm.layers.iter().map(|layer| {
+        let (spec, set) = (&layer.spec, &layer.sets[0]);
+        serde_json::json!({
+            "path": spec.path, "shape": spec.shape, "axis": spec.view.axis(), "nnz": spec.nnz,
+            "primal_bits": set.primal.to_bits(), "dual_norm_bits": set.dual_norm.to_bits(),
+            "growing": set.growing,
+        })
+    });
+    let meta = serde_json::json!({
+        "version": version, "iteration": admm.iteration, "steps": admm.steps,
+        "rho_bits": admm.rho.to_bits(), "layers": layers.collect::<Vec<_>>(),
+    });
+    let copies = admm.layers.iter().flat_map(|layer| {
+        let (path, shape, set) = (&layer.spec.path, &layer.spec.shape[..], &layer.sets[0]);
+        let (z, u) = (&set.z[..], &set.u[..]);
+        [
+            (format!("z.{path}"), shape, z),
+            (format!("u.{path}"), shape, u),
+        ]
+    });
+    let copies: Vec<_> = copies.collect();
+    crate::state_file::seal("burn_admm", meta.to_string(), &copies)
+}
+
+#[test]
+fn states_of_version_1_are_read_where_one_set_is_all() {
+    let (trained, mut admm) = advanced();
+    let mut other = Admm::new(&model(99), &plan(), AdmmConfig::new()).unwrap();
+    let old = version_1(&admm, 1);
+    other.restore_bytes(Path::new("x"), old.clone()).unwrap();
+    for path in ["a.weight", "b"] {
+        assert_eq!(bits(other.z(path).unwrap()), bits(admm.z(path).unwrap()));
+        assert_eq!(bits(other.u(path).unwrap()), bits(admm.u(path).unwrap()));
+    }
+    assert_eq!((other.iteration(), other.steps()), (3, 1));
+    assert_eq!(
+        other.update(&trained).unwrap(),
+        admm.update(&trained).unwrap()
+    );
+    // Its layers are not those of version 2, nor is there a version 0.
+    for version in [0, 2] {
+        let wrong = version_1(&admm, version);
+        assert!(other.restore_bytes(Path::new("x"), wrong).is_err());
+    }
+}
+
+#[test]
+fn another_constraint_of_as_many_weights_is_another_plan() {
+    let (_, admm) = advanced();
+    let nnz = admm.plan().layer("b").unwrap().nnz;
+    let other = plan()
+        .with_sparsity("b", Sparsity::Unstructured(burn_sparse::Budget::Nnz(nnz)))
+        .unwrap();
+    let mut other = Admm::new(&model(11), &other, AdmmConfig::new()).unwrap();
+    let error = other
+        .restore_bytes(Path::new("x"), admm.to_bytes())
+        .unwrap_err();
+    assert!(matches!(error, StateError::Mismatch { .. }), "{error}");
+    assert!(error.to_string().contains("row-balanced"), "{error}");
 }
 
 #[test]

@@ -1,0 +1,81 @@
+//! How near the heuristic comes to the nearest point.
+
+use super::*;
+
+fn project(search: BlockSearch, weights: &[f32]) -> Projected {
+    let shape = WeightShape::matrix(8, 16);
+    BlockColumnRowSearch::new([8, 16], Budget::Nnz(4), Budget::Nnz(32), search)
+        .project(weights, shape)
+        .unwrap()
+}
+
+fn energy(weights: &[f32]) -> f64 {
+    weights.iter().map(|&w| f64::from(w).powi(2)).sum()
+}
+
+/// The best 4 rows and 8 columns of 8 × 16: of each choice of rows the best columns.
+fn optimum(weights: &[f32]) -> f64 {
+    let mut best = 0.0f64;
+    for rows in (0u32..1 << 8).filter(|rows| rows.count_ones() == 4) {
+        let mut columns = [0.0f64; 16];
+        for (row, weights) in weights.chunks_exact(16).enumerate() {
+            for (column, &weight) in columns.iter_mut().zip(weights) {
+                *column += f64::from(rows >> row & 1) * f64::from(weight).powi(2);
+            }
+        }
+        columns.sort_by(|a, b| b.total_cmp(a));
+        best = best.max(columns[..8].iter().sum());
+    }
+    best
+}
+
+fn gaussian(rng: &mut ChaCha8Rng) -> f32 {
+    // Box and Muller.
+    let (a, b): (f64, f64) = (1.0 - rng.random::<f64>(), rng.random());
+    ((-2.0 * a.ln()).sqrt() * (core::f64::consts::TAU * b).cos()) as f32
+}
+
+#[test]
+fn alternation_comes_near_the_optimum_and_never_loses_to_the_published_form() {
+    let mut rng = ChaCha8Rng::seed_from_u64(4);
+    let (mut sequential, mut alternating, mut best) = (0.0, 0.0, 0.0);
+    for _ in 0..400 {
+        let weights: Vec<f32> = (0..128).map(|_| gaussian(&mut rng)).collect();
+        let a = energy(&project(BlockSearch::Sequential, &weights).values);
+        let b = energy(&project(BlockSearch::Alternating, &weights).values);
+        let most = optimum(&weights);
+        // Sums of 32 squares in different orders.
+        assert!(b >= a * (1.0 - 1e-13), "{b} after {a}");
+        assert!(b <= most * (1.0 + 1e-13), "{b} of {most}");
+        (sequential, alternating, best) = (sequential + a, alternating + b, best + most);
+    }
+    assert!(alternating > 0.98 * best, "{}", alternating / best);
+    assert!(sequential < alternating);
+}
+
+#[test]
+fn with_all_rows_or_all_columns_it_is_exact() {
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let shape = WeightShape::matrix(6, 10);
+    for _ in 0..50 {
+        let weights: Vec<f32> = (0..60).map(|_| gaussian(&mut rng)).collect();
+        let blocks = |rows, budget| {
+            BlockColumnRowSearch::new([3, 10], rows, budget, BlockSearch::Alternating)
+                .project(&weights, shape)
+                .unwrap()
+        };
+        // All rows: columns of bands.
+        let columns = blocks(Budget::Sparsity(0.0), Budget::Sparsity(0.6));
+        let shared = SharedPatternTopK::new(3, Budget::Sparsity(0.6));
+        assert_eq!(columns, shared.project(&weights, shape).unwrap());
+        // All columns: one row of three in each band, the one of largest norm.
+        let rows = blocks(Budget::Nnz(1), Budget::Nnz(10));
+        for (band, kept) in weights.chunks(30).zip(rows.mask.chunks(30)) {
+            let norms: Vec<f64> = band.chunks(10).map(energy).collect();
+            let largest = norms.iter().copied().fold(0.0, f64::max);
+            for (norm, kept) in norms.iter().zip(kept.chunks(10)) {
+                assert!(kept.iter().all(|&kept| kept == (*norm == largest)));
+            }
+        }
+    }
+}
