@@ -138,8 +138,10 @@ pub struct ConditionArgs {
     #[arg(allow_negative_numbers = true)]
     pub sparsity: Vec<f64>,
 
-    /// Which weights are zero: any, or the same in so many consecutive output channels
-    #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',')]
+    /// Which weights are not zero: unstructured, blocks4 (the same in so many consecutive output
+    /// channels), bcr8x64 (rows and columns of blocks), punched8x4 (kernel positions of blocks),
+    /// kernels8 (patterns of 3×3 kernels, and whole kernels), filters, columns
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
     #[arg(default_value = "unstructured")]
     pub pattern: Vec<Pattern>,
 
@@ -284,7 +286,7 @@ mod tests {
         assert_eq!(args.conditions.sparsity, [0.5, 0.9]);
         assert_eq!(
             args.conditions.pattern,
-            [Pattern::Blocks4, Pattern::Unstructured]
+            [Pattern::Blocks(4), Pattern::Unstructured]
         );
         assert_eq!(args.conditions.dtype, [Dtype::F32, Dtype::Bf16]);
         assert_eq!(args.conditions.batch, [1, 16]);
@@ -303,7 +305,7 @@ mod tests {
             ("run --sparsity -0.5", "[0, 1)"),
             ("run --batch 0", "at least 1"),
             ("run --dtype f64", "bf16"),
-            ("run --pattern blocks3", "blocks4"),
+            ("run --pattern stars", "blocks4"),
             ("run --budget NaN", "seconds"),
             ("run --budget 1e300", "seconds"),
             ("run --threads 5000", "1024"),

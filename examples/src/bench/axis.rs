@@ -142,7 +142,7 @@ mod tests {
         Case {
             layer: line.parse().unwrap(),
             sparsity: 0.9,
-            pattern: Pattern::Blocks4,
+            pattern: Pattern::Blocks(4),
             batch: 2,
             dtype: Dtype::F32,
             threads: None,

@@ -222,7 +222,7 @@ mod tests {
             let row = network(
                 ("small", &config, [16, 16]),
                 &selected,
-                (0.9, Pattern::Blocks2, batch, 3),
+                (0.9, Pattern::Blocks(2), batch, 3),
                 options,
             )
             .unwrap();

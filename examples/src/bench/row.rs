@@ -239,7 +239,7 @@ mod tests {
             layer: "fc".into(),
             shape: "kind=linear in=3 out=2".into(),
             sparsity: 0.985,
-            pattern: Pattern::Blocks4,
+            pattern: Pattern::Blocks(4),
             batch: 1,
             dtype: Dtype::Bf16,
             threads: None,

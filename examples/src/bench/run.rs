@@ -275,7 +275,7 @@ mod tests {
         ]
         .map(|line| line.parse().unwrap());
         let dtypes = [Dtype::F32, Dtype::F16, Dtype::Bf16];
-        let patterns = [Pattern::Unstructured, Pattern::Blocks4];
+        let patterns = [Pattern::Unstructured, Pattern::Blocks(4)];
         let cases = cases(&layers, &[0.5, 0.9], &patterns, &[1, 3], &dtypes);
         assert_eq!(cases.len(), 3 * 2 * 2 * 2 * 3);
         for case in cases {

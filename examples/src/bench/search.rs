@@ -32,8 +32,8 @@ pub struct SearchArgs {
     #[arg(long, default_value = "0.9", value_parser = sparsity, allow_negative_numbers = true)]
     pub sparsity: f64,
 
-    /// Which weights are zero
-    #[arg(long, value_enum, default_value_t)]
+    /// Which weights are not zero; as in `bench run`
+    #[arg(long, default_value_t)]
     pub pattern: Pattern,
 
     /// Plans that each search times
@@ -263,7 +263,7 @@ mod tests {
             suite: suite.display().to_string(),
             layer: Vec::new(),
             sparsity: 0.5,
-            pattern: Pattern::Blocks4,
+            pattern: Pattern::Blocks(4),
             evaluations: 12,
             seeds: 2,
             runs: 3,
