@@ -21,6 +21,7 @@ pages! {
     plans => "book/src/plans.md",
     training => "book/src/training.md",
     shrink => "book/src/shrink.md",
+    recurrent => "book/src/recurrent.md",
     files => "book/src/files.md",
     networks => "book/src/networks.md",
     results => "book/src/results.md",

@@ -213,7 +213,7 @@ impl SparseOps for Flex {
         _transpose: OptionalInt<Self>,
         bias: OptionalFloat<Self>,
         residual: OptionalFloat<Self>,
-        rows: usize,
+        pattern: Pattern,
         relu: bool,
     ) -> FloatTensor<Self> {
         let dtype = input.dtype();
@@ -221,6 +221,22 @@ impl SparseOps for Flex {
         let (input, values) = (f32s(input), f32s(values));
         let bias = bias.into_option().map(f32s);
         let residual = residual.into_option().map(f32s);
+        let rows = pattern.csr().rows();
+        let mut out = vec![0.0; m * rows];
+        if m <= cpu::Bundles::MOST_VECTORS {
+            let bundles = pattern.bundles(slice(&values), values.data_arc());
+            let (bias, residual) = (bias.as_ref().map(slice), residual.as_ref().map(slice));
+            for row in 0..m {
+                let finish = cpu::RowFinish {
+                    bias,
+                    residual: residual.map(|residual| &residual[row * rows..][..rows]),
+                    relu,
+                };
+                let x = &slice(&input)[row * d_input..][..d_input];
+                bundles.run(x, finish, &mut out[row * rows..][..rows]);
+            }
+            return restore(out, [m, rows], dtype);
+        }
         let entries = Entries {
             values: slice(&values),
             offsets: indices(&columns),
@@ -234,7 +250,6 @@ impl SparseOps for Flex {
             },
             relu,
         };
-        let mut out = vec![0.0; m * rows];
         cpu::sparse_linear(slice(&input), d_input, entries, finish, &mut out);
         restore(out, [m, rows], dtype)
     }
