@@ -1,5 +1,6 @@
 //! Drop-in layers: the configurations, parameter paths and records of Burn's own, with a weight
-//! that is dense or packed.
+//! that is dense or packed. The recurrent ones ([`Gru`], [`Lstm`]) hold the gates of a layer in one
+//! matrix, so their parameters have paths of their own.
 //!
 //! A model written on these layers trains, prunes and records as any other. Packing
 //! ([`pack`](crate::pack)) replaces weights inside it and leaves its struct as it is.
