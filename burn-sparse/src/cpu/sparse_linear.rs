@@ -143,3 +143,81 @@ fn spread(data: &mut [f32], len: usize, tasks: usize, work: impl Fn(usize, &mut 
         .with_min_len(pieces.div_ceil(4 * tasks))
         .for_each(|(piece, data)| work(piece, data));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        catalogue,
+        cpu::Images,
+        format::Csr,
+        reference::{self, error_bound},
+    };
+
+    fn check([m, d_input, rows]: [usize; 3], density: f64) {
+        let weight = catalogue::weight(rows * d_input, density, 1);
+        let csr = Csr::from_dense(&weight, [rows, d_input]).unwrap();
+        let signed = |indices: &[u32]| indices.iter().map(|&i| i as i32).collect::<Vec<_>>();
+        let (columns, row_ptr) = (signed(csr.columns()), signed(csr.row_ptr()));
+        let entries = Entries {
+            values: csr.values(),
+            offsets: &columns,
+            row_ptr: &row_ptr,
+        };
+        let (x, bias) = (
+            catalogue::values(m * d_input, 2),
+            catalogue::values(rows, 3),
+        );
+        let more = catalogue::values(m * rows, 4);
+        let sums = reference::linear(&x, &weight, Some(&bias), d_input);
+        let terms = d_input + 2;
+        let bound = error_bound(terms, terms as f64, f64::from(f32::EPSILON));
+        let residuals = [
+            Residual::None,
+            Residual::Output,
+            Residual::Images(Images::contiguous(&more, [rows, 1])),
+        ];
+        for residual in residuals {
+            for relu in [false, true] {
+                let add = if let Residual::None = residual {
+                    0.0
+                } else {
+                    1.0
+                };
+                let finish = Finish {
+                    bias: Some(&bias),
+                    residual,
+                    relu,
+                };
+                let mut out = match residual {
+                    Residual::Output => more.clone(),
+                    _ => vec![f32::NAN; m * rows],
+                };
+                sparse_linear(&x, d_input, entries, finish, &mut out);
+                for ((&y, sum), &more) in out.iter().zip(&sums).zip(&more) {
+                    let expected = sum + add * f64::from(more);
+                    let expected = if relu { expected.max(0.0) } else { expected };
+                    let name = format!("{m} by {d_input} by {rows}, {density}");
+                    assert!((f64::from(y) - expected).abs() <= bound, "{name}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_of_any_number_match_the_reference() {
+        for m in [1, 3, 4, 15, 16, 17, 33] {
+            for (d_input, rows) in [(1, 1), (5, 3), (31, 17), (64, 100)] {
+                for density in [0.0, 0.1, 0.6, 1.0] {
+                    check([m, d_input, rows], density);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn work_for_several_threads_matches_the_reference() {
+        check([100, 301, 303], 0.2);
+        check([5, 700, 501], 0.3);
+    }
+}
