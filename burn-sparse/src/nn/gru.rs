@@ -13,7 +13,7 @@ use super::{
     linear::Operands,
     recurrent::{activate, check_state, fuse, gates, sequence, time_step},
 };
-use crate::SparseError;
+use crate::{SparseError, ops::gru_cell};
 
 /// Configuration of a [`Gru`]; the fields and builders of `burn::nn::gru::GruConfig`.
 #[derive(Config, Debug)]
@@ -249,19 +249,26 @@ impl Gru {
     /// One step from the input's products, `[batch, 3 · d_hidden]`.
     fn advance(&self, products: &StateProducts, inputs: Tensor<2>, hidden: Tensor<2>) -> Tensor<2> {
         let d = self.d_hidden;
-        let (inputs, new_input) = (gates(&inputs, [0, 2], d), gates(&inputs, [2, 3], d));
         let product = |operands: &Operands, x: &Tensor<2>, residual| {
             operands.run(x.clone(), residual, Activation::None)
         };
         let (update, new) = match &products.candidate {
             None => {
                 let sums = product(&products.state, &hidden, None);
-                let gated = inputs + gates(&sums, [0, 2], d);
+                if self.is_plain()
+                    && let Some(hidden) = gru_cell(&inputs, &sums, &hidden)
+                {
+                    return hidden;
+                }
+                let gated = gates(&inputs, [0, 2], d) + gates(&sums, [0, 2], d);
                 let gated = activate(&self.gate_activation, gated, d);
                 let reset = gates(&gated, [1, 2], d);
-                (gated, new_input + reset * gates(&sums, [2, 3], d))
+                let new = gates(&inputs, [2, 3], d) + reset * gates(&sums, [2, 3], d);
+                (gated, new)
             }
             Some(candidate) => {
+                let new_input = gates(&inputs, [2, 3], d);
+                let inputs = gates(&inputs, [0, 2], d);
                 let gated = product(&products.state, &hidden, Some(inputs));
                 let gated = activate(&self.gate_activation, gated, d);
                 let reset = gates(&gated, [1, 2], d) * hidden.clone();
@@ -275,6 +282,12 @@ impl Gru {
             Some(clip) => hidden.clamp(-clip, clip),
             None => hidden,
         }
+    }
+
+    /// Whether nothing but the usual functions follows the products.
+    fn is_plain(&self) -> bool {
+        let gates = matches!(self.gate_activation, GateActivation::Sigmoid(_));
+        gates && matches!(self.hidden_activation, GateActivation::Tanh(_)) && self.clip.is_none()
     }
 
     /// Keeps only the non-zeros of all matrices; see [`Weight::pack`](super::Weight::pack). Whole

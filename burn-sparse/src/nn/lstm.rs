@@ -13,7 +13,7 @@ use super::{
     linear::Operands,
     recurrent::{activate, check_state, fuse, gates, sequence, time_step},
 };
-use crate::SparseError;
+use crate::{SparseError, ops::lstm_cell};
 
 /// Configuration of an [`Lstm`]; the fields and builders of `burn::nn::LstmConfig`.
 #[derive(Config, Debug)]
@@ -265,6 +265,11 @@ impl Lstm {
         let d = self.d_hidden;
         let LstmState { cell, hidden } = state;
         let sums = product.run(hidden, Some(inputs), Activation::None);
+        if self.is_plain()
+            && let Some([cell, hidden]) = lstm_cell(&sums, &cell)
+        {
+            return LstmState { cell, hidden };
+        }
         // The cell gate is the last one, of four or, with coupled gates, three.
         let last = 3 - usize::from(self.input_forget);
         let gated = activate(&self.gate_activation, gates(&sums, [0, last], d), d);
@@ -283,6 +288,16 @@ impl Lstm {
         }
         let hidden = output * self.hidden_activation.forward(cell.clone());
         LstmState { cell, hidden }
+    }
+
+    /// Whether there are four gates, and nothing but the usual functions follows the products.
+    fn is_plain(&self) -> bool {
+        let tanh = |activation| matches!(activation, &GateActivation::Tanh(_));
+        matches!(self.gate_activation, GateActivation::Sigmoid(_))
+            && tanh(&self.cell_activation)
+            && tanh(&self.hidden_activation)
+            && self.clip.is_none()
+            && !self.input_forget
     }
 
     /// Keeps only the non-zeros of both matrices; see [`Weight::pack`](super::Weight::pack). Whole

@@ -10,7 +10,7 @@ use burn_flex::{Flex, FlexTensor};
 use half::{bf16, f16};
 
 use super::{
-    DenseOps, OptionalFloat, OptionalInt, Pattern, SparseOps,
+    CellOps, DenseOps, OptionalFloat, OptionalInt, Pattern, SparseOps,
     flex_memory::{Output, images, images_mut},
 };
 use crate::{
@@ -252,6 +252,43 @@ impl SparseOps for Flex {
         };
         cpu::sparse_linear(slice(&input), d_input, entries, finish, &mut out);
         restore(out, [m, rows], dtype)
+    }
+}
+
+impl CellOps for Flex {
+    fn gru_cell(
+        inputs: FloatTensor<Self>,
+        sums: FloatTensor<Self>,
+        hidden: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        // Nobody calls it for anything else than f32; see the function of the same name.
+        let [batch, d]: [usize; 2] = hidden.shape().dims();
+        let [inputs, sums, hidden] = [inputs, sums, hidden].map(f32s);
+        let mut out = vec![0.0; batch * d];
+        for n in 0..batch {
+            cpu::gru_cell(
+                &slice(&inputs)[3 * n * d..][..3 * d],
+                &slice(&sums)[3 * n * d..][..3 * d],
+                &slice(&hidden)[n * d..][..d],
+                &mut out[n * d..][..d],
+            );
+        }
+        restore(out, [batch, d], DType::F32)
+    }
+
+    fn lstm_cell(sums: FloatTensor<Self>, cell: FloatTensor<Self>) -> FloatTensor<Self> {
+        let [batch, d]: [usize; 2] = cell.shape().dims();
+        let [sums, cell] = [sums, cell].map(f32s);
+        let mut out = vec![0.0; 2 * batch * d];
+        let (cells, hidden) = out.split_at_mut(batch * d);
+        for n in 0..batch {
+            cpu::lstm_cell(
+                &slice(&sums)[4 * n * d..][..4 * d],
+                &slice(&cell)[n * d..][..d],
+                [&mut cells[n * d..][..d], &mut hidden[n * d..][..d]],
+            );
+        }
+        restore(out, [2, batch, d], DType::F32)
     }
 }
 
