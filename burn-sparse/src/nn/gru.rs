@@ -72,8 +72,8 @@ impl GruConfig {
 /// Machine Translation" (2014), section 2.3: its first version resets after the product, as PyTorch
 /// does, its later ones before.
 ///
-/// The gates lie side by side: [`input`](Self::input) holds `[Wz | Wr | Wn]` and
-/// [`state`](Self::state) `[Uz | Ur | Un]`, so that all inputs of a sequence take one product and
+/// The gates lie side by side, in Burn's order: [`input`](Self::input) holds `[Wz | Wr | Wn]` and
+/// [`state`](Self::state) `[Uz | Ur | Un]` (PyTorch has `r` before `z`), so that all inputs of a sequence take one product and
 /// each step one more. The output channels of a gate are neighbours: patterns over blocks of them
 /// stay within a gate if the height of a block divides `d_hidden`. With `reset_after = false` the
 /// candidate multiplies another vector, `r ⊙ h`, and its matrix `Un` stands apart in

@@ -89,23 +89,29 @@ impl Order {
                 .all(|&column| (column as usize) < d_input),
             "a column outside of {d_input}"
         );
-        let shared = shared(matrix, d_input);
-        let mut best = (shared.1.len() / BUNDLE * per_column(isa.lanes()), shared);
-        if let Some(lanes) = window_lanes(isa) {
-            let windows = windows(matrix, d_input, lanes);
-            let cost = windows.1.len() / lanes * per_window(lanes);
-            if cost < best.0 {
-                best = (cost, windows);
+        // Counted first: what is not taken must not be built, at up to sixteen slots an entry.
+        let costs = [
+            Some(shared_columns(matrix, d_input) * per_column(isa.lanes())),
+            window_lanes(isa).map(|lanes| {
+                let mut windows = 0;
+                walk(matrix, d_input, lanes, |_, _, _| windows += 1);
+                windows * per_window(lanes)
+            }),
+            Some(PER_ENTRY * entries),
+        ];
+        let least = costs.iter().flatten().min();
+        let best = costs.iter().position(|cost| cost.as_ref() == least);
+        let (layout, slots) = match (best, window_lanes(isa)) {
+            (Some(0), _) => shared(matrix, d_input),
+            (Some(1), Some(lanes)) => windows(matrix, d_input, lanes),
+            _ => {
+                let layout = Layout::Rows {
+                    starts: matrix.row_ptr.to_vec(),
+                    columns: matrix.columns.to_vec(),
+                };
+                (layout, Vec::new())
             }
-        }
-        if PER_ENTRY * entries < best.0 {
-            let layout = Layout::Rows {
-                starts: matrix.row_ptr.to_vec(),
-                columns: matrix.columns.to_vec(),
-            };
-            best.1 = (layout, Vec::new());
-        }
-        let (layout, slots) = best.1;
+        };
         Self {
             isa,
             rows,
@@ -227,32 +233,66 @@ fn shared(matrix: Rows<'_>, d_input: usize) -> (Layout, Vec<u32>) {
     (Layout::Shared { starts, columns }, slots)
 }
 
+/// Columns of all bundles, each counted once in a bundle.
+fn shared_columns(matrix: Rows<'_>, d_input: usize) -> usize {
+    let mut seen = vec![usize::MAX; d_input];
+    let mut columns = 0;
+    for (bundle, group) in groups(matrix.row_ptr, BUNDLE).enumerate() {
+        for &column in group.into_iter().flat_map(|row| &matrix.columns[row]) {
+            let seen = &mut seen[column as usize];
+            columns += usize::from(*seen != bundle);
+            *seen = bundle;
+        }
+    }
+    columns
+}
+
 /// Every lane goes through its row in ascending order; a window starts at the lowest column that
-/// any of them waits for, and serves all that wait for one within its reach.
-fn windows(matrix: Rows<'_>, d_input: usize, lanes: usize) -> (Layout, Vec<u32>) {
+/// any of them waits for, and serves all that wait for one within its reach. Calls `serve` with the
+/// group, the first column of the window, and the lanes served with their entries.
+fn walk(
+    matrix: Rows<'_>,
+    d_input: usize,
+    lanes: usize,
+    mut serve: impl FnMut(usize, u32, &[(usize, usize)]),
+) {
     let reach = 2 * lanes;
     let last = d_input.saturating_sub(reach) as u32;
-    let mut starts = vec![0];
-    let (mut firsts, mut picks, mut slots) = (Vec::new(), Vec::new(), Vec::new());
-    for mut group in groups(matrix.row_ptr, lanes) {
+    let mut served = Vec::with_capacity(lanes);
+    for (index, mut group) in groups(matrix.row_ptr, lanes).enumerate() {
         let waits = |row: &Range<usize>| (!row.is_empty()).then(|| matrix.columns[row.start]);
         while let Some(first) = group.iter().filter_map(waits).min() {
             let first = first.min(last);
-            let at = slots.len();
-            slots.resize(at + lanes, NONE);
-            picks.resize(at + lanes, 0);
+            served.clear();
             for (lane, row) in group.iter_mut().enumerate() {
-                if let Some(column) = waits(row)
-                    && ((column - first) as usize) < reach
-                {
-                    picks[at + lane] = (column - first) as u8;
-                    slots[at + lane] = row.start as u32;
+                if waits(row).is_some_and(|column| ((column - first) as usize) < reach) {
+                    served.push((lane, row.start));
                     row.start += 1;
                 }
             }
-            firsts.push(first);
+            serve(index, first, &served);
         }
-        starts.push(firsts.len() as u32);
+    }
+}
+
+fn windows(matrix: Rows<'_>, d_input: usize, lanes: usize) -> (Layout, Vec<u32>) {
+    let rows = matrix.row_ptr.len() - 1;
+    let mut starts = vec![0; rows.div_ceil(lanes) + 1];
+    let (mut firsts, mut picks, mut slots) = (Vec::new(), Vec::new(), Vec::new());
+    walk(matrix, d_input, lanes, |group, first, served| {
+        let at = slots.len();
+        slots.resize(at + lanes, NONE);
+        picks.resize(at + lanes, 0);
+        for &(lane, entry) in served {
+            picks[at + lane] = (matrix.columns[entry] - first) as u8;
+            slots[at + lane] = entry as u32;
+        }
+        firsts.push(first);
+        starts[group + 1] = firsts.len() as u32;
+    });
+    // Groups without entries end where they start.
+    for group in 1..starts.len() {
+        starts[group] = starts[group].max(starts[group - 1]);
     }
     let layout = Layout::Windows {
         lanes,
