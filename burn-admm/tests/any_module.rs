@@ -13,6 +13,7 @@ use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Int, Tensor};
 use burn_admm::{Admm, AdmmConfig, Masks, Plan, RhoSchedule, SparsityReport, fold};
 use burn_sparse::Sparsity;
+use burn_sparse::pack::{self, Choice, PackConfig};
 
 /// The same random numbers in every run: tests take turns, for the device's generator is one for
 /// all threads.
@@ -152,4 +153,53 @@ fn a_gru_with_an_embedding() {
         let logits = model.forward(tokens.clone()).reshape([8, 4]);
         cross_entropy.forward(logits, tags.clone())
     });
+}
+
+#[derive(Module, Debug)]
+struct Counter {
+    gru: burn_sparse::nn::Gru,
+    head: burn_sparse::nn::Linear,
+}
+
+impl Counter {
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        self.head.forward(self.gru.forward(x, None))
+    }
+}
+
+#[test]
+fn gates_in_one_matrix_that_are_packed_afterwards() {
+    let device = Device::flex().autodiff();
+    let _turn = seeded(&device);
+    let model = Counter {
+        gru: burn_sparse::nn::GruConfig::new(8, 10, true).init(&device),
+        head: burn_sparse::nn::LinearConfig::new(10, 4).init(&device),
+    };
+    let plan = Plan::new(Sparsity::row_balanced(0.8).unwrap());
+    let resolved = plan.resolve(&model).unwrap();
+    let layers: Vec<_> = resolved
+        .layers()
+        .iter()
+        .map(|layer| (layer.path.as_str(), layer.view.shape()))
+        .collect();
+    // An output channel is an output of one gate; the head is kept dense.
+    assert_eq!(layers.len(), 2);
+    assert_eq!(layers[0].0, "gru.input.weight");
+    assert_eq!((layers[0].1.rows, layers[0].1.row_len()), (30, 8));
+    assert_eq!(layers[1].0, "gru.state.weight");
+    assert_eq!((layers[1].1.rows, layers[1].1.row_len()), (30, 10));
+    let x = Tensor::<3>::random([3, 6, 8], Distribution::Normal(0.0, 1.0), &device);
+    let y = Tensor::<3>::random([3, 6, 4], Distribution::Normal(0.0, 1.0), &device);
+    let model = prune(model, &plan, |model| {
+        let d = model.forward(x.clone()) - y.clone();
+        d.clone().mul(d).mean()
+    });
+    let expected = model.forward(x.clone());
+    let config = PackConfig::default()
+        .with_choice(Choice::Csr)
+        .with_plan_cache(None);
+    let (packed, report) = pack::pack(model, &config).unwrap();
+    assert_eq!(report.layers[1].nnz, 30 * 2);
+    let difference = (packed.forward(x) - expected).abs().max();
+    assert!(difference.into_scalar::<f32>() < 1e-5);
 }

@@ -4,11 +4,13 @@
 //! Everything is fixed, plans too: the counts are those of the kernels, whatever plans are guessed.
 
 use std::hint::black_box;
+use std::sync::Arc;
 
 use burn_sparse::ConvProblem;
 use burn_sparse::catalogue::{values, weight};
 use burn_sparse::cpu::{
-    self, Direct, Entries, Finish, Images, ImagesMut, Isa, Plan, Rows, Storage, padded_plane,
+    self, Bundles, Direct, Entries, Finish, Images, ImagesMut, Isa, Order, Plan, RowFinish, Rows,
+    Storage, padded_plane,
 };
 use burn_sparse::format::Csr;
 use half::f16;
@@ -152,9 +154,9 @@ fn conv_1x1_f16() {
     conv::<f16>(&problem, &pruned(&problem, 1), plan);
 }
 
-#[test]
-fn linear() {
-    let problem = ConvProblem::new(1, [1024, 1000], [1, 1], [1, 1]);
+/// `rows` vectors by a matrix of entries.
+fn rows(rows: usize) {
+    let problem = ConvProblem::new(rows, [1024, 1000], [1, 1], [1, 1]);
     let csr = pruned(&problem, 1);
     let signed = |indices: &[u32]| indices.iter().map(|&i| i as i32).collect::<Vec<_>>();
     let (columns, row_ptr) = (signed(csr.columns()), signed(csr.row_ptr()));
@@ -163,8 +165,8 @@ fn linear() {
         offsets: &columns,
         row_ptr: &row_ptr,
     };
-    let input = values(problem.in_channels, 2);
-    let mut out = vec![0.0; problem.out_channels];
+    let input = values(rows * problem.in_channels, 2);
+    let mut out = vec![0.0; rows * problem.out_channels];
     let finish = Finish {
         relu: true,
         ..Finish::default()
@@ -179,4 +181,43 @@ fn linear() {
         )
     });
     check(&out);
+}
+
+#[test]
+fn linear() {
+    rows(1);
+}
+
+#[test]
+fn linear_32_rows() {
+    rows(32);
+}
+
+/// One vector by a matrix in bundles.
+fn row(shared: usize, layout: &str) {
+    let problem = ConvProblem::new(1, [1024, 1000], [1, 1], [1, 1]);
+    let csr = pruned(&problem, shared);
+    let order = Order::new(Rows::from(&csr), csr.row_len(), Isa::current());
+    if Isa::current() == Isa::Avx2 {
+        assert_eq!(order.layout(), layout);
+    }
+    let bundles = Bundles::new(Arc::new(order), csr.values());
+    let input = values(problem.in_channels, 2);
+    let mut out = vec![0.0; problem.out_channels];
+    let finish = RowFinish {
+        relu: true,
+        ..RowFinish::default()
+    };
+    count(|| bundles.run(black_box(&input), finish, black_box(&mut out)));
+    check(&out);
+}
+
+#[test]
+fn linear_row() {
+    row(1, "windows");
+}
+
+#[test]
+fn linear_row_blocks_of_16() {
+    row(16, "shared");
 }

@@ -22,6 +22,7 @@ pages! {
     structured => "book/src/structured.md",
     training => "book/src/training.md",
     shrink => "book/src/shrink.md",
+    recurrent => "book/src/recurrent.md",
     files => "book/src/files.md",
     networks => "book/src/networks.md",
     results => "book/src/results.md",

@@ -8,13 +8,14 @@ use super::Entries;
 /// registers of AVX2 and leaves AVX-512's 32 room for loads.
 const MAX_VECTORS: usize = 12;
 
-/// `sums[p] = sum_j values[j] * input[offsets[j] + p]` for one row of `entries`.
+/// `sums[p] = sum_j values[j] * input[offsets[j] * distance + p]` for one row of `entries`.
 ///
 /// `sums` must be a multiple of 16 long, and `input` reach 16-aligned runs past every offset.
 pub(crate) struct Row<'a> {
     pub(crate) entries: Entries<'a>,
     pub(crate) row: usize,
     pub(crate) input: &'a [f32],
+    pub(crate) distance: usize,
     pub(crate) sums: &'a mut [f32],
 }
 
@@ -39,7 +40,9 @@ impl WithSimd for Row<'_> {
             macro_rules! dispatch {
                 ($($v:literal)*) => {
                     match width {
-                        $($v => accumulate::<S, $v>(simd, values, offsets, input, sums),)*
+                        $($v => accumulate::<S, $v>(
+                            simd, values, offsets, input, self.distance, sums,
+                        ),)*
                         _ => unreachable!("a tile has at most {MAX_VECTORS} vectors"),
                     }
                 };
@@ -56,15 +59,16 @@ fn accumulate<S: Simd, const V: usize>(
     values: &[f32],
     offsets: &[i32],
     input: &[f32],
+    distance: usize,
     sums: &mut [f32],
 ) {
     let mut acc = [simd.splat_f32s(0.0); V];
     for (&value, &offset) in values.iter().zip(offsets) {
         let weight = simd.splat_f32s(value);
-        let window = &input[offset as usize..][..V * S::F32_LANES];
+        let window = &input[offset as usize * distance..][..V * S::F32_LANES];
         let (window, _) = S::as_simd_f32s(window);
         for (acc, &x) in acc.iter_mut().zip(window) {
-            *acc = simd.mul_add_f32s(weight, x, *acc);
+            *acc = simd.mul_add_e_f32s(weight, x, *acc);
         }
     }
     let (sums, _) = S::as_mut_simd_f32s(sums);

@@ -3,6 +3,8 @@
 
 mod accumulate;
 mod buffer;
+mod bundles;
+mod cell;
 mod columns;
 mod cover;
 mod dense_conv;
@@ -21,6 +23,8 @@ mod storage;
 mod stretch;
 
 pub use buffer::{ALIGN, Buffer, allocations, trim};
+pub use bundles::{Bundles, Order, RowFinish};
+pub use cell::{gru_cell, lstm_cell};
 pub use dense_conv::{dense_conv, dense_conv_grad_input, dense_conv_grad_weight};
 pub use dense_linear::dense_linear_row;
 pub use direct::{Direct, Panel, Plan, ROWS, Sharing, padded_plane};

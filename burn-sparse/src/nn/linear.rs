@@ -1,14 +1,14 @@
 //! Linear map.
 
 use burn::config::Config;
-use burn::module::{Module, Param};
+use burn::module::{Module, Param, ParamId};
 use burn::nn::{Initializer, LinearLayout};
 use burn::tensor::{Device, Tensor};
 
 use super::{Activation, Weight, profile, trace};
 use crate::{
     ConvProblem, SparseError,
-    ops::{Epilogue, dense_linear, sparse_linear},
+    ops::{Epilogue, SparseWeight, dense_linear, sparse_linear},
 };
 
 /// Configuration of a [`Linear`]; the fields and builders of `burn::nn::LinearConfig`.
@@ -82,35 +82,20 @@ impl Linear {
         residual: Option<Tensor<D>>,
         activation: Activation,
     ) -> Tensor<D> {
-        let shape = input.dims();
-        let problem = || {
-            let [d_input, d_output] = self.weight.dims();
-            let rows = shape[..D - 1].iter().product();
-            ConvProblem::new(rows, [d_input, d_output], [1, 1], [1, 1])
-        };
-        trace::record(self.weight.id(), problem);
-        let bias = self.bias.as_ref().map(Param::val);
-        profile::timed(self.weight.id(), problem, || match &self.weight {
-            Weight::Packed(packed) => sparse_linear(
-                input,
-                &packed.sparse(),
-                Epilogue {
-                    bias,
-                    residual,
-                    activation,
-                },
-            ),
-            Weight::Dense(weight) => {
-                let weight = weight.val();
-                let d_input = weight.dims()[0];
-                assert!(
-                    shape[D - 1] == d_input,
-                    "Linear: input {shape:?}, but the layer has {d_input} input features"
-                );
-                let y = dense_linear(input, weight, bias);
-                Epilogue::finish_dense(residual, activation, y)
-            }
-        })
+        self.operands().run(input, residual, activation)
+    }
+
+    /// The parameters as they are now, for a layer that runs many times in a row.
+    pub(super) fn operands(&self) -> Operands {
+        Operands {
+            id: self.weight.id(),
+            dims: self.weight.dims(),
+            weight: match &self.weight {
+                Weight::Packed(packed) => Operand::Packed(packed.sparse()),
+                Weight::Dense(weight) => Operand::Dense(weight.val()),
+            },
+            bias: self.bias.as_ref().map(Param::val),
+        }
     }
 
     /// Keeps only the non-zeros of the weight; see [`Weight::pack`].
@@ -127,5 +112,58 @@ impl Linear {
     pub fn unpack(mut self) -> Self {
         self.weight = self.weight.unpack();
         self
+    }
+}
+
+/// A [`Linear`] with its parameters evaluated: a mask attached to a weight is multiplied once, not
+/// at each of the steps that use it.
+#[derive(Debug, Clone)]
+pub(super) struct Operands {
+    id: ParamId,
+    dims: [usize; 2],
+    weight: Operand,
+    bias: Option<Tensor<1>>,
+}
+
+#[derive(Debug, Clone)]
+enum Operand {
+    Dense(Tensor<2>),
+    Packed(SparseWeight),
+}
+
+impl Operands {
+    /// As [`Linear::forward_fused`].
+    pub(super) fn run<const D: usize>(
+        &self,
+        input: Tensor<D>,
+        residual: Option<Tensor<D>>,
+        activation: Activation,
+    ) -> Tensor<D> {
+        let (shape, [d_input, d_output]) = (input.dims(), self.dims);
+        let problem = || {
+            let rows = shape[..D - 1].iter().product();
+            ConvProblem::new(rows, [d_input, d_output], [1, 1], [1, 1])
+        };
+        trace::record(self.id, problem);
+        let bias = self.bias.clone();
+        profile::timed(self.id, problem, || match &self.weight {
+            Operand::Packed(weight) => sparse_linear(
+                input,
+                weight,
+                Epilogue {
+                    bias,
+                    residual,
+                    activation,
+                },
+            ),
+            Operand::Dense(weight) => {
+                assert!(
+                    shape[D - 1] == d_input,
+                    "Linear: input {shape:?}, but the layer has {d_input} input features"
+                );
+                let y = dense_linear(input, weight.clone(), bias);
+                Epilogue::finish_dense(residual, activation, y)
+            }
+        })
     }
 }

@@ -1,5 +1,6 @@
 //! Drop-in layers: the configurations, parameter paths and records of Burn's own, with a weight
-//! that is dense or packed.
+//! that is dense or packed. The recurrent ones ([`Gru`], [`Lstm`]) hold the gates of a layer in one
+//! matrix, so their parameters have paths of their own.
 //!
 //! A model written on these layers trains, prunes and records as any other. Packing
 //! ([`pack`](crate::pack)) replaces weights inside it and leaves its struct as it is.
@@ -8,9 +9,12 @@ mod batch;
 mod conv1d;
 mod conv2d;
 mod fold;
+mod gru;
 mod linear;
+mod lstm;
 mod pool;
 mod profile;
+mod recurrent;
 mod trace;
 mod traverse;
 mod weight;
@@ -20,7 +24,9 @@ pub use batch::{at_once, image_by_image};
 pub use conv1d::{Conv1d, Conv1dConfig};
 pub use conv2d::{Conv2d, Conv2dConfig};
 pub use fold::fold_batch_norm;
+pub use gru::{Gru, GruConfig};
 pub use linear::{Linear, LinearConfig};
+pub use lstm::{Lstm, LstmConfig};
 pub use pool::max_pool2d;
 pub use profile::{LayerTime, Profile};
 pub use trace::Trace;

@@ -18,7 +18,7 @@ use crate::{SparseError, format::Csr, ops::SparseWeight};
 /// A weight of one of the layers of this crate.
 #[derive(Debug, Clone)]
 pub enum AnyWeight {
-    /// Of a [`Linear`](super::Linear), `[d_input, d_output]`.
+    /// Of a [`Linear`](super::Linear), those of recurrent layers included, `[d_input, d_output]`.
     Linear(Weight<2>),
     /// Of a [`Conv1d`](super::Conv1d), `[out, in / groups, kernel]`.
     Conv1d(Weight<3>),

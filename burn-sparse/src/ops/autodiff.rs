@@ -230,10 +230,11 @@ impl<B: SparseOps, C: CheckpointStrategy> SparseOps for Autodiff<B, C> {
         transpose: OptionalInt<Self>,
         bias: OptionalFloat<Self>,
         residual: OptionalFloat<Self>,
-        rows: usize,
+        pattern: Pattern,
         relu: bool,
     ) -> FloatTensor<Self> {
         let [m, d_input] = input.shape().dims();
+        let rows = pattern.csr().rows();
         let product = |input: FloatTensor<B>, values: FloatTensor<B>| {
             let (columns, row_ptr) = (columns.clone(), row_ptr.clone());
             B::sparse_linear(
@@ -244,7 +245,7 @@ impl<B: SparseOps, C: CheckpointStrategy> SparseOps for Autodiff<B, C> {
                 OptionalInt::Absent,
                 OptionalFloat::Absent,
                 OptionalFloat::Absent,
-                rows,
+                pattern.clone(),
                 false,
             )
         };

@@ -121,12 +121,13 @@ pub trait SparseOps: Backend {
     ) -> FloatTensor<Self>;
 
     /// `out[m,k] = act(bias[k] + residual[m,k] + sum_j values[j] * x[m, columns[j]])` for
-    /// `x [m, d_input]` and an output of `[m, rows]`.
+    /// `x [m, d_input]` and an output of `[m, rows]`. Flex multiplies few rows with the weight in
+    /// the order that `pattern` keeps for it.
     #[allow(
         clippy::too_many_arguments,
         reason = "a backend call takes tensors, not structs of them"
     )]
-    #[fusion(dtype = input, shape = Shape::new([input[0], *rows]))]
+    #[fusion(dtype = input, shape = Shape::new([input[0], pattern.csr().rows()]))]
     fn sparse_linear(
         input: FloatTensor<Self>,
         values: FloatTensor<Self>,
@@ -135,7 +136,7 @@ pub trait SparseOps: Backend {
         #[extension_type] transpose: OptionalInt<Self>,
         #[extension_type] bias: OptionalFloat<Self>,
         #[extension_type] residual: OptionalFloat<Self>,
-        rows: usize,
+        pattern: Pattern,
         relu: bool,
     ) -> FloatTensor<Self>;
 }

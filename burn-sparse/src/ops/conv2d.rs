@@ -108,7 +108,8 @@ pub fn sparse_conv2d(
     epilogue.check("sparse_conv2d", problem.output_shape(), 1);
     let device = input.device();
     let pattern = weight.pattern();
-    let indices = (device.is_autodiff() || !is_flex(&device)).then(|| {
+    let recording = device.is_autodiff() || weight.values().is_autodiff();
+    let indices = (recording || !is_flex(&device)).then(|| {
         let offsets = pattern
             .offsets(&problem, &device)
             .unwrap_or_else(|error| panic!("sparse_conv2d: {error}"));
@@ -119,9 +120,7 @@ pub fn sparse_conv2d(
         None => [None, None],
     };
     let taps = problem.kernel[0] * problem.kernel[1];
-    let transpose = device
-        .is_autodiff()
-        .then(|| pattern.transpose(taps, problem.groups, &device));
+    let transpose = recording.then(|| pattern.transpose(taps, problem.groups, &device));
     Tensor::from_dispatch(Dispatch::sparse_conv(
         input.into_dispatch(),
         weight.values().into_dispatch(),

@@ -65,7 +65,7 @@ impl SparseOps for CubeBackend {
         _transpose: OptionalInt<Self>,
         bias: OptionalFloat<Self>,
         residual: OptionalFloat<Self>,
-        rows: usize,
+        pattern: Pattern,
         relu: bool,
     ) -> FloatTensor<Self> {
         let entries = Entries::new(values, columns, row_ptr);
@@ -74,6 +74,7 @@ impl SparseOps for CubeBackend {
             residual: residual.into_option(),
             relu,
         };
+        let rows = pattern.csr().rows();
         kernel::sparse_linear(input, entries, epilogue, rows, Choice::Tuned)
     }
 }

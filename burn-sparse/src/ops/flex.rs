@@ -10,7 +10,7 @@ use burn_flex::{Flex, FlexTensor};
 use half::{bf16, f16};
 
 use super::{
-    DenseOps, OptionalFloat, OptionalInt, Pattern, SparseOps,
+    CellOps, DenseOps, OptionalFloat, OptionalInt, Pattern, SparseOps,
     flex_memory::{Output, images, images_mut},
 };
 use crate::{
@@ -213,7 +213,7 @@ impl SparseOps for Flex {
         _transpose: OptionalInt<Self>,
         bias: OptionalFloat<Self>,
         residual: OptionalFloat<Self>,
-        rows: usize,
+        pattern: Pattern,
         relu: bool,
     ) -> FloatTensor<Self> {
         let dtype = input.dtype();
@@ -221,6 +221,22 @@ impl SparseOps for Flex {
         let (input, values) = (f32s(input), f32s(values));
         let bias = bias.into_option().map(f32s);
         let residual = residual.into_option().map(f32s);
+        let rows = pattern.csr().rows();
+        let mut out = vec![0.0; m * rows];
+        if m <= cpu::Bundles::MOST_VECTORS {
+            let bundles = pattern.bundles(slice(&values), values.data_arc());
+            let (bias, residual) = (bias.as_ref().map(slice), residual.as_ref().map(slice));
+            for row in 0..m {
+                let finish = cpu::RowFinish {
+                    bias,
+                    residual: residual.map(|residual| &residual[row * rows..][..rows]),
+                    relu,
+                };
+                let x = &slice(&input)[row * d_input..][..d_input];
+                bundles.run(x, finish, &mut out[row * rows..][..rows]);
+            }
+            return restore(out, [m, rows], dtype);
+        }
         let entries = Entries {
             values: slice(&values),
             offsets: indices(&columns),
@@ -234,9 +250,45 @@ impl SparseOps for Flex {
             },
             relu,
         };
-        let mut out = vec![0.0; m * rows];
         cpu::sparse_linear(slice(&input), d_input, entries, finish, &mut out);
         restore(out, [m, rows], dtype)
+    }
+}
+
+impl CellOps for Flex {
+    fn gru_cell(
+        inputs: FloatTensor<Self>,
+        sums: FloatTensor<Self>,
+        hidden: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        // Nobody calls it for anything else than f32; see the function of the same name.
+        let [batch, d]: [usize; 2] = hidden.shape().dims();
+        let [inputs, sums, hidden] = [inputs, sums, hidden].map(f32s);
+        let mut out = vec![0.0; batch * d];
+        for n in 0..batch {
+            cpu::gru_cell(
+                &slice(&inputs)[3 * n * d..][..3 * d],
+                &slice(&sums)[3 * n * d..][..3 * d],
+                &slice(&hidden)[n * d..][..d],
+                &mut out[n * d..][..d],
+            );
+        }
+        restore(out, [batch, d], DType::F32)
+    }
+
+    fn lstm_cell(sums: FloatTensor<Self>, cell: FloatTensor<Self>) -> FloatTensor<Self> {
+        let [batch, d]: [usize; 2] = cell.shape().dims();
+        let [sums, cell] = [sums, cell].map(f32s);
+        let mut out = vec![0.0; 2 * batch * d];
+        let (cells, hidden) = out.split_at_mut(batch * d);
+        for n in 0..batch {
+            cpu::lstm_cell(
+                &slice(&sums)[4 * n * d..][..4 * d],
+                &slice(&cell)[n * d..][..d],
+                [&mut cells[n * d..][..d], &mut hidden[n * d..][..d]],
+            );
+        }
+        restore(out, [2, batch, d], DType::F32)
     }
 }
 

@@ -34,9 +34,8 @@ pub fn sparse_linear<const D: usize>(
     let m: usize = shape[..D - 1].iter().product();
     let device = input.device();
     let pattern = weight.pattern();
-    let transpose = device
-        .is_autodiff()
-        .then(|| pattern.transpose(1, 1, &device));
+    let recording = device.is_autodiff() || weight.values().is_autodiff();
+    let transpose = recording.then(|| pattern.transpose(1, 1, &device));
     let flat = |tensor: Tensor<D>, len: usize| tensor.reshape([m, len]).into_dispatch();
     let out = Dispatch::sparse_linear(
         flat(input, d_input),
@@ -49,7 +48,7 @@ pub fn sparse_linear<const D: usize>(
             .residual
             .map(|residual| flat(residual, d_output))
             .into(),
-        d_output,
+        pattern.clone(),
         epilogue.activation == Activation::Relu,
     );
     Tensor::<2>::from_dispatch(out).reshape(shape)

@@ -5,6 +5,7 @@
 
 mod autodiff;
 mod base;
+mod cell;
 mod conv1d;
 mod conv2d;
 #[cfg(feature = "cubecl-backend")]
@@ -21,6 +22,9 @@ mod pattern;
 mod weight;
 
 pub use base::{OptionalFloat, OptionalInt, SparseOps};
+#[cfg(feature = "flex")]
+pub use cell::CellOps;
+pub(crate) use cell::{gru_cell, lstm_cell};
 pub use conv1d::sparse_conv1d;
 pub use conv2d::{ConvWindow, sparse_conv2d};
 pub use dense_conv::{DenseOps, dense_conv2d};

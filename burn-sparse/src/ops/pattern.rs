@@ -7,7 +7,7 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use burn_std::Bytes;
 
 #[cfg(feature = "flex")]
-use crate::cpu::{Direct, Rows};
+use crate::cpu::{Bundles, Direct, Order, Rows};
 use crate::{
     ConvProblem, SparseError,
     cpu::{Isa, Plan, Sharing},
@@ -29,6 +29,8 @@ struct Inner {
     cached: Mutex<Vec<Cached>>,
     #[cfg(feature = "flex")]
     ready: Mutex<Vec<Ready>>,
+    #[cfg(feature = "flex")]
+    bundles: Mutex<Bundled>,
     plans: Mutex<Vec<(ConvProblem, Plan)>>,
 }
 
@@ -42,6 +44,15 @@ struct Ready {
     /// values there, so as long as the address is the same, so are the values.
     values: Arc<Bytes>,
     direct: Arc<Direct>,
+}
+
+/// A weight in the order of [`Bundles`].
+#[cfg(feature = "flex")]
+#[derive(Debug, Default)]
+struct Bundled {
+    order: Option<Arc<Order>>,
+    /// With the memory that their values were read from, as in [`Ready`].
+    ready: Option<(Arc<Bytes>, Arc<Bundles>)>,
 }
 
 #[derive(Debug)]
@@ -71,6 +82,8 @@ impl Pattern {
                 cached: Mutex::default(),
                 #[cfg(feature = "flex")]
                 ready: Mutex::default(),
+                #[cfg(feature = "flex")]
+                bundles: Mutex::default(),
                 plans: Mutex::default(),
             }),
         }
@@ -191,6 +204,26 @@ impl Pattern {
             direct: direct.clone(),
         });
         Ok(direct)
+    }
+
+    /// The weight with these values in the order for products with a single vector. The order is
+    /// found once; `memory` is what `values` lie in.
+    #[cfg(feature = "flex")]
+    pub(crate) fn bundles(&self, values: &[f32], memory: Arc<Bytes>) -> Arc<Bundles> {
+        let mut bundled = lock(&self.inner.bundles);
+        if let Some((known, bundles)) = &bundled.ready
+            && Arc::ptr_eq(known, &memory)
+        {
+            return bundles.clone();
+        }
+        let csr = &self.inner.csr;
+        let order = bundled.order.get_or_insert_with(|| {
+            let order = Order::new(Rows::from(csr), csr.row_len(), Isa::current());
+            Arc::new(order)
+        });
+        let bundles = Arc::new(Bundles::new(order.clone(), values));
+        bundled.ready = Some((memory, bundles.clone()));
+        bundles
     }
 
     fn len_of(&self, key: Key) -> usize {

@@ -221,8 +221,12 @@ fn candidate(packed: &AnyWeight, stored: Csr, problem: ConvProblem) -> Candidate
         linear: matches!(packed, AnyWeight::Linear(_)),
         input,
         dense: Tensor::from_data(dense, &device),
-        sparse: packed
-            .sparse()
-            .unwrap_or_else(|| SparseWeight::new(stored, &device)),
+        sparse: match packed.sparse() {
+            // Nothing records gradients while it is timed.
+            Some(weight) => {
+                SparseWeight::from_parts(weight.values().inner(), weight.pattern().clone())
+            }
+            None => SparseWeight::new(stored, &device),
+        },
     }
 }

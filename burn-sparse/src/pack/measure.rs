@@ -6,7 +6,9 @@ use burn::tensor::{Device, Tensor, module::conv2d, ops::ConvOptions};
 
 use crate::{
     ConvProblem,
-    ops::{ConvWindow, Epilogue, SparseWeight, is_flex, sparse_conv2d, sparse_linear},
+    ops::{
+        ConvWindow, Epilogue, SparseWeight, dense_linear, is_flex, sparse_conv2d, sparse_linear,
+    },
 };
 
 /// A layer's input, dense weight and packed weight, ready to run either way.
@@ -37,7 +39,7 @@ impl Candidate {
             .reshape([problem.batch, problem.in_channels])
     }
 
-    /// Burn's kernel; the linear weight is laid out as Burn's layer holds it.
+    /// What the dense layer runs; the linear weight is laid out as the layer holds it.
     pub(super) fn dense(&self) -> Box<dyn Fn() -> Tensor<4> + '_> {
         if self.linear {
             let problem = self.problem;
@@ -47,7 +49,7 @@ impl Candidate {
                 .transpose();
             // As the layer holds it, not a view that every product would have to copy.
             let weight = Tensor::from_data(weight.clone().into_data(), &weight.device());
-            return Box::new(move || x.clone().matmul(weight.clone()).unsqueeze());
+            return Box::new(move || dense_linear(x.clone(), weight.clone(), None).unsqueeze());
         }
         Box::new(|| conv2d(self.input.clone(), self.dense.clone(), None, self.options()))
     }

@@ -3,9 +3,11 @@
 
 mod conv;
 mod linear;
+mod recurrent;
 
 pub use conv::{conv1d, conv2d, conv2d_grad_input, conv2d_grad_weight};
 pub use linear::linear;
+pub use recurrent::{Recurrent, gru, lstm};
 
 /// Largest error that rounding can explain in a dot product of `terms` terms whose magnitudes sum
 /// to `magnitude`, for operands and result of relative precision `unit` (`f32::EPSILON`, or

@@ -1,0 +1,161 @@
+use std::sync::Arc;
+
+use super::{BUNDLE, Bundles, Order, RowFinish};
+use crate::{
+    catalogue,
+    cpu::{Isa, Rows},
+    format::Csr,
+    reference::{self, error_bound},
+};
+
+/// Rows of which `density` is not zero, `shared` neighbours at the same places.
+fn pruned([rows, len]: [usize; 2], density: f64, shared: usize) -> Csr {
+    let mut dense = catalogue::values(rows * len, 1);
+    for (row, weights) in dense.chunks_mut(len.max(1)).enumerate() {
+        let kept = catalogue::weight(len, density, 1_000_003 * (1 + row / shared) as u64);
+        for (weight, kept) in weights.iter_mut().zip(kept) {
+            if kept == 0.0 {
+                *weight = 0.0;
+            }
+        }
+    }
+    Csr::from_dense(&dense, [rows, len]).unwrap()
+}
+
+fn check(csr: &Csr, isa: Isa) -> &'static str {
+    let (rows, len) = (csr.rows(), csr.row_len());
+    let order = Arc::new(Order::new(Rows::from(csr), len, isa));
+    assert_eq!((order.rows(), order.d_input()), (rows, len));
+    let bundles = Bundles::new(order.clone(), csr.values());
+    let (x, bias) = (catalogue::values(len, 2), catalogue::values(rows, 3));
+    let residual = catalogue::values(rows, 4);
+    let mut sums = reference::linear(&x, &csr.to_dense(), Some(&bias), len);
+    for (sum, &residual) in sums.iter_mut().zip(&residual) {
+        *sum += f64::from(residual);
+    }
+    // Products of values below 1, a bias and a residual.
+    let longest = (0..rows).map(|row| csr.row_nnz(row)).max().unwrap_or(0) + 2;
+    let bound = error_bound(longest, longest as f64, f64::from(f32::EPSILON));
+    for relu in [false, true] {
+        let mut out = vec![f32::NAN; rows];
+        let finish = RowFinish {
+            bias: Some(&bias),
+            residual: Some(&residual),
+            relu,
+        };
+        bundles.run(&x, finish, &mut out);
+        for (row, (&y, &expected)) in out.iter().zip(&sums).enumerate() {
+            let expected = if relu { expected.max(0.0) } else { expected };
+            let name = isa.name();
+            assert!(
+                (f64::from(y) - expected).abs() <= bound,
+                "{name}, {rows} by {len}, {}: {y} in row {row}, expected {expected}",
+                order.layout()
+            );
+        }
+    }
+    order.layout()
+}
+
+fn sets() -> impl Iterator<Item = Isa> {
+    Isa::ALL.into_iter().filter(|isa| isa.is_available())
+}
+
+#[test]
+fn every_set_and_shape_matches_the_reference() {
+    let shapes = [
+        [1, 1],
+        [3, 5],
+        [16, 32],
+        [17, 31],
+        [33, 33],
+        [15, 15],
+        [8, 16],
+        [9, 17],
+        [100, 1],
+        [1, 100],
+        [65, 257],
+        [3, 1024],
+    ];
+    for isa in sets() {
+        for shape in shapes {
+            for density in [0.0, 0.03, 0.1, 0.5, 1.0] {
+                for shared in [1, 8, 16] {
+                    check(&pruned(shape, density, shared), isa);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn matrices_that_threads_share_match_the_reference() {
+    for isa in sets() {
+        for shared in [1, 16] {
+            check(&pruned([1001, 1003], 0.2, shared), isa);
+        }
+    }
+}
+
+#[test]
+fn layouts_are_those_of_the_pattern() {
+    for isa in sets() {
+        assert_eq!(check(&pruned([64, 256], 0.1, BUNDLE), isa), "shared");
+        assert_eq!(check(&pruned([64, 256], 1.0, 1), isa), "shared");
+        let windows = matches!(isa, Isa::Avx512 | Isa::Avx2);
+        let scattered = if windows { "windows" } else { "rows" };
+        assert_eq!(check(&pruned([64, 256], 0.1, 1), isa), scattered);
+        assert_eq!(check(&pruned([64, 4096], 0.0005, 1), isa), "rows");
+    }
+}
+
+/// The last window must not end behind the vector, nor a bundle behind the rows.
+#[test]
+fn entries_at_the_ends_are_found() {
+    for isa in sets() {
+        for len in [1, 15, 16, 31, 32, 33, 64, 100] {
+            let mut dense = vec![0.0; 19 * len];
+            for row in dense.chunks_mut(len) {
+                (row[0], row[len / 2], row[len - 1]) = (1.0, 2.0, 3.0);
+            }
+            check(&Csr::from_dense(&dense, [19, len]).unwrap(), isa);
+        }
+    }
+}
+
+#[test]
+fn nothing_is_nothing() {
+    for isa in sets() {
+        for [rows, len] in [[0, 7], [7, 0], [0, 0]] {
+            let csr = Csr::new([rows, len], vec![0; rows + 1], vec![], vec![]).unwrap();
+            let order = Order::new(Rows::from(&csr), len, isa);
+            let mut out = vec![f32::NAN; rows];
+            let x = vec![1.0; len];
+            Bundles::new(Arc::new(order), &[]).run(&x, RowFinish::default(), &mut out);
+            assert_eq!(out, vec![0.0; rows]);
+        }
+    }
+}
+
+#[test]
+fn other_values_keep_the_order() {
+    let csr = pruned([40, 70], 0.2, 1);
+    let order = Arc::new(Order::new(Rows::from(&csr), 70, Isa::current()));
+    let twice: Vec<f32> = csr.values().iter().map(|value| 2.0 * value).collect();
+    let x = catalogue::values(70, 5);
+    let run = |values: &[f32]| {
+        let mut out = vec![0.0; 40];
+        Bundles::new(order.clone(), values).run(&x, RowFinish::default(), &mut out);
+        out
+    };
+    let doubled: Vec<f32> = run(csr.values()).into_iter().map(|y| 2.0 * y).collect();
+    assert_eq!(run(&twice), doubled);
+}
+
+#[test]
+#[should_panic(expected = "a matrix of 2 rows by 3, a vector of 4")]
+fn a_vector_of_another_length_panics() {
+    let csr = Csr::from_dense(&[1.0; 6], [2, 3]).unwrap();
+    let order = Order::new(Rows::from(&csr), 3, Isa::current());
+    Bundles::new(Arc::new(order), &[1.0; 6]).run(&[0.0; 4], RowFinish::default(), &mut [0.0; 2]);
+}
