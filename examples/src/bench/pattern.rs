@@ -5,9 +5,7 @@ use std::str::FromStr;
 
 use burn_admm::projection::{ProjectionError, projection_of};
 use burn_sparse::format::Csr;
-use burn_sparse::{
-    Budget, ConvProblem, PatternPool, Pool, SparseError, Sparsity, WeightShape,
-};
+use burn_sparse::{Budget, ConvProblem, PatternPool, Pool, SparseError, Sparsity, WeightShape};
 use rand::seq::{SliceRandom, index};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -62,7 +60,9 @@ impl FromStr for Pattern {
         };
         let number = |text: &str| {
             let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-            text.parse().ok().filter(|n| digits && (1..=MOST).contains(n))
+            text.parse()
+                .ok()
+                .filter(|n| digits && (1..=MOST).contains(n))
         };
         let sides = |text: &str| {
             let (rows, columns) = text.split_once('x')?;
@@ -153,7 +153,9 @@ impl Pattern {
             None => self.neighbours(problem, sparsity, &mut rng)?,
             Some(sparsity) => projected(sparsity, shape, &mut rng)?,
         };
-        let scale = (columns.len() as f32 / shape.rows.max(1) as f32).sqrt().recip();
+        let scale = (columns.len() as f32 / shape.rows.max(1) as f32)
+            .sqrt()
+            .recip();
         let values = (0..columns.len()).map(|_| {
             let magnitude = rng.random_range(0.75f32..1.5) * scale;
             if rng.random() { magnitude } else { -magnitude }
@@ -174,9 +176,7 @@ impl Pattern {
         };
         Ok(Some(match self {
             Self::Unstructured | Self::Blocks(_) => return Ok(None),
-            Self::Bcr(block) => {
-                Sparsity::block_column_row(sparsity, fit(block, shape.row_len()))?
-            }
+            Self::Bcr(block) => Sparsity::block_column_row(sparsity, fit(block, shape.row_len()))?,
             Self::Punched(block) => Sparsity::punched(sparsity, fit(block, shape.channels))?,
             Self::Kernels(patterns) if shape.kernel == [3, 3] => {
                 let mut natural = PatternPool::natural();
@@ -230,7 +230,9 @@ fn projected(
     shape: WeightShape,
     rng: &mut ChaCha8Rng,
 ) -> Result<Positions, SparseError> {
-    let random: Vec<f32> = (0..shape.len()).map(|_| rng.random_range(-1.0..1.0)).collect();
+    let random: Vec<f32> = (0..shape.len())
+        .map(|_| rng.random_range(-1.0..1.0))
+        .collect();
     let kept = projection_of(sparsity)
         .and_then(|projection| projection.project(&random, shape))
         .map_err(|error| match error {
@@ -305,9 +307,21 @@ mod tests {
             let name = pattern.to_string();
             assert_eq!(name.parse::<Pattern>().unwrap(), pattern);
             assert_eq!(serde_json::to_value(pattern).unwrap(), name);
-            assert_eq!(serde_json::from_value::<Pattern>(name.into()).unwrap(), pattern);
+            assert_eq!(
+                serde_json::from_value::<Pattern>(name.into()).unwrap(),
+                pattern
+            );
         }
-        for bad in ["", "blocks", "blocks0", "blocks+4", "bcr8", "bcr8x", "bcr8x0", "kernels17"] {
+        for bad in [
+            "",
+            "blocks",
+            "blocks0",
+            "blocks+4",
+            "bcr8",
+            "bcr8x",
+            "bcr8x0",
+            "kernels17",
+        ] {
             assert!(bad.parse::<Pattern>().is_err(), "{bad}");
         }
         assert!(serde_json::from_str::<Pattern>("\"stars\"").is_err());

@@ -56,18 +56,23 @@ pub(super) struct Members<'a> {
 }
 
 impl<const R: usize> Tile<'_, R> {
-    /// Where in `out` the sums of each row of a group lie, counted in rows.
+    /// Where the sums of each row of a group lie.
+    ///
+    /// # Safety
+    /// `out` has room for the rows of all these groups.
     #[inline(always)]
-    fn places(&self, group: usize) -> [usize; R] {
-        match self.members {
-            None => core::array::from_fn(|r| (group - self.groups.start) * R + r),
-            Some(members) => {
-                let channels = &members.channels[group * R..][..R];
-                core::array::from_fn(|r| {
-                    channels[r].wrapping_sub(members.first).min(members.count) as usize
-                })
-            }
-        }
+    unsafe fn places(&self, group: usize) -> [*mut f32; R] {
+        let Some(members) = self.members else {
+            // SAFETY: as the caller promises.
+            let first = unsafe { self.out.add((group - self.groups.start) * R * self.stride) };
+            return core::array::from_fn(|r| first.wrapping_add(r * self.stride));
+        };
+        let channels = &members.channels[group * R..][..R];
+        core::array::from_fn(|r| {
+            let place = channels[r].wrapping_sub(members.first).min(members.count);
+            // SAFETY: as the caller promises.
+            unsafe { self.out.add(place as usize * self.stride) }
+        })
     }
 
     #[inline(always)]
@@ -85,15 +90,14 @@ impl<const R: usize> Tile<'_, R> {
     unsafe fn run<S: Simd, const V: usize>(self, simd: S) {
         for group in self.groups.clone() {
             let words = &self.words[self.starts[group] as usize..self.starts[group + 1] as usize];
-            let places = self.places(group);
             // SAFETY: `out` has room for the rows of these groups.
-            let row = |r: usize| unsafe { self.out.add(places[r] * self.stride) };
+            let rows = unsafe { self.places(group) };
             let mut sums = [[simd.splat_f32s(0.0); V]; R];
             match self.then {
                 Then::Keep { add: true } => {
                     for (r, sums) in sums.iter_mut().enumerate() {
                         // SAFETY: `out` holds `V` vectors of each row.
-                        *sums = unsafe { load::<S, V>(row(r)) };
+                        *sums = unsafe { load::<S, V>(rows[r]) };
                     }
                 }
                 Then::Keep { add: false } => {}
@@ -139,7 +143,7 @@ impl<const R: usize> Tile<'_, R> {
                     }
                 }
                 // SAFETY: `out` has room for this row.
-                unsafe { store::<S, V>(row(r), *sums) };
+                unsafe { store::<S, V>(rows[r], *sums) };
             }
         }
     }
