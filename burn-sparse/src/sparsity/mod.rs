@@ -452,6 +452,9 @@ impl core::fmt::Display for Sparsity {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let name = self.name();
         match *self {
+            Self::Unstructured(Budget::Nnz(nnz)) | Self::RowBalanced(Budget::Nnz(nnz)) => {
+                write!(f, "{name} {nnz} non-zeros")
+            }
             Self::Unstructured(budget)
             | Self::RowBalanced(budget)
             | Self::Connectivity(budget)
