@@ -21,6 +21,7 @@
 //! | look at what came out | [`SparsityReport`] |
 //! | find the rates in training instead | [`reweighted`]: a penalty on groups, and a threshold |
 //! | cut emptied channels out | [`shrink`]: a smaller dense network with the same output |
+//! | prune within one training run | [`click_train`] |
 //! | compare | [`baseline`]: magnitude pruning in one shot and gradually |
 #![cfg_attr(
     feature = "train",
@@ -119,6 +120,7 @@
 
 pub mod admm;
 pub mod baseline;
+pub mod click_train;
 mod constant;
 mod layout;
 pub mod mask;
