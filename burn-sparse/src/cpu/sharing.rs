@@ -12,6 +12,12 @@ const GROUP: usize = 2;
 /// Rows that are looked at: patterns are the same all over a layer.
 const SAMPLE: usize = 64;
 
+/// Rows of a first look, which tells that a weight has no blocks in a fraction of the time.
+const FEW: usize = 16;
+
+/// Widths of the first look: rows that agree in wider blocks agree in these, too.
+const LOOK: [usize; 2] = [16, 64];
+
 /// Bands that are tried.
 const HEIGHTS: [usize; 5] = [4, 8, 16, 32, 64];
 
@@ -29,14 +35,18 @@ impl Sharing {
     /// The blocks in which rows of `csr` share most, if they share so much that it could pay: what a
     /// group of four does for one entry takes as long as two entries of single rows.
     pub fn panel_of(csr: &Csr, positions: usize) -> Option<Self> {
+        if !LOOK.iter().any(|&columns| agrees(csr, columns)) {
+            return None;
+        }
         let rows = csr.rows().min(SAMPLE);
         let stored = csr.row_ptr()[rows] as usize;
         let most = 0.45 * stored as f64;
         let (least, columns) = widths(csr.row_len(), positions)
             .into_iter()
             .map(|columns| (cost(csr, rows, SAMPLE, columns), columns))
-            .min()?;
-        if stored == 0 || least as f64 > most {
+            // Of equals the first, which is the widest.
+            .min_by_key(|(cost, _)| *cost)?;
+        if least as f64 > most {
             return None;
         }
         // Lower bands are spread over threads more evenly and keep their sums nearer.
@@ -52,7 +62,18 @@ impl Sharing {
     }
 }
 
-/// Widths of blocks worth a look, the widest first: all columns, powers of two, and whole kernels.
+/// Whether some rows have entries in common at all, beyond what chance does.
+fn agrees(csr: &Csr, columns: usize) -> bool {
+    let rows = csr.rows().min(FEW);
+    let stored = csr.row_ptr()[rows] as usize;
+    let loads: usize = alike(csr.row_ptr(), csr.columns(), 0..rows, columns)
+        .iter()
+        .map(|alike| alike.rows.len().div_ceil(WIDEST) * alike.entries[0].len())
+        .sum();
+    stored > 0 && loads as f64 <= 0.7 * stored as f64
+}
+
+/// Widths of blocks worth trying, the widest first: all columns, powers of two, and whole kernels.
 fn widths(row_len: usize, positions: usize) -> Vec<usize> {
     let powers = || (2..=9).map(|power| 1 << power);
     let kernels = powers().map(|channels: usize| channels * positions);
