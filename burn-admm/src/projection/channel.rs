@@ -1,7 +1,6 @@
 use burn_sparse::{Budget, SparseError, Sparsity, WeightShape};
 
-use super::groups::{self, GroupChoice, Grouping};
-use super::{Projected, Projection, ProjectionError};
+use super::groups::{GroupChoice, Grouping};
 
 /// Keeps the input channels of largest norm, each over all output channels and positions:
 /// `{W : at most k channels W_{:,c} ≠ 0}` with `k = budget.keep_groups(channels)`.
@@ -37,19 +36,5 @@ impl GroupChoice for ChannelTopK {
 
     fn keep(&self, shape: WeightShape) -> Result<usize, SparseError> {
         self.budget.keep_groups(shape.channels, "input channels")
-    }
-}
-
-impl Projection for ChannelTopK {
-    fn project(&self, weights: &[f32], shape: WeightShape) -> Result<Projected, ProjectionError> {
-        groups::project(self, weights, shape)
-    }
-
-    fn project_naive(
-        &self,
-        weights: &[f32],
-        shape: WeightShape,
-    ) -> Result<Projected, ProjectionError> {
-        groups::project_naive(self, weights, shape)
     }
 }

@@ -1,7 +1,6 @@
 use burn_sparse::{Budget, SparseError, Sparsity, WeightShape};
 
-use super::groups::{self, GroupChoice, Grouping};
-use super::{Projected, Projection, ProjectionError};
+use super::groups::{GroupChoice, Grouping};
 
 /// Keeps the columns of largest norm, the same entries in all output channels:
 /// `{W : at most k columns W_{:,j} ≠ 0}` with `k = budget.keep_groups(row_len)`.
@@ -37,19 +36,5 @@ impl GroupChoice for ColumnTopK {
 
     fn keep(&self, shape: WeightShape) -> Result<usize, SparseError> {
         self.budget.keep_groups(shape.row_len(), "columns")
-    }
-}
-
-impl Projection for ColumnTopK {
-    fn project(&self, weights: &[f32], shape: WeightShape) -> Result<Projected, ProjectionError> {
-        groups::project(self, weights, shape)
-    }
-
-    fn project_naive(
-        &self,
-        weights: &[f32],
-        shape: WeightShape,
-    ) -> Result<Projected, ProjectionError> {
-        groups::project_naive(self, weights, shape)
     }
 }

@@ -1,7 +1,6 @@
 use burn_sparse::{Budget, SparseError, Sparsity, WeightShape};
 
-use super::groups::{self, GroupChoice, Grouping};
-use super::{Projected, Projection, ProjectionError};
+use super::groups::{GroupChoice, Grouping};
 
 /// Keeps the kernels of largest norm, whatever their size:
 /// `{W : at most k kernels W_{r,c} ≠ 0}` with `k = budget.keep_groups(rows * channels)`.
@@ -37,19 +36,5 @@ impl GroupChoice for ConnectivityTopK {
 
     fn keep(&self, shape: WeightShape) -> Result<usize, SparseError> {
         self.budget.keep_groups(self.count(shape), "kernels")
-    }
-}
-
-impl Projection for ConnectivityTopK {
-    fn project(&self, weights: &[f32], shape: WeightShape) -> Result<Projected, ProjectionError> {
-        groups::project(self, weights, shape)
-    }
-
-    fn project_naive(
-        &self,
-        weights: &[f32],
-        shape: WeightShape,
-    ) -> Result<Projected, ProjectionError> {
-        groups::project_naive(self, weights, shape)
     }
 }

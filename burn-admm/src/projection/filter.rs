@@ -1,7 +1,6 @@
 use burn_sparse::{Budget, SparseError, Sparsity, WeightShape};
 
-use super::groups::{self, GroupChoice, Grouping};
-use super::{Projected, Projection, ProjectionError};
+use super::groups::{GroupChoice, Grouping};
 
 /// Keeps the output channels of largest norm:
 /// `{W : at most k rows W_r ≠ 0}` with `k = budget.keep_groups(rows)`.
@@ -37,19 +36,5 @@ impl GroupChoice for FilterTopK {
 
     fn keep(&self, shape: WeightShape) -> Result<usize, SparseError> {
         self.budget.keep_groups(shape.rows, "output channels")
-    }
-}
-
-impl Projection for FilterTopK {
-    fn project(&self, weights: &[f32], shape: WeightShape) -> Result<Projected, ProjectionError> {
-        groups::project(self, weights, shape)
-    }
-
-    fn project_naive(
-        &self,
-        weights: &[f32],
-        shape: WeightShape,
-    ) -> Result<Projected, ProjectionError> {
-        groups::project_naive(self, weights, shape)
     }
 }

@@ -5,7 +5,7 @@
 
 use burn_sparse::{SparseError, Sparsity, WeightShape};
 
-use super::{Projected, ProjectionError, check, top_k};
+use super::{Projected, Projection, ProjectionError, check, top_k};
 
 /// How a weight divides into groups. Each entry belongs to exactly one.
 pub(crate) trait Grouping {
@@ -66,8 +66,22 @@ pub(super) fn square(weight: f32) -> f64 {
     f64::from(weight) * f64::from(weight)
 }
 
+impl<C: GroupChoice + core::fmt::Debug + Send + Sync> Projection for C {
+    fn project(&self, weights: &[f32], shape: WeightShape) -> Result<Projected, ProjectionError> {
+        project(self, weights, shape)
+    }
+
+    fn project_naive(
+        &self,
+        weights: &[f32],
+        shape: WeightShape,
+    ) -> Result<Projected, ProjectionError> {
+        project_naive(self, weights, shape)
+    }
+}
+
 /// Keeps the groups of largest norm, ties to the lowest group.
-pub(super) fn project(
+fn project(
     choice: &impl GroupChoice,
     weights: &[f32],
     shape: WeightShape,
@@ -89,7 +103,7 @@ pub(super) fn project(
 }
 
 /// The same group by group, each by a pass over all entries.
-pub(super) fn project_naive(
+fn project_naive(
     choice: &impl GroupChoice,
     weights: &[f32],
     shape: WeightShape,

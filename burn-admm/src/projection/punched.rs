@@ -1,7 +1,6 @@
 use burn_sparse::{Budget, SparseError, Sparsity, WeightShape};
 
-use super::groups::{self, GroupChoice, Grouping};
-use super::{Projected, Projection, ProjectionError};
+use super::groups::{GroupChoice, Grouping};
 
 /// Keeps, of all blocks of `filters × channels` kernels, the kernel positions of largest norm:
 /// `{W : at most k pairs of a block and a position ≠ 0}` with `k = budget.keep_groups(pairs)` over
@@ -50,19 +49,5 @@ impl GroupChoice for PunchedTopK {
     fn keep(&self, shape: WeightShape) -> Result<usize, SparseError> {
         self.budget
             .keep_groups(self.count(shape), "punched positions")
-    }
-}
-
-impl Projection for PunchedTopK {
-    fn project(&self, weights: &[f32], shape: WeightShape) -> Result<Projected, ProjectionError> {
-        groups::project(self, weights, shape)
-    }
-
-    fn project_naive(
-        &self,
-        weights: &[f32],
-        shape: WeightShape,
-    ) -> Result<Projected, ProjectionError> {
-        groups::project_naive(self, weights, shape)
     }
 }

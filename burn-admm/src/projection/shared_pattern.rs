@@ -1,7 +1,6 @@
 use burn_sparse::{Budget, SparseError, Sparsity, WeightShape};
 
-use super::groups::{self, GroupChoice, Grouping};
-use super::{Projected, Projection, ProjectionError};
+use super::groups::{GroupChoice, Grouping};
 
 /// Keeps the columns of largest norm in each band of `rows` output channels:
 /// `{W : at most k columns W_{B,j} ≠ 0 for every band B}` with `k = budget.keep(row_len)`.
@@ -47,19 +46,5 @@ impl GroupChoice for SharedPatternTopK {
 
     fn competing(&self, shape: WeightShape) -> usize {
         shape.row_len()
-    }
-}
-
-impl Projection for SharedPatternTopK {
-    fn project(&self, weights: &[f32], shape: WeightShape) -> Result<Projected, ProjectionError> {
-        groups::project(self, weights, shape)
-    }
-
-    fn project_naive(
-        &self,
-        weights: &[f32],
-        shape: WeightShape,
-    ) -> Result<Projected, ProjectionError> {
-        groups::project_naive(self, weights, shape)
     }
 }

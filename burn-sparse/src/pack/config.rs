@@ -66,8 +66,8 @@ impl PackConfig {
     }
 
     /// How the plans of the CPU kernels are looked for; by default among a few that an analysis of
-    /// each layer proposes. A search over all plans takes about half a second for each layer and 300
-    /// evaluations, and what it finds is kept in the [cache](Self::with_plan_cache).
+    /// each layer proposes. A search over all plans runs each layer twice for every evaluation, and
+    /// what it finds is kept in the [cache](Self::with_plan_cache).
     #[must_use]
     pub fn with_search(mut self, search: Search) -> Self {
         self.search = search;

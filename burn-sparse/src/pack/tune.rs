@@ -51,7 +51,7 @@ pub struct Tuned {
     pub plan: Plan,
     /// Its shortest run.
     pub time: Duration,
-    /// Plans that were timed.
+    /// Plans that were asked for; those that a layer follows alike are timed once.
     pub evaluations: usize,
 }
 

@@ -45,97 +45,59 @@ pub trait TrainerData: Clone + Send + Sync + 'static {
     fn select(&self, indices: &[usize], seed: Option<u64>) -> Self;
 }
 
-impl TrainerData for ImageDataset {
-    type Batch = Batch;
+/// Implements [`TrainerData`] for a set with such batches and such a loader of its splits.
+macro_rules! trainer_data {
+    ($set:ty, $batch:ty, $loader:ident) => {
+        impl TrainerData for $set {
+            type Batch = $batch;
 
-    fn name(&self) -> &str {
-        &self.name
-    }
+            fn name(&self) -> &str {
+                &self.name
+            }
 
-    fn items(&self, seed: Option<u64>) -> usize {
-        seed.map_or(self.valid.len(), |_| self.train.len())
-    }
+            fn items(&self, seed: Option<u64>) -> usize {
+                seed.map_or(self.valid.len(), |_| self.train.len())
+            }
 
-    fn batch_items(batch: &Batch) -> usize {
-        batch.len()
-    }
+            fn batch_items(batch: &$batch) -> usize {
+                batch.len()
+            }
 
-    fn batches(&self, batch: usize, seed: Option<u64>) -> usize {
-        loader(self, batch, seed).batches()
-    }
+            fn batches(&self, batch: usize, seed: Option<u64>) -> usize {
+                match seed {
+                    Some(seed) => $loader::train(self, batch, seed).batches(),
+                    None => $loader::eval(self, &self.valid, batch).batches(),
+                }
+            }
 
-    fn epoch<'a>(
-        &'a self,
-        batch: usize,
-        seed: Option<u64>,
-        epoch: usize,
-        device: &Device,
-    ) -> Box<dyn ExactSizeIterator<Item = Batch> + 'a> {
-        Box::new(loader(self, batch, seed).epoch(epoch, device))
-    }
+            fn epoch<'a>(
+                &'a self,
+                batch: usize,
+                seed: Option<u64>,
+                epoch: usize,
+                device: &Device,
+            ) -> Box<dyn ExactSizeIterator<Item = $batch> + 'a> {
+                let loader = match seed {
+                    Some(seed) => $loader::train(self, batch, seed),
+                    None => $loader::eval(self, &self.valid, batch),
+                };
+                Box::new(loader.epoch(epoch, device))
+            }
 
-    fn select(&self, indices: &[usize], seed: Option<u64>) -> Self {
-        let mut data = self.clone();
-        match seed {
-            Some(_) => data.train = data.train.select(indices),
-            None => data.valid = data.valid.select(indices),
+            fn select(&self, indices: &[usize], seed: Option<u64>) -> Self {
+                let mut data = self.clone();
+                match seed {
+                    Some(_) => data.train = data.train.select(indices),
+                    None => data.valid = data.valid.select(indices),
+                }
+                data
+            }
         }
-        data
-    }
+    };
 }
 
-fn loader(data: &ImageDataset, batch: usize, seed: Option<u64>) -> Loader<'_> {
-    match seed {
-        Some(seed) => Loader::train(data, batch, seed),
-        None => Loader::eval(data, &data.valid, batch),
-    }
-}
-
-impl TrainerData for SpeechDataset {
-    type Batch = SpeechBatch;
-
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn items(&self, seed: Option<u64>) -> usize {
-        seed.map_or(self.valid.len(), |_| self.train.len())
-    }
-
-    fn batch_items(batch: &SpeechBatch) -> usize {
-        batch.len()
-    }
-
-    fn batches(&self, batch: usize, seed: Option<u64>) -> usize {
-        speech_loader(self, batch, seed).batches()
-    }
-
-    fn epoch<'a>(
-        &'a self,
-        batch: usize,
-        seed: Option<u64>,
-        epoch: usize,
-        device: &Device,
-    ) -> Box<dyn ExactSizeIterator<Item = SpeechBatch> + 'a> {
-        Box::new(speech_loader(self, batch, seed).epoch(epoch, device))
-    }
-
-    fn select(&self, indices: &[usize], seed: Option<u64>) -> Self {
-        let mut data = self.clone();
-        match seed {
-            Some(_) => data.train = data.train.select(indices),
-            None => data.valid = data.valid.select(indices),
-        }
-        data
-    }
-}
-
-fn speech_loader(data: &SpeechDataset, batch: usize, seed: Option<u64>) -> SpeechLoader<'_> {
-    match seed {
-        Some(seed) => SpeechLoader::train(data, batch, seed),
-        None => SpeechLoader::eval(data, &data.valid, batch),
-    }
-}
+trainer_data!(ImageDataset, Batch, Loader);
+trainer_data!(SpeechDataset, SpeechBatch, SpeechLoader);
 
 /// A split of a data set, as Burn's trainer wants it.
 ///
