@@ -16,10 +16,10 @@ use clap::{Parser, ValueEnum};
 use examples::cli::{CommonArgs, DataArgs, Preset, sparsity};
 use examples::data::{Source, load};
 use examples::training::{
-    Context, Method, Pattern, PruneArgs, SETTINGS, deploy, exit_code, prune, resnet_limits,
-    resnet_recipe, resnet_stem, settle, summarise, train_dense,
+    Context, Method, Pattern, PruneArgs, SETTINGS, deploy, exit_code, network, prune,
+    resnet_limits, resnet_recipe, resnet_stem, settle, summarise, train_dense,
 };
-use models::{Arch, Model, ModelConfig, Stem};
+use models::{Arch, ModelConfig, Stem};
 use serde_json::json;
 
 /// Train, prune, retrain, pack and measure a residual network
@@ -148,15 +148,8 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     if preset == Preset::Quick {
         println!("quick shows that everything works; for accuracies take --preset full and a GPU");
     }
-    // Residual branches that start at zero: few steps are enough to see accuracy rise.
-    let network = config.resnet().map(|net| net.with_zero_init_residual(true));
-    let build = |device: &Device| -> Model {
-        match &network {
-            Some(network) => Model::ResNet(network.init(device)),
-            None => config.init(device),
-        }
-    };
-    let epochs = recipe.epochs + recipe.pruning_epochs();
+    let build = |device: &Device| network(&config, device);
+    let epochs = recipe.epochs + recipe.epochs_of(args.method);
     let context = Context::new(&data, &recipe, &selected.device, epochs)?
         .with_resume(resume)
         .with_stop_after(args.prune.stop_after);

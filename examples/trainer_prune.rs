@@ -256,6 +256,7 @@ pub(crate) fn run(args: &Args) -> Result<Report, TrainingError> {
         model: trained.net.clone(),
         epoch: epochs,
         history: Vec::new(),
+        seconds: 0.0,
     };
     let projected = Masks::project(&trained, &resolved)?.attach(trained)?.net;
     let after = accuracy(&projected, &data, &data.test, &device)?;
@@ -267,6 +268,7 @@ pub(crate) fn run(args: &Args) -> Result<Report, TrainingError> {
             accuracy_masked: after,
             ..PruneResults::default()
         },
+        seconds: 0.0,
     };
     let mut report = summarise(&context, "lenet5", &selected.to_string(), &dense, &pruned)?;
     deploy(&context, build, &pruned, output.path())?.add_to(&mut report);

@@ -12,7 +12,7 @@
 //! * [`infer`]: running a network that was pruned elsewhere.
 //! * [`profile`]: where its time goes.
 //! * [`training`]: dense training, pruning, retraining and packing, stoppable at any epoch.
-//! * [`report`]: `report.json` and the printed table.
+//! * [`report`]: `report.json` and the printed table; [`figure`]: lines as a drawing.
 //! * [`progress`], [`output`]: bars that degrade to lines; folders and files written whole or not
 //!   at all.
 
@@ -20,6 +20,7 @@ pub mod bench;
 pub mod cli;
 pub mod data;
 pub mod device;
+pub mod figure;
 pub mod infer;
 pub mod output;
 pub mod profile;

@@ -8,8 +8,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use clap::Parser;
 use examples::output::OutputError;
 use examples::report::Report;
-use examples::training::{DENSE_FILE, PACKED_FILE, SETTINGS, TrainingError};
+use examples::training::{DENSE_FILE, PACKED_FILE, SETTINGS, Sweep, TrainingError};
 
+#[path = "../block_prune.rs"]
+#[allow(dead_code, reason = "its main is for the program")]
+mod block_prune;
 #[path = "../custom_loop.rs"]
 #[allow(dead_code, reason = "its main is for the program")]
 mod custom_loop;
@@ -115,6 +118,77 @@ fn refuses(run: fn(&Path, &[&str]) -> Outcome) {
     fs::write(here.join(SETTINGS), b"\xff{").unwrap();
     let error = run(&here, &["--resume"]).unwrap_err();
     assert!(matches!(error, TrainingError::State { .. }), "{error}");
+}
+
+fn blocks(folder: &Path, more: &[&str]) -> Result<Sweep, TrainingError> {
+    let output = folder.to_string_lossy();
+    let args = ["x", "--device", "flex", "--output", &output];
+    let data = [
+        "--dataset",
+        "shapes",
+        "--image-size",
+        "8",
+        "--limit",
+        "40",
+        "--limit-test",
+        "20",
+    ];
+    let short = [
+        "--epochs",
+        "1",
+        "--admm-iterations",
+        "1",
+        "--retrain-epochs",
+        "1",
+    ];
+    block_prune::run(&block_prune::Args::parse_from(
+        [&args[..], &data, &short, more].concat(),
+    ))
+}
+
+#[test]
+fn a_sweep_stopped_and_resumed_ends_the_same() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+    let schemes = ["--scheme", "bcr4x16,kernels4,2of4", "--sparsity", "0.8,0.9"];
+    let small = ["--arch", "resnet20", "--width", "0.5", "--seeds", "2"];
+    let more = [&schemes[..], &small].concat();
+    let whole = blocks(&a, &more).unwrap();
+    // 2of4 has one sparsity.
+    assert_eq!(whole.cells().len(), 2 * 5);
+    assert!(matches!(
+        blocks(&b, &[&more[..], &["--stop-after", "7"]].concat()),
+        Err(TrainingError::Stopped { .. })
+    ));
+    let parts = blocks(&b, &[&more[..], &["--resume"]].concat()).unwrap();
+    let steady = |sweep: &Sweep| -> Vec<Report> {
+        let reports = sweep.cells().iter().map(|cell| steady(&cell.report));
+        let untimed = reports.map(|mut report| {
+            report.extra.retain(|key, _| !key.starts_with("seconds"));
+            report
+        });
+        untimed.collect()
+    };
+    assert_eq!(steady(&parts), steady(&whole));
+
+    let text = fs::read_to_string(a.join("report.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(json["rows"].as_array().unwrap().len(), 5);
+    for row in json["rows"].as_array().unwrap() {
+        assert!(row["max_abs_diff"].as_f64().unwrap() < 1e-3, "{row}");
+        assert_eq!(row["seeds"], 2);
+    }
+    let svg = fs::read_to_string(a.join("accuracy-latency.svg")).unwrap();
+    assert!(svg.contains("bcr4x16"), "{svg}");
+
+    for (wrong, says) in [
+        (["--scheme", "stars"], "no pattern"),
+        (["--arch", "vgg16"], "32x32"),
+    ] {
+        let error = blocks(&folder.path().join("c"), &wrong).unwrap_err();
+        assert!(error.to_string().contains(says), "{error}");
+    }
 }
 
 #[test]

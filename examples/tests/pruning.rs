@@ -12,8 +12,8 @@ use burn_sparse::Sparsity;
 use examples::data::{ImageDataset, LoadOptions, Source, load};
 use examples::report::Report;
 use examples::training::{
-    Context, DENSE_FILE, Method, Optimizer, PACKED_FILE, Pattern, Recipe, TrainingError, deploy,
-    lenet_plan, prune, summarise, train_dense,
+    Context, DENSE_FILE, Method, Optimizer, PACKED_FILE, Pattern, Recipe, Scheme, TrainingError,
+    deploy, lenet_plan, prune, summarise, train_dense,
 };
 use models::weights::to_bytes;
 use models::{Classifier, LeNet5Config, ResNetConfig};
@@ -112,7 +112,10 @@ where
         let folder = tempfile::tempdir().unwrap();
         let whole = self.run(&folder.path().join("a"), false, None).unwrap();
         let (pieces, count) = self.in_pieces(&folder.path().join("b"));
-        assert_eq!(count, self.recipe.epochs + self.recipe.pruning_epochs());
+        assert_eq!(
+            count,
+            self.recipe.epochs + self.recipe.epochs_of(self.method)
+        );
         assert_eq!(pieces, whole, "{}", self.method);
         let again = self.run(&folder.path().join("a"), true, Some(0)).unwrap();
         assert_eq!(again, whole, "{}: a finished run", self.method);
@@ -152,6 +155,28 @@ fn a_residual_network_stopped_after_any_epoch_ends_the_same() {
             recipe: recipe(sgd),
             build: |device: &Device| config.init(device),
             plan: |_: &_| Plan::new(Sparsity::row_balanced(0.75).unwrap()),
+            method,
+        }
+        .check();
+    }
+}
+
+#[test]
+fn structured_methods_stopped_after_any_epoch_end_the_same() {
+    let _alone = alone();
+    let data = images(16, false);
+    let mut config = ResNetConfig::cifar(1, 10).with_width(8);
+    config.blocks = vec![1, 1];
+    for (method, scheme) in [
+        (Method::Reweighted, "bcr4x16"),
+        (Method::Clicktrain, "kernels4"),
+    ] {
+        let scheme: Scheme = scheme.parse().unwrap();
+        Task {
+            data: &data,
+            recipe: recipe(Optimizer::Adam { weight_decay: 0.0 }),
+            build: |device: &Device| config.init(device),
+            plan: |model: &_| scheme.plan(model, 0.75).unwrap(),
             method,
         }
         .check();

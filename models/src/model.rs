@@ -21,7 +21,8 @@ pub struct ModelConfig {
     pub stem: Option<Stem>,
     /// The shortcuts of a residual network; as published unless set, and no matter for others.
     pub shortcut: Option<Shortcut>,
-    /// The width multiplier of `mobilenetv2`; one unless set, and no matter for others.
+    /// What all widths of a network are multiplied by; one unless set, and no matter for `lenet5`.
+    /// The hidden layers of a VGG's head for ImageNet keep theirs.
     pub width: Option<f64>,
     /// `[channels, height, width]` of an image; as published unless set. Only `lenet5` heeds more
     /// than the channels.
@@ -75,7 +76,7 @@ impl ModelConfig {
     ///
     /// # Panics
     /// When the number of classes or channels is zero, the input too small for `lenet5`, or the
-    /// width of `mobilenetv2` not above 0 and at most 100.
+    /// width not above 0 and at most 100.
     pub fn init(&self, device: &Device) -> Model {
         match self.network() {
             Network::ResNet(config) => Model::ResNet(config.init(device)),
@@ -150,6 +151,7 @@ impl ModelConfig {
         let mut config = published(self.classes).with_channels(self.input[0]);
         config.stem = self.stem.unwrap_or(config.stem);
         config.shortcut = self.shortcut.unwrap_or(config.shortcut);
+        config.width = self.multiplied(config.width);
         Network::ResNet(config)
     }
 
@@ -160,7 +162,18 @@ impl ModelConfig {
             Some(Stem::ImageNet) => VggHead::ImageNet,
             Some(Stem::Cifar) => VggHead::Cifar,
         };
+        config.width = self.multiplied(config.width);
         Network::Vgg(config)
+    }
+
+    /// The width of a first stage.
+    fn multiplied(&self, width: usize) -> usize {
+        let factor = self.width.unwrap_or(1.0);
+        assert!(
+            factor > 0.0 && factor <= 100.0,
+            "the width must be above 0 and at most 100, got {factor}"
+        );
+        ((width as f64 * factor).round() as usize).max(1)
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
+use super::moments::Moments;
 use crate::report::Report;
 
 /// Reports of several runs, compared by method.
@@ -13,36 +14,6 @@ use crate::report::Report;
 #[derive(Clone, Debug, Default)]
 pub struct Comparison {
     runs: Vec<Report>,
-}
-
-/// Mean and, of more than one value, sample standard deviation.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-struct Moments {
-    mean: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    deviation: Option<f64>,
-}
-
-impl Moments {
-    fn of(values: impl Iterator<Item = f64>) -> Self {
-        let values: Vec<f64> = values.collect();
-        let n = values.len() as f64;
-        let mean = values.iter().sum::<f64>() / n;
-        let square = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>();
-        Self {
-            mean,
-            deviation: (values.len() > 1).then(|| (square / (n - 1.0)).sqrt()),
-        }
-    }
-
-    /// In percent.
-    fn percent(self) -> String {
-        let mean = 100.0 * self.mean;
-        match self.deviation {
-            None => format!("{mean:.2}"),
-            Some(deviation) => format!("{mean:.2} ± {:.2}", 100.0 * deviation),
-        }
-    }
 }
 
 /// All runs of a method.

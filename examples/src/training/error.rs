@@ -6,12 +6,15 @@ use std::sync::Arc;
 use burn::store::RecordError;
 use burn::tensor::TensorReadError;
 use burn_admm::baseline::ScheduleError;
+use burn_admm::click_train::ClickTrainError;
+use burn_admm::reweighted::ReweightedError;
 use burn_admm::{AdmmError, PlanError};
 use burn_sparse::SparseError;
 use models::weights::WeightsError;
 
 use crate::data::DataError;
 use crate::device::DeviceError;
+use crate::figure::FigureError;
 use crate::output::OutputError;
 use crate::report::ReportError;
 use crate::timing::TimingError;
@@ -86,6 +89,12 @@ pub enum TrainingError {
     /// Pruning failed or diverged.
     #[error(transparent)]
     Admm(#[from] AdmmError),
+    /// Reweighted regularisation.
+    #[error(transparent)]
+    Reweighted(#[from] ReweightedError),
+    /// Pruning within one training run.
+    #[error(transparent)]
+    Click(#[from] ClickTrainError),
     /// The plan does not fit the network.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -107,6 +116,9 @@ pub enum TrainingError {
     /// The output folder.
     #[error(transparent)]
     Output(#[from] OutputError),
+    /// A figure.
+    #[error(transparent)]
+    Figure(#[from] FigureError),
     /// The report.
     #[error(transparent)]
     Report(#[from] ReportError),

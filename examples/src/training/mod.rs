@@ -13,17 +13,21 @@
 
 mod args;
 mod comparison;
+mod compression;
 mod deploy;
 mod error;
 mod evaluate;
 mod lenet;
+mod moments;
 mod pipeline;
 mod recipe;
 mod resnet;
+mod scheme;
 mod snapshots;
 mod stage;
 mod state;
 mod summary;
+mod sweep;
 mod trainer;
 
 pub use args::{LoopArgs, Pattern, PruneArgs};
@@ -32,11 +36,14 @@ pub use deploy::{DENSE_FILE, Deployed, PACKED_FILE, deploy, latency};
 pub use error::{TrainingError, exit_code};
 pub use evaluate::accuracy;
 pub use lenet::{lenet_plan, lenet_recipe};
-pub use pipeline::{Dense, PruneResults, Pruned, prune, train_dense};
+pub use moments::Moments;
+pub use pipeline::{Dense, PruneResults, Pruned, prune, train_dense, train_on};
 pub use recipe::{LearningRate, Method, Optimizer, Recipe};
-pub use resnet::{resnet_limits, resnet_recipe, resnet_stem};
+pub use resnet::{check_images, network, recipe_of, resnet_limits, resnet_recipe, resnet_stem};
+pub use scheme::Scheme;
 pub use snapshots::{Snapshot, Snapshots};
 pub use stage::Context;
 pub use state::{EpochRecord, IterationRecord, SETTINGS, read_json, settle, short};
 pub use summary::summarise;
+pub use sweep::{Cell, Sweep};
 pub use trainer::TrainerCheckpoints;

@@ -5,13 +5,16 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use burn_admm::baseline::{Gradual, GradualSchedule};
+use burn_admm::click_train::{ClickTrain, ClickTrainConfig};
 use burn_admm::plan::ResolvedPlan;
+use burn_admm::reweighted::{Reweighted, ReweightedConfig};
 use burn_admm::{Admm, Masks, Plan};
 use models::Classifier;
 use serde::{Deserialize, Serialize};
 
+use super::compression::Compression;
 use super::evaluate::accuracy;
-use super::stage::{Compression, Context, Stage};
+use super::stage::{Context, Stage};
 use super::{EpochRecord, LearningRate, Method, TrainingError};
 use crate::data::Loader;
 
@@ -26,6 +29,8 @@ pub struct Dense<M> {
     pub epoch: usize,
     /// All epochs.
     pub history: Vec<EpochRecord>,
+    /// Time of the epochs, without evaluating and saving; zero where nobody measured it.
+    pub seconds: f64,
 }
 
 /// A network whose pruned weights are masked.
@@ -37,6 +42,8 @@ pub struct Pruned<M> {
     pub method: Method,
     /// Accuracies and epochs.
     pub results: PruneResults,
+    /// Time of the epochs, without evaluating and saving; zero where nobody measured it.
+    pub seconds: f64,
 }
 
 /// The numbers of one method.
@@ -71,15 +78,26 @@ pub fn train_dense<M: Classifier>(
         folder: folder.to_path_buf(),
         epochs: recipe.epochs,
         first_epoch: 0,
-        lr: rate(context, recipe.lr, recipe.warmup_epochs, recipe.epochs),
+        lr: dense_rate(context),
+        first_step: 0,
         choose_best: true,
         compression: Compression::None,
     };
     let fresh = || build(&context.device);
-    let trained = stage.run(context, fresh(), || Ok(fresh()))?;
+    dense_stage(context, stage, fresh(), fresh)
+}
+
+fn dense_stage<M: Classifier>(
+    context: &Context,
+    stage: Stage,
+    model: M,
+    fresh: impl Fn() -> M,
+) -> Result<Dense<M>, TrainingError> {
+    let name = stage.name.clone();
+    let trained = stage.run(context, model, || Ok(fresh()))?;
     let accuracy = test(context, &trained.model)?;
     context.say(format!(
-        "dense: {:.2} % of the test images are right (epoch {})",
+        "{name}: {:.2} % of the test images are right (epoch {})",
         100.0 * accuracy,
         trained.epoch
     ));
@@ -88,10 +106,40 @@ pub fn train_dense<M: Classifier>(
         accuracy,
         epoch: trained.epoch,
         history: trained.history,
+        seconds: trained.seconds,
+    })
+}
+
+/// Trains a dense network on in `folder`, for as many epochs as pruning takes: the baseline of all
+/// that is lost by pruning.
+///
+/// # Errors
+/// Those of training, saving and reading; see [`TrainingError`].
+pub fn train_on<M: Classifier>(
+    context: &Context,
+    build: impl Fn(&Device) -> M,
+    dense: &Dense<M>,
+    folder: &Path,
+) -> Result<Dense<M>, TrainingError> {
+    let recipe = context.recipe;
+    let epochs = recipe.pruning_epochs();
+    let stage = Stage {
+        name: "dense, trained on".into(),
+        folder: folder.to_path_buf(),
+        epochs,
+        first_epoch: recipe.epochs,
+        lr: rate(context, recipe.retrain_lr, recipe.warmup_epochs, epochs),
+        first_step: 0,
+        choose_best: true,
+        compression: Compression::None,
+    };
+    dense_stage(context, stage, dense.model.clone(), || {
+        build(&context.device)
     })
 }
 
 /// Prunes a dense network in `folder`: compression by `method`, projection, masked retraining.
+/// ClickTrain starts from fresh weights instead, those that the dense network started from.
 ///
 /// # Errors
 /// Those of training, saving and reading, and of a plan that does not fit; see [`TrainingError`].
@@ -108,61 +156,74 @@ pub fn prune<M: Classifier>(
     let fresh = || build(&context.device);
     let masked = |plan: &ResolvedPlan| Ok(Masks::keep_all(plan).attach(fresh())?);
     let compress_epochs = recipe.compress_epochs(method);
+    let click = method == Method::Clicktrain;
+    let first_epoch = if click { 0 } else { recipe.epochs };
 
     let mut compressed = dense;
-    let mut history = Vec::new();
+    let mut masks = None;
+    let (mut history, mut seconds) = (Vec::new(), 0.0);
     if compress_epochs > 0 {
-        let folder = folder.join("compress");
-        let (first_epoch, name) = (recipe.epochs, method.to_string());
-        let stage = |lr, compression| Stage {
-            name,
-            folder,
+        if click {
+            context.device.seed(recipe.seed);
+            compressed = fresh();
+        }
+        let compression = compression(context, &mut compressed, plan, &resolved, method)?;
+        let gradual = method == Method::Gradual;
+        let stage = Stage {
+            name: method.to_string(),
+            folder: folder.join("compress"),
             epochs: compress_epochs,
             first_epoch,
-            lr,
+            lr: match method {
+                Method::Clicktrain => dense_rate(context),
+                Method::Gradual => rate(context, recipe.compress_lr, 0.0, 0),
+                // Each outer iteration anneals, so that the weights settle before each projection.
+                _ => rate(context, recipe.compress_lr, 0.0, recipe.admm_epochs),
+            },
+            first_step: 0,
             choose_best: false,
             compression,
         };
-        let result = if method == Method::Admm {
-            let admm = Box::new(Admm::new(&compressed, plan, recipe.admm)?);
-            let epochs = recipe.admm_epochs;
-            // Each outer iteration anneals, so that the weights settle before each projection.
-            let lr = rate(context, recipe.compress_lr, 0.0, epochs);
-            stage(lr, Compression::Admm { admm, epochs }).run(context, compressed, || Ok(fresh()))
-        } else {
-            let lr = rate(context, recipe.compress_lr, 0.0, 0);
-            let steps = steps(context) * compress_epochs;
-            let frequency = (steps / 50).max(1) as u64;
-            let schedule = GradualSchedule::new(0.0, 1, steps as u64, frequency)?;
-            let gradual = Compression::Gradual(Gradual::new(schedule, resolved.clone()));
-            let model = Masks::keep_all(&resolved).attach(compressed)?;
-            stage(lr, gradual).run(context, model, || masked(&resolved))
-        }?;
-        (compressed, history) = (result.model, result.history);
+        let load = || {
+            if gradual {
+                masked(&resolved)
+            } else {
+                Ok(fresh())
+            }
+        };
+        let result = stage.run(context, compressed, load)?;
+        (compressed, history, seconds) = (result.model, result.history, result.seconds);
+        masks = result.compression.masks()?;
         // A resumed run goes on with the kernel patterns that it was started with.
-        resolved = result.plan.unwrap_or(resolved);
+        if let Some(plan) = result.compression.plan() {
+            resolved = plan.clone();
+        }
     }
 
     // For gradual pruning this changes nothing: its last step has projected already.
-    let projected = Masks::project(&compressed, &resolved)?.attach(compressed)?;
+    let masks = masks.map_or_else(|| Masks::project(&compressed, &resolved), Ok)?;
+    let projected = masks.attach(compressed)?;
     let accuracy_projected = test(context, &projected)?;
     context.say(format!(
         "{method}: {:.2} % of the test images are right after projection",
         100.0 * accuracy_projected
     ));
 
-    let retrain_epochs = recipe.retrain_epochs(method);
+    let epochs = recipe.retrain_epochs(method);
+    let (lr, first_step) = if click {
+        // The one run of ClickTrain goes on.
+        (dense_rate(context), compress_epochs * steps(context))
+    } else {
+        let lr = rate(context, recipe.retrain_lr, recipe.warmup_epochs, epochs);
+        (lr, 0)
+    };
     let stage = Stage {
         name: format!("{method} retrain"),
         folder: folder.join("retrain"),
-        epochs: retrain_epochs,
-        first_epoch: recipe.epochs + compress_epochs,
-        lr: rate(
-            context,
-            recipe.retrain_lr,
-            recipe.warmup_epochs,
-            retrain_epochs,
-        ),
+        epochs,
+        first_epoch: first_epoch + compress_epochs,
+        lr,
+        first_step,
         choose_best: true,
         compression: Compression::None,
     };
@@ -183,6 +244,52 @@ pub fn prune<M: Classifier>(
             compress: history,
             retrain: retrained.history,
         },
+        seconds: seconds + retrained.seconds,
+    })
+}
+
+/// What acts on the weights before projection; gradual pruning gives the model its first mask.
+fn compression<M: Classifier>(
+    context: &Context,
+    model: &mut M,
+    plan: &Plan,
+    resolved: &ResolvedPlan,
+    method: Method,
+) -> Result<Compression, TrainingError> {
+    let recipe = context.recipe;
+    let epochs = recipe.admm_epochs;
+    Ok(match method {
+        Method::Oneshot => Compression::None,
+        Method::Admm => Compression::Admm {
+            admm: Box::new(Admm::new(model, plan, recipe.admm)?),
+            epochs,
+        },
+        Method::Gradual => {
+            let steps = steps(context) * recipe.compress_epochs(method);
+            let frequency = (steps / 50).max(1) as u64;
+            let schedule = GradualSchedule::new(0.0, 1, steps as u64, frequency)?;
+            *model = Masks::keep_all(resolved).attach(model.clone())?;
+            Compression::Gradual(Gradual::new(schedule, resolved.clone()))
+        }
+        Method::Reweighted => {
+            let config = ReweightedConfig::new().with_learning_rate(recipe.compress_lr);
+            Compression::Reweighted {
+                penalty: Box::new(Reweighted::new(model, plan, config)?),
+                epochs,
+            }
+        }
+        Method::Clicktrain => {
+            let of_epochs = |epochs| (steps(context) * epochs) as u64;
+            let config = ClickTrainConfig {
+                // The masks are attached between the two stages.
+                prune_at: of_epochs(recipe.compress_epochs(method)) + 1,
+                ..ClickTrainConfig::of_run(of_epochs(recipe.epochs))
+            };
+            Compression::Click {
+                run: Box::new(ClickTrain::new(model, plan, config)?),
+                plan: plan.clone(),
+            }
+        }
     })
 }
 
@@ -194,6 +301,12 @@ fn test<M: Classifier>(context: &Context, model: &M) -> Result<f64, TrainingErro
 fn steps(context: &Context) -> usize {
     let recipe = context.recipe;
     Loader::train(context.data, recipe.batch, recipe.seed).batches()
+}
+
+/// That of dense training.
+fn dense_rate(context: &Context) -> LearningRate {
+    let recipe = context.recipe;
+    rate(context, recipe.lr, recipe.warmup_epochs, recipe.epochs)
 }
 
 /// Cosine over `epochs` epochs; constant for none.

@@ -19,10 +19,16 @@ pub enum Method {
     Oneshot,
     /// Drop ever more of the smallest weights while training, then retrain under the mask
     Gradual,
+    /// Train under a penalty on the groups of a structured scheme whose weights are refreshed after
+    /// every epoch, project, retrain under the mask
+    Reweighted,
+    /// Choose masks by importance while training from fresh weights, and retrain under them, all in
+    /// the epochs of dense training
+    Clicktrain,
 }
 
 impl Method {
-    /// All of them.
+    /// Those that prune a trained network of any scheme.
     pub const ALL: [Self; 3] = [Self::Admm, Self::Oneshot, Self::Gradual];
 
     /// The name on the command line and in reports.
@@ -32,6 +38,8 @@ impl Method {
             Self::Admm => "admm",
             Self::Oneshot => "oneshot",
             Self::Gradual => "gradual",
+            Self::Reweighted => "reweighted",
+            Self::Clicktrain => "clicktrain",
         }
     }
 }
@@ -154,23 +162,35 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// Epochs between the dense network and projection.
+    /// Epochs before projection: from the dense network on, for ClickTrain from the start.
     #[must_use]
     pub fn compress_epochs(&self, method: Method) -> usize {
         match method {
-            Method::Admm | Method::Gradual => self.admm_iterations * self.admm_epochs,
+            Method::Admm | Method::Gradual | Method::Reweighted => {
+                self.admm_iterations * self.admm_epochs
+            }
             Method::Oneshot => 0,
+            Method::Clicktrain => self.epochs.div_ceil(2),
         }
     }
 
-    /// Epochs of masked retraining: what is left, so that every method trains for
-    /// `admm_iterations · admm_epochs + retrain_epochs` epochs.
+    /// Epochs of masked retraining: what is left of [`epochs_of`](Self::epochs_of).
     #[must_use]
     pub fn retrain_epochs(&self, method: Method) -> usize {
-        self.pruning_epochs() - self.compress_epochs(method)
+        self.epochs_of(method) - self.compress_epochs(method)
     }
 
-    /// Epochs after dense training, the same for every method.
+    /// Epochs of a method: the same for all that start from the dense network, and those of the dense
+    /// network for ClickTrain, which does not.
+    #[must_use]
+    pub fn epochs_of(&self, method: Method) -> usize {
+        match method {
+            Method::Clicktrain => self.epochs,
+            _ => self.pruning_epochs(),
+        }
+    }
+
+    /// Epochs after dense training: `admm_iterations · admm_epochs + retrain_epochs`.
     #[must_use]
     pub fn pruning_epochs(&self) -> usize {
         self.admm_iterations * self.admm_epochs + self.retrain_epochs

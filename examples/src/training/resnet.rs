@@ -1,9 +1,10 @@
-//! Residual networks: their presets.
+//! Networks of convolutions: how they start, and their presets.
 
-use models::{Arch, Stem};
+use burn::tensor::Device;
+use models::{Arch, Model, ModelConfig, Stem};
 
 use super::args::admm;
-use super::{Optimizer, Recipe};
+use super::{Optimizer, Recipe, TrainingError, lenet_recipe};
 use crate::cli::Preset;
 
 /// Largest image that the full preset gives to a stem without stride.
@@ -50,6 +51,45 @@ pub fn resnet_recipe(preset: Preset, seed: u64) -> Recipe {
             admm: admm(1e-3, 1.3),
             ..recipe
         },
+    }
+}
+
+/// The numbers of a preset for this architecture.
+#[must_use]
+pub fn recipe_of(arch: Arch, preset: Preset, seed: u64) -> Recipe {
+    match arch {
+        Arch::LeNet5 => lenet_recipe(preset, seed),
+        _ => resnet_recipe(preset, seed),
+    }
+}
+
+/// Checks that images are large enough for an architecture.
+///
+/// # Errors
+/// [`TrainingError::Settings`] that names the smallest size.
+pub fn check_images(arch: Arch, size: [usize; 2]) -> Result<(), TrainingError> {
+    let smallest = match arch {
+        // Five halvings, and two convolutions of 5x5 without padding before halvings.
+        Arch::Vgg16 | Arch::Vgg16Bn => 32,
+        Arch::LeNet5 => 16,
+        _ => 1,
+    };
+    let [height, width] = size;
+    if height.min(width) < smallest {
+        return Err(TrainingError::Settings(format!(
+            "{arch} needs images of {smallest}x{smallest} pixels at least, these have {height}x{width}; \
+             choose another --arch or --dataset"
+        )));
+    }
+    Ok(())
+}
+
+/// A fresh network. Residual branches start at zero: few steps are enough to see accuracy rise.
+#[must_use]
+pub fn network(config: &ModelConfig, device: &Device) -> Model {
+    match config.resnet() {
+        Some(network) => Model::ResNet(network.with_zero_init_residual(true).init(device)),
+        None => config.init(device),
     }
 }
 

@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::Device;
-use burn_admm::baseline::Gradual;
-use burn_admm::plan::ResolvedPlan;
-use burn_admm::{Admm, AdmmInfo, Masks};
+use burn_admm::{AdmmInfo, Masks};
 use models::Classifier;
 
+use super::compression::Compression;
 use super::evaluate::{accuracy, hits};
 use super::state::{Best, StageDir, State, short};
 use super::{EpochRecord, LearningRate, Recipe, TrainingError};
@@ -121,17 +120,6 @@ impl<'a> Context<'a> {
     }
 }
 
-/// What happens to the weights while a stage trains.
-#[derive(Debug)]
-pub(super) enum Compression {
-    /// Nothing, or a fixed mask.
-    None,
-    /// The penalty of ADMM; an update after every so many epochs.
-    Admm { admm: Box<Admm>, epochs: usize },
-    /// Growing masks.
-    Gradual(Gradual),
-}
-
 /// One stage.
 #[derive(Debug)]
 pub(super) struct Stage {
@@ -141,6 +129,8 @@ pub(super) struct Stage {
     /// Number of its first epoch in the whole run: the data order and augmentation go on.
     pub(super) first_epoch: usize,
     pub(super) lr: LearningRate,
+    /// Steps that the learning rate has taken before.
+    pub(super) first_step: usize,
     /// The result is the epoch that was best on the validation images, not the last one.
     pub(super) choose_best: bool,
     pub(super) compression: Compression,
@@ -153,14 +143,17 @@ pub(super) struct StageResult<M> {
     pub(super) history: Vec<EpochRecord>,
     /// The epoch that was chosen.
     pub(super) epoch: usize,
-    /// The plan that ADMM trained under, with the kernel patterns that it was started with.
-    pub(super) plan: Option<ResolvedPlan>,
+    /// What acted on the weights, as it is at the end.
+    pub(super) compression: Compression,
+    /// Time that the epochs took, without evaluating and saving.
+    pub(super) seconds: f64,
 }
 
 struct Epoch {
     loss: f64,
     accuracy: f64,
     images_per_second: f64,
+    seconds: f64,
     lr: f64,
 }
 
@@ -200,7 +193,9 @@ impl Stage {
                 if let Some(name) = &state.optimizer {
                     optimizer = dir.load_optimizer(name, optimizer)?;
                 }
-                self.restore(&dir, &state)?;
+                let path = state.compression.as_ref().map(|name| dir.file(name));
+                self.compression
+                    .restore(&model, state.steps, path.as_deref())?;
             }
             None => dir.clear(),
         }
@@ -214,7 +209,9 @@ impl Stage {
             let began = Instant::now();
             let epoch;
             (model, epoch) = self.epoch(context, model, &mut optimizer, state.epochs_done)?;
-            let info = self.after_epoch(&model, state.epochs_done + 1)?;
+            let info = self
+                .compression
+                .after_epoch(&model, state.epochs_done + 1)?;
             self.record(
                 context,
                 &dir,
@@ -232,30 +229,13 @@ impl Stage {
         if let Some(best) = &state.best {
             model = dir.load_model(&best.file, fresh()?)?;
         }
-        let plan = match &self.compression {
-            Compression::Admm { admm, .. } => Some(admm.plan().clone()),
-            Compression::None | Compression::Gradual(_) => None,
-        };
         Ok(StageResult {
             model,
             history: state.history,
             epoch,
-            plan,
+            compression: self.compression,
+            seconds: state.seconds,
         })
-    }
-
-    fn restore(&mut self, dir: &StageDir, state: &State) -> Result<(), TrainingError> {
-        match &mut self.compression {
-            Compression::None => {}
-            Compression::Admm { admm, .. } => {
-                if let Some(name) = &state.admm {
-                    admm.restore(dir.file(name))
-                        .map_err(burn_admm::AdmmError::from)?;
-                }
-            }
-            Compression::Gradual(gradual) => *gradual = gradual.clone().at_step(state.steps),
-        }
-        Ok(())
     }
 
     /// Trains one epoch, counted from 0.
@@ -280,22 +260,20 @@ impl Stage {
         let began = Instant::now();
         let batches = loader.epoch(self.first_epoch + epoch, device);
         for (index, batch) in batches.enumerate() {
-            lr = self.lr.at(epoch * loader.batches() + index);
+            lr = self
+                .lr
+                .at(self.first_step + epoch * loader.batches() + index);
             let count = batch.len();
             let logits = model.forward(batch.images);
             let loss = cross_entropy.forward(logits.clone(), batch.labels);
             let value = f64::from(loss.clone().into_scalar::<f32>());
             self.check(value, epoch, lr)?;
             right += hits(&logits.inner(), &batch.targets)?;
+            let loss = self.compression.penalised(&model, loss);
             let gradients = GradientsParams::from_grads(loss.backward(), &model);
-            let gradients = match &self.compression {
-                Compression::Admm { admm, .. } => admm.add_gradient(&model, gradients),
-                _ => gradients,
-            };
+            let gradients = self.compression.gradients(&model, gradients);
             model = optimizer.step(lr, model, gradients);
-            if let Compression::Gradual(gradual) = &mut self.compression {
-                (model, _) = gradual.step(model)?;
-            }
+            model = self.compression.after_step(model)?;
             loss_sum += value * count as f64;
             seen += count;
             progress.message(format!(
@@ -307,10 +285,12 @@ impl Stage {
             progress.inc(1);
         }
         progress.finish();
+        let seconds = began.elapsed().as_secs_f64();
         let epoch = Epoch {
             loss: loss_sum / seen.max(1) as f64,
             accuracy: right as f64 / seen.max(1) as f64,
-            images_per_second: seen as f64 / began.elapsed().as_secs_f64(),
+            images_per_second: seen as f64 / seconds,
+            seconds,
             lr,
         };
         Ok((model, epoch))
@@ -320,28 +300,13 @@ impl Stage {
         if loss.is_finite() {
             return Ok(());
         }
-        if let Compression::Admm { admm, .. } = &self.compression {
-            admm.check_loss(loss)?;
-        }
+        self.compression.check_loss(loss)?;
         Err(TrainingError::Diverged {
             stage: self.name.clone(),
             epoch: epoch + 1,
             loss,
             lr,
         })
-    }
-
-    fn after_epoch<M: Classifier>(
-        &mut self,
-        model: &M,
-        done: usize,
-    ) -> Result<Option<AdmmInfo>, TrainingError> {
-        match &mut self.compression {
-            Compression::Admm { admm, epochs } if done.is_multiple_of(*epochs) => {
-                Ok(Some(admm.update(model)?))
-            }
-            _ => Ok(None),
-        }
     }
 
     /// Evaluates and saves.
@@ -378,7 +343,9 @@ impl Stage {
                 file,
             });
         }
-        (state.model, state.optimizer, state.admm) = (None, None, None);
+        state.seconds += epoch.seconds;
+        state.steps = self.compression.steps();
+        (state.model, state.optimizer, state.compression) = (None, None, None);
         let last = number == self.epochs;
         if !(last && self.choose_best) {
             let file = format!("model-{number}.bpk");
@@ -390,15 +357,10 @@ impl Stage {
             dir.save_optimizer(&file, optimizer)?;
             state.optimizer = Some(file);
         }
-        match &self.compression {
-            Compression::None => {}
-            Compression::Gradual(gradual) => state.steps = gradual.steps(),
-            Compression::Admm { admm, .. } => {
-                let file = format!("admm-{number}.safetensors");
-                admm.save(dir.file(&file))
-                    .map_err(burn_admm::AdmmError::from)?;
-                state.admm = Some(file);
-            }
+        if let Some(prefix) = self.compression.file_prefix() {
+            let file = format!("{prefix}-{number}.safetensors");
+            self.compression.save(&dir.file(&file))?;
+            state.compression = Some(file);
         }
         dir.commit(state)?;
         Ok(())

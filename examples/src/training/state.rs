@@ -19,6 +19,15 @@ use crate::output::{OutputDir, OutputError};
 
 pub(super) const STATE: &str = "state.json";
 const VERSION: u32 = 1;
+/// How names of files of a stage start.
+const OURS: [&str; 6] = [
+    "model-",
+    "optimizer-",
+    "admm-",
+    "reweighted-",
+    "click-",
+    "best-",
+];
 /// Longest state or settings file that is read.
 const MAX_BYTES: u64 = 16 << 20;
 
@@ -91,7 +100,11 @@ pub(super) struct State {
     pub(super) steps: u64,
     pub(super) model: Option<String>,
     pub(super) optimizer: Option<String>,
-    pub(super) admm: Option<String>,
+    /// State of what acts on the weights.
+    pub(super) compression: Option<String>,
+    /// Time that the epochs took.
+    #[serde(default)]
+    pub(super) seconds: f64,
     pub(super) best: Option<Best>,
     pub(super) history: Vec<EpochRecord>,
 }
@@ -105,7 +118,8 @@ impl State {
             steps: 0,
             model: None,
             optimizer: None,
-            admm: None,
+            compression: None,
+            seconds: 0.0,
             best: None,
             history: Vec::new(),
         }
@@ -113,7 +127,7 @@ impl State {
 
     fn files(&self) -> impl Iterator<Item = &str> {
         let best = self.best.as_ref().map(|best| best.file.as_str());
-        let others = [&self.model, &self.optimizer, &self.admm];
+        let others = [&self.model, &self.optimizer, &self.compression];
         others
             .into_iter()
             .filter_map(|file| file.as_deref())
@@ -190,10 +204,7 @@ impl StageDir {
         };
         for entry in entries.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            let ours = name == STATE
-                || ["model-", "optimizer-", "admm-", "best-"]
-                    .iter()
-                    .any(|prefix| name.starts_with(prefix));
+            let ours = name == STATE || OURS.iter().any(|prefix| name.starts_with(prefix));
             if ours && !keep(&name) {
                 let _ = fs::remove_file(entry.path());
             }

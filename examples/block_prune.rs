@@ -1,0 +1,284 @@
+//! Prunes any network of the project by any sparsity scheme, and compares schemes.
+//!
+//! ```text
+//! cargo run --release --example block_prune
+//! cargo run --release --example block_prune -- --scheme compare --sparsity 0.8,0.9,0.95 --seeds 3
+//! cargo run --release --example block_prune -- --arch mobilenetv2 --dataset cifar10 --scheme blocks4
+//! ```
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use burn::tensor::Device;
+use clap::Parser;
+use examples::cli::{CommonArgs, DataArgs, Preset, after_help, positive, sparsity};
+use examples::data::{ImageDataset, Source, load};
+use examples::device::Selected;
+use examples::training::{
+    Cell, Context, Method, PruneArgs, Recipe, SETTINGS, Scheme, Sweep, TrainingError, check_images,
+    deploy, exit_code, network, prune, recipe_of, resnet_limits, resnet_stem, settle, summarise,
+    train_dense, train_on,
+};
+use models::{Arch, ModelConfig};
+use serde_json::json;
+
+/// Prune any network by any scheme: blocks, patterns, columns, single weights
+///
+/// Every layer but the first convolution and the classifier gets the scheme at the same sparsity.
+/// With several schemes, sparsities or seeds, all start from the same dense network of their seed,
+/// which also trains on for as long as pruning takes: that is the accuracy they are compared with.
+/// ClickTrain prunes while it trains from fresh weights, and is compared with the dense network that
+/// trained for the same epochs, in accuracy and in time.
+#[derive(Parser, Debug)]
+#[command(version, after_help = after_help("block_prune", &[
+    ("one scheme, minutes", ""),
+    ("kernel patterns on a narrow VGG-16", "--arch vgg16bn --width 0.25 --scheme kernels8"),
+    ("within the epochs of dense training", "--method clicktrain --scheme kernels8"),
+    ("which scheme keeps most accuracy, and which is fastest",
+     "--scheme compare --sparsity 0.8,0.9,0.95 --seeds 3"),
+]))]
+pub(crate) struct Args {
+    /// The network: lenet5, resnet18 to resnet152, resnet20, resnet32, resnet56, vgg16, vgg16bn or
+    /// mobilenetv2
+    #[arg(long, default_value_t = Arch::Vgg16Bn)]
+    arch: Arch,
+
+    /// What the widths of all layers are multiplied by
+    ///
+    /// By default a quarter in the quick preset, for networks that are wider than they are fast to
+    /// train here, and one in the full preset.
+    #[arg(long, value_name = "FACTOR", value_parser = width)]
+    width: Option<f64>,
+
+    /// Which weights may stay, one or several with commas
+    ///
+    /// unstructured, row-balanced; blocks4: the same weights in 4 (any number) output channels;
+    /// bcr8x64: rows and columns of blocks of 8 output channels by 64 weights; punched8x4: the same
+    /// kernel positions in blocks of 8 output and 4 input channels; kernels8: 4 positions of each
+    /// 3x3 kernel by one of 8 patterns, and whole kernels; columns, channels, filters; 2of4. `compare`
+    /// stands for unstructured,blocks4,bcr8x64,punched8x4,kernels8,columns.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "bcr8x64",
+        value_name = "SCHEMES"
+    )]
+    scheme: Vec<String>,
+
+    /// Part of the weights of every constrained layer that becomes zero, one or several with commas
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "0.9",
+        value_parser = sparsity,
+        allow_negative_numbers = true
+    )]
+    sparsity: Vec<f64>,
+
+    /// How to prune
+    #[arg(long, value_enum, default_value_t)]
+    method: Method,
+
+    /// Repeat with so many seeds, from --seed on
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = positive)]
+    seeds: usize,
+
+    #[command(flatten)]
+    prune: PruneArgs,
+
+    #[command(flatten)]
+    data: DataArgs,
+
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+fn width(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value <= 100.0 => Ok(value),
+        _ => Err("expected a factor above 0 and at most 100, such as 0.5".into()),
+    }
+}
+
+fn main() -> ExitCode {
+    exit_code(run(&Args::parse()))
+}
+
+/// The whole run; what it printed is in the report.
+///
+/// # Errors
+/// See [`TrainingError`]; [`TrainingError::Stopped`] where `--stop-after` says so.
+pub(crate) fn run(args: &Args) -> Result<Sweep, TrainingError> {
+    let CommonArgs {
+        preset,
+        seed,
+        resume,
+        ..
+    } = args.common;
+    let cells = cells(args).map_err(TrainingError::Settings)?;
+    let selected = args.common.select_device()?;
+    selected.warn();
+    let output = args.common.open_output("block_prune", SETTINGS)?;
+    let (limit, test_limit) = resnet_limits(preset);
+    let options = args.data.options(seed, limit, test_limit);
+    let data = load(args.data.source(Source::Cifar10), &options)?;
+    println!("{}", data.summary());
+
+    let recipe = args.prune.apply(recipe_of(args.arch, preset, seed));
+    let shape = data.shape;
+    check_images(args.arch, [shape.height, shape.width])?;
+    let mut config = ModelConfig::new(args.arch)
+        .with_classes(data.num_classes())
+        .with_input([shape.channels, shape.height, shape.width])
+        .with_stem(resnet_stem(
+            args.arch,
+            Preset::Full,
+            [shape.height, shape.width],
+        ));
+    config.width = args.width.or(match (preset, args.arch) {
+        (Preset::Quick, Arch::LeNet5 | Arch::ResNet20 | Arch::ResNet32 | Arch::ResNet56) => None,
+        (Preset::Quick, _) => Some(0.25),
+        (Preset::Full, _) => None,
+    });
+    let settings = json!({
+        "model": config, "dataset": data.name, "train_images": data.train.len(),
+        "method": args.method, "recipe": recipe, "device": selected.to_string(),
+    });
+    settle(&output, &settings, resume)?;
+    println!(
+        "{} on {selected}, preset {preset}, {} from seed {seed}: {} dense epochs, {} of {} and masked \
+         retraining for each of {} networks, batch {}, learning rate {}",
+        args.arch,
+        if args.seeds == 1 {
+            "one run".into()
+        } else {
+            format!("{} runs", args.seeds)
+        },
+        recipe.epochs,
+        recipe.epochs_of(args.method),
+        args.method,
+        cells.len(),
+        recipe.batch,
+        recipe.lr,
+    );
+
+    let mut sweep = Sweep::default();
+    for number in 0..args.seeds {
+        let recipe = Recipe {
+            seed: recipe.seed + number as u64,
+            ..recipe.clone()
+        };
+        let folder = output.path().join(format!("seed-{}", recipe.seed));
+        one_seed(
+            args, &config, &selected, &data, &recipe, &cells, &folder, &mut sweep,
+        )?;
+    }
+    let path = output.file("report.json");
+    if let [only] = sweep.cells() {
+        only.report.save(&path)?;
+        println!("\n{}\nreport: {}", only.report.table(), path.display());
+        return Ok(sweep);
+    }
+    println!("\n{sweep}");
+    output.write("report.json", |file| {
+        serde_json::to_writer_pretty(&mut *file, &sweep)?;
+        Ok(())
+    })?;
+    println!("report: {}", path.display());
+    if let Some(svg) = sweep.figure()? {
+        output.write("accuracy-latency.svg", |file| {
+            file.write_all(svg.as_bytes())
+        })?;
+        println!("figure: {}", output.file("accuracy-latency.svg").display());
+    }
+    Ok(sweep)
+}
+
+/// Every scheme at every sparsity; a scheme that has only one sparsity comes once.
+fn cells(args: &Args) -> Result<Vec<(Scheme, f64)>, String> {
+    let mut schemes = Vec::new();
+    for name in &args.scheme {
+        match name.as_str() {
+            "compare" => schemes.extend(Scheme::COMPARED),
+            name => schemes.push(name.parse()?),
+        }
+    }
+    let mut cells: Vec<(Scheme, f64)> = Vec::new();
+    for scheme in schemes {
+        for &asked in &args.sparsity {
+            let cell = (scheme, scheme.fixed_sparsity().unwrap_or(asked));
+            if !cells.contains(&cell) {
+                cells.push(cell);
+            }
+        }
+    }
+    Ok(cells)
+}
+
+/// Trains the dense network of a seed, trains it on, and prunes it in every way.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "what a run is made of, passed on once"
+)]
+fn one_seed(
+    args: &Args,
+    config: &ModelConfig,
+    selected: &Selected,
+    data: &ImageDataset,
+    recipe: &Recipe,
+    cells: &[(Scheme, f64)],
+    folder: &Path,
+    sweep: &mut Sweep,
+) -> Result<(), TrainingError> {
+    let build = |device: &Device| network(config, device);
+    let click = args.method == Method::Clicktrain;
+    let epochs = recipe.epochs + cells.len() * recipe.epochs_of(args.method);
+    let epochs = epochs + if click { 0 } else { recipe.pruning_epochs() };
+    let context = Context::new(data, recipe, &selected.device, epochs)?
+        .with_resume(args.common.resume)
+        .with_stop_after(args.prune.stop_after);
+    let start = train_dense(&context, build, &folder.join("dense"))?;
+    let dense = if click {
+        start.clone()
+    } else {
+        train_on(&context, build, &start, &folder.join("dense-on"))?
+    };
+    let mut dense_seconds = start.seconds;
+    if !click {
+        dense_seconds += dense.seconds;
+    }
+    for &(scheme, asked) in cells {
+        let plan = scheme.plan(&start.model, asked)?;
+        println!("{scheme} at {:.1} %, seed {}", 100.0 * asked, recipe.seed);
+        let folder = folder.join(format!("{}-{scheme}-{asked}", args.method));
+        let model = start.model.clone();
+        let pruned = prune(&context, build, model, &plan, args.method, &folder)?;
+        let before = if click { 0.0 } else { start.seconds };
+        let seconds = before + pruned.seconds;
+        if click {
+            println!(
+                "{scheme}: {:.3} times the time of dense training",
+                seconds / dense_seconds
+            );
+        }
+        let device = selected.to_string();
+        let mut report = summarise(&context, args.arch.name(), &device, &dense, &pruned)?;
+        deploy(&context, build, &pruned, &folder)?.add_to(&mut report);
+        let more = [
+            ("scheme", json!(scheme)),
+            ("asked_sparsity", json!(asked)),
+            ("accuracy_dense_before", json!(start.accuracy)),
+            ("seconds_dense", json!(dense_seconds)),
+            ("seconds_pruned", json!(seconds)),
+        ];
+        let more = more.map(|(key, value)| (key.to_string(), value));
+        report.extra.extend(more);
+        report.save(&folder.join("report.json"))?;
+        sweep.add(Cell {
+            scheme,
+            asked,
+            report,
+        });
+    }
+    Ok(())
+}

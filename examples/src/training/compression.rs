@@ -1,0 +1,165 @@
+//! What acts on the weights while a stage trains.
+
+use std::path::Path;
+
+use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
+use burn_admm::baseline::Gradual;
+use burn_admm::click_train::ClickTrain;
+use burn_admm::plan::ResolvedPlan;
+use burn_admm::reweighted::Reweighted;
+use burn_admm::{Admm, AdmmError, AdmmInfo, Masks, Plan};
+use models::Classifier;
+
+use super::TrainingError;
+
+/// What happens to the weights beside the steps of the optimiser.
+#[derive(Debug)]
+pub(super) enum Compression {
+    /// Nothing, or a fixed mask.
+    None,
+    /// The penalty of ADMM; an update after every so many epochs.
+    Admm { admm: Box<Admm>, epochs: usize },
+    /// Growing masks.
+    Gradual(Gradual),
+    /// A penalty whose coefficients are refreshed after every so many epochs.
+    Reweighted {
+        penalty: Box<Reweighted>,
+        epochs: usize,
+    },
+    /// Importance, then a group lasso on what will go. The plan is what a resumed run starts from.
+    Click { run: Box<ClickTrain>, plan: Plan },
+}
+
+impl Compression {
+    /// The loss of a step with the penalty, if there is one whose gradient the loss carries.
+    pub(super) fn penalised<M: Classifier>(&self, model: &M, loss: Tensor<1>) -> Tensor<1> {
+        match self {
+            Self::Reweighted { penalty, .. } => loss + penalty.penalty(model),
+            Self::Click { run, .. } => match run.penalty(model) {
+                Some(penalty) => loss + penalty,
+                None => loss,
+            },
+            Self::None | Self::Admm { .. } | Self::Gradual(_) => loss,
+        }
+    }
+
+    /// Before the optimiser takes the gradients of a step.
+    pub(super) fn gradients<M: Classifier>(
+        &mut self,
+        model: &M,
+        gradients: GradientsParams,
+    ) -> GradientsParams {
+        match self {
+            Self::Admm { admm, .. } => return admm.add_gradient(model, gradients),
+            Self::Click { run, .. } => run.observe(model, &gradients),
+            Self::None | Self::Gradual(_) | Self::Reweighted { .. } => {}
+        }
+        gradients
+    }
+
+    /// After the optimiser's step.
+    pub(super) fn after_step<M: Classifier>(&mut self, model: M) -> Result<M, TrainingError> {
+        Ok(match self {
+            Self::Gradual(gradual) => gradual.step(model)?.0,
+            Self::Click { run, .. } => run.step(model)?,
+            Self::None | Self::Admm { .. } | Self::Reweighted { .. } => model,
+        })
+    }
+
+    /// After so many epochs of the stage.
+    pub(super) fn after_epoch<M: Classifier>(
+        &mut self,
+        model: &M,
+        done: usize,
+    ) -> Result<Option<AdmmInfo>, TrainingError> {
+        match self {
+            Self::Admm { admm, epochs } if done.is_multiple_of(*epochs) => {
+                return Ok(Some(admm.update(model)?));
+            }
+            Self::Reweighted { penalty, epochs } if done.is_multiple_of(*epochs) => {
+                penalty.refresh(model)?;
+            }
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    /// That a loss that is no number is ADMM's doing, with what to do about it.
+    pub(super) fn check_loss(&self, loss: f64) -> Result<(), TrainingError> {
+        if let Self::Admm { admm, .. } = self {
+            admm.check_loss(loss)?;
+        }
+        Ok(())
+    }
+
+    /// The start of the name of its file, if it has a state.
+    pub(super) fn file_prefix(&self) -> Option<&'static str> {
+        match self {
+            Self::None | Self::Gradual(_) => None,
+            Self::Admm { .. } => Some("admm"),
+            Self::Reweighted { .. } => Some("reweighted"),
+            Self::Click { .. } => Some("click"),
+        }
+    }
+
+    /// Steps that have to be remembered.
+    pub(super) fn steps(&self) -> u64 {
+        match self {
+            Self::Gradual(gradual) => gradual.steps(),
+            _ => 0,
+        }
+    }
+
+    pub(super) fn save(&self, path: &Path) -> Result<(), TrainingError> {
+        match self {
+            Self::None | Self::Gradual(_) => {}
+            Self::Admm { admm, .. } => admm.save(path).map_err(AdmmError::from)?,
+            Self::Reweighted { penalty, .. } => penalty.save(path).map_err(AdmmError::from)?,
+            Self::Click { run, .. } => run.save(path)?,
+        }
+        Ok(())
+    }
+
+    /// Continues after `steps` steps, from the file that was saved, if one was. The model is the one
+    /// of that time.
+    pub(super) fn restore<M: Classifier>(
+        &mut self,
+        model: &M,
+        steps: u64,
+        path: Option<&Path>,
+    ) -> Result<(), TrainingError> {
+        match (self, path) {
+            (Self::Gradual(gradual), _) => *gradual = gradual.clone().at_step(steps),
+            (Self::Admm { admm, .. }, Some(path)) => {
+                admm.restore(path).map_err(AdmmError::from)?;
+            }
+            (Self::Reweighted { penalty, .. }, Some(path)) => {
+                penalty.restore(path).map_err(AdmmError::from)?;
+            }
+            (Self::Click { run, plan }, Some(path)) => {
+                **run = ClickTrain::resume(model, plan, *run.config(), path)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The plan that was trained under, with the kernel patterns that were found.
+    pub(super) fn plan(&self) -> Option<&ResolvedPlan> {
+        match self {
+            Self::None | Self::Gradual(_) => None,
+            Self::Admm { admm, .. } => Some(admm.plan()),
+            Self::Reweighted { penalty, .. } => Some(penalty.plan()),
+            Self::Click { run, .. } => Some(run.plan()),
+        }
+    }
+
+    /// The masks that were chosen while training; without them, weights are projected afterwards.
+    pub(super) fn masks(&self) -> Result<Option<Masks>, TrainingError> {
+        match self {
+            Self::Click { run, .. } => Ok(Some(run.masks()?)),
+            _ => Ok(None),
+        }
+    }
+}
