@@ -90,6 +90,15 @@ class Pruning(unittest.TestCase):
         for norm, stay in zip(norms, stays[:, 0]):
             self.assertGreater(norm[stay].min(), norm[~stay].max())
 
+    def test_blocks_have_as_many_columns_each(self) -> None:
+        """In every block of 4 by 128, the last of which is narrower."""
+        from bench.prune import mask
+
+        stays = mask(self.weight, 0.9, 4, 128).reshape(4, 4, -1)
+        self.assertTrue((stays == stays[:, :1]).all())
+        counts = [stays[:, 0, first : first + 128].sum(axis=1).tolist() for first in (0, 128)]
+        self.assertEqual(counts, [[13] * 4, [9] * 4])
+
     def test_something_stays(self) -> None:
         """One weight at least, and all at a sparsity of zero."""
         from bench.prune import kept

@@ -160,6 +160,7 @@ class Row:
             "variant": self.variant.key,
             "sparsity": self.variant.sparsity,
             "block": self.variant.block,
+            "columns": self.variant.columns,
             "batch": self.batch,
             "milliseconds": {key: entry.fields() for key, entry in self.entries.items()},
             "ratios": {key: self.ratio(key) for key in PRECISIONS},

@@ -139,6 +139,7 @@ class Row:
             "variant": self.variant.key,
             "sparsity": self.variant.sparsity,
             "block": self.variant.block,
+            "columns": self.variant.columns,
             "batch": self.batch,
             "milliseconds": {key: cell.fields() for key, cell in self.cells.items()},
             "fastest": self.fastest,

@@ -15,6 +15,8 @@ class Variant:
     """The share of the weights of a pruned layer that is zero."""
     block: int = 1
     """How many consecutive output channels share a pattern."""
+    columns: int | None = None
+    """How many weights of a channel such a block has; all of them if not set."""
     targets: dict[int, float] = field(default_factory=dict)
     """By batch: the time of the fastest other runtime over ours, at least."""
 
@@ -27,5 +29,6 @@ VARIANTS = {
         Variant("90", "90 %", 0.90, targets={1: 3.0, 16: 1.0}),
         Variant("95", "95 %", 0.95, targets={1: 2.5, 16: 1.1}),
         Variant("90-blocks", "90 %, blocks of 4", 0.90, 4, targets={1: 4.5, 16: 1.3}),
+        Variant("90-bcr", "90 %, blocks of 4 by 128", 0.90, 4, 128),
     )
 }
