@@ -8,7 +8,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_sparse::SparseError;
 use burn_sparse::nn::{Trace, at_once, weights};
-use burn_sparse::pack::{Choice, PackConfig, PackReport, pack};
+use burn_sparse::pack::{Choice, PackConfig, PackReport, Search, pack};
 use clap::ValueEnum;
 use models::Classifier;
 use safetensors::SafeTensors;
@@ -24,6 +24,9 @@ pub enum Packing {
     /// Whichever runs faster, layer by layer
     #[default]
     Auto,
+    /// The same, with a search of all plans of the CPU kernels in place of a few dozen: takes a minute
+    /// where no such search was done before
+    Thorough,
     /// Every layer that holds zeros as CSR
     Csr,
     /// As they are
@@ -64,16 +67,25 @@ pub fn store<M: Classifier>(
     input: &Tensor<4>,
 ) -> Result<(M, PackReport), InferError> {
     let choice = match packing {
-        Packing::Auto => Choice::Auto,
+        Packing::Auto | Packing::Thorough => Choice::Auto,
         Packing::Csr => Choice::Csr,
         Packing::Dense => Choice::Dense,
     };
     let trace = match packing {
-        Packing::Auto => Trace::of(|| drop(model.forward(at_once(input.clone())))),
+        Packing::Auto | Packing::Thorough => {
+            Trace::of(|| drop(model.forward(at_once(input.clone()))))
+        }
         // Nothing to choose, so nothing to measure.
         Packing::Csr | Packing::Dense => Trace::default(),
     };
-    let config = PackConfig::default().with_choice(choice).with_trace(trace);
+    let search = match packing {
+        Packing::Thorough => Search::thorough(),
+        _ => Search::default(),
+    };
+    let config = PackConfig::default()
+        .with_choice(choice)
+        .with_search(search)
+        .with_trace(trace);
     Ok(pack(model, &config)?)
 }
 

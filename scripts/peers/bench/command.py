@@ -90,7 +90,7 @@ def ours(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--pack",
-        choices=["auto", "csr", "dense"],
+        choices=["auto", "thorough", "csr", "dense"],
         default="auto",
         help="how it stores layers (default: %(default)s)",
     )

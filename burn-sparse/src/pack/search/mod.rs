@@ -38,6 +38,24 @@ pub enum Search {
     },
 }
 
+impl Search {
+    /// The search over all plans to ask for: of the genetic and the random one, that which found the
+    /// faster plan more often at equal evaluations, over the layers of ResNet-50 (`bench search`; see
+    /// the chapter "Measuring: the bench").
+    ///
+    /// # Example
+    /// ```
+    /// use burn_sparse::pack::{PackConfig, Search};
+    ///
+    /// let config = PackConfig::default().with_search(Search::thorough());
+    /// # let _ = config;
+    /// ```
+    #[must_use]
+    pub const fn thorough() -> Self {
+        Self::Genetic { evaluations: 320 }
+    }
+}
+
 /// What a search times: plans that are not yet known, up to a number of them.
 struct Evaluations<F> {
     left: usize,
