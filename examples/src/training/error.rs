@@ -8,8 +8,10 @@ use burn::tensor::TensorReadError;
 use burn_admm::baseline::ScheduleError;
 use burn_admm::{AdmmError, PlanError};
 use burn_sparse::SparseError;
+use models::SpeechGruError;
 use models::weights::WeightsError;
 
+use crate::bench::BenchError;
 use crate::data::DataError;
 use crate::device::DeviceError;
 use crate::output::OutputError;
@@ -113,6 +115,12 @@ pub enum TrainingError {
     /// Measuring.
     #[error(transparent)]
     Timing(#[from] TimingError),
+    /// Measuring two forms in turns, or drawing what was measured.
+    #[error(transparent)]
+    Bench(#[from] BenchError),
+    /// The configuration of a speech classifier.
+    #[error(transparent)]
+    Speech(#[from] SpeechGruError),
 }
 
 /// How a program ends: an error goes to standard error, but a run that stopped where it was told
