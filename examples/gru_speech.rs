@@ -214,14 +214,7 @@ fn one_seed(
 ) -> Result<Report, TrainingError> {
     let recipe = &context.recipe;
     println!("\nseed {}", recipe.seed);
-    context.clear(&[
-        "dense",
-        "dense-on",
-        "columns-admm",
-        "columns-retrain",
-        "rows-admm",
-        "rows-retrain",
-    ])?;
+    context.clear()?;
     // The initial weights depend on the seed alone.
     context.device.seed(recipe.seed);
     let mut fresh = config.init(&context.device)?;
@@ -259,7 +252,8 @@ fn one_seed(
     for (i, step) in bsp.order().into_iter().enumerate() {
         // 3. Which weights this step may keep.
         let plan = bsp.plan(step, &model)?;
-        println!("{step}:\n{}", plan.explain(&model)?);
+        let explanation = plan.explain(&model)?;
+        println!("{step}:\n{explanation}");
         let first = n + i * more;
 
         // 4. Towards it, by ADMM; each outer iteration anneals.
@@ -280,7 +274,7 @@ fn one_seed(
         let retrained = retrain.run(context, projected.clone(), &fresh, None)?;
         let result = StepResult {
             step,
-            plan,
+            plan: explanation,
             nnz: masks.nnz(),
             projected: context.test(&projected)?,
             retrained: context.test(&retrained.best)?,

@@ -440,6 +440,7 @@ mod tests {
             arch: "resnet20".into(),
             dataset: "cifar10".into(),
             train_images: 1800,
+            items: String::new(),
             method: "admm".into(),
             sparsity: 0.9,
             nnz: 100,

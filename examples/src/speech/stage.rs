@@ -1,6 +1,7 @@
 //! One stage of training on recordings, epoch by epoch, saved after each.
 
 use std::cell::Cell;
+use std::fs;
 use std::path::PathBuf;
 
 use burn::nn::loss::CrossEntropyLossConfig;
@@ -70,13 +71,17 @@ pub struct Trained {
 }
 
 impl SpeechContext<'_> {
-    /// Forgets what an earlier run has left of stages of these names, unless this one continues it.
+    /// Forgets what an earlier run has left of any stage, unless this one continues it.
     ///
     /// # Errors
     /// [`TrainingError::Output`] if a folder cannot be opened.
-    pub fn clear(&self, stages: &[&str]) -> Result<(), TrainingError> {
-        for stage in stages.iter().filter(|_| !self.resume) {
-            Snapshots::open(self.folder.join(stage), 0)?.start::<SpeechProgress>(false)?;
+    pub fn clear(&self) -> Result<(), TrainingError> {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let stages = entries
+            .map(|entry| entry.path())
+            .filter(|path| path.is_dir());
+        for stage in stages.filter(|_| !self.resume) {
+            Snapshots::open(stage, 0)?.start::<SpeechProgress>(false)?;
         }
         Ok(())
     }

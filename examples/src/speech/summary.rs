@@ -1,6 +1,6 @@
 //! The report of a seed.
 
-use burn_admm::Plan;
+use burn_admm::plan::Explanation;
 use models::SpeechGruConfig;
 use serde::Serialize;
 use serde_json::{Map, Value, to_value};
@@ -27,7 +27,7 @@ pub struct StepResult {
     /// Which one.
     pub step: BspStep,
     /// What it allowed.
-    pub plan: Plan,
+    pub plan: Explanation,
     /// Recurrent weights left after it.
     pub nnz: usize,
     /// On the test recordings right after projection.
@@ -70,7 +70,7 @@ pub fn summarise(
         ("utterance_frames", json(&deployed.frames)),
         ("utterance_ms", json(&deployed.utterance)),
         ("step_ms", json(&deployed.step)),
-        ("notices", json(&context.data.notices)),
+        ("data", json(&context.data.summary())),
     ];
     let extra = extra.map(|(key, value)| (key.to_string(), value));
     Report {

@@ -117,10 +117,16 @@ pub enum TrainingError {
     Timing(#[from] TimingError),
     /// Measuring two forms in turns, or drawing what was measured.
     #[error(transparent)]
-    Bench(#[from] BenchError),
+    Bench(Box<BenchError>),
     /// The configuration of a speech classifier.
     #[error(transparent)]
     Speech(#[from] SpeechGruError),
+}
+
+impl From<BenchError> for TrainingError {
+    fn from(error: BenchError) -> Self {
+        Self::Bench(Box::new(error))
+    }
 }
 
 /// How a program ends: an error goes to standard error, but a run that stopped where it was told
