@@ -197,8 +197,8 @@ fn what_is_no_run_or_cannot_be_is_refused() {
 
     // In the middle of the row step's ADMM.
     run(&here, &["--stop-after", "11"]).unwrap_err();
-    let error = run(&here, &["--resume", "--rate", "5"]).unwrap_err();
-    assert!(error.to_string().contains("`bsp.rate` = 4"), "{error}");
+    let error = run(&here, &["--resume", "--bands", "3"]).unwrap_err();
+    assert!(error.to_string().contains("`bsp.bands` = 4"), "{error}");
     for name in ["admm-1.safetensors", "model-1.bpk", "state.json"] {
         let path = here.join("seed-42/rows-admm").join(name);
         let len = fs::metadata(&path).unwrap().len();

@@ -28,14 +28,14 @@ pub fn recipe(preset: Preset, seed: u64) -> Recipe {
         optimizer: Optimizer::Adam { weight_decay: 0.0 },
         batch: 32,
         lr: 4e-3,
-        compress_lr: 5e-3,
-        retrain_lr: 5e-3,
+        compress_lr: 1e-2,
+        retrain_lr: 1e-2,
         warmup_epochs: 0.0,
         epochs: 8,
         admm_iterations: 3,
         admm_epochs: 1,
-        retrain_epochs: 3,
-        admm: AdmmConfig::new().with_rho(2e-2).with_schedule(schedule),
+        retrain_epochs: 4,
+        admm: AdmmConfig::new().with_rho(5e-2).with_schedule(schedule),
         seed,
     };
     match preset {
