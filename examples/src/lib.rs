@@ -12,6 +12,7 @@
 //! * [`infer`]: running a network that was pruned elsewhere.
 //! * [`profile`]: where its time goes.
 //! * [`training`]: dense training, pruning, retraining and packing, stoppable at any epoch.
+//! * [`speech`]: block-structured pruning of a classifier of recordings.
 //! * [`report`]: `report.json` and the printed table; [`figure`]: lines as a drawing.
 //! * [`progress`], [`output`]: bars that degrade to lines; folders and files written whole or not
 //!   at all.
@@ -27,6 +28,7 @@ pub mod profile;
 pub mod progress;
 mod quiet;
 pub mod report;
+pub mod speech;
 pub mod timing;
 pub mod training;
 

@@ -28,6 +28,9 @@ pub struct Report {
     pub dataset: String,
     /// Images trained on, without those held out for validation.
     pub train_images: usize,
+    /// What they are if not images, such as `recordings`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub items: String,
     /// `admm`, `oneshot` or `gradual`.
     pub method: String,
     /// Part of all weights that is zero, counted in the final network.
@@ -263,8 +266,12 @@ impl Report {
     /// The report as an aligned text, a summary and then a line per layer.
     #[must_use]
     pub fn table(&self) -> String {
+        let items = match self.items.as_str() {
+            "" => "images",
+            items => items,
+        };
         let mut text = format!(
-            "{} on {} ({} training images), {}, {}, seed {}\n\n",
+            "{} on {} ({} training {items}), {}, {}, seed {}\n\n",
             self.arch, self.dataset, self.train_images, self.method, self.device, self.seed
         );
         text.push_str(&aligned(&self.summary_rows(), 1));
@@ -433,6 +440,7 @@ mod tests {
             arch: "resnet20".into(),
             dataset: "cifar10".into(),
             train_images: 1800,
+            items: String::new(),
             method: "admm".into(),
             sparsity: 0.9,
             nnz: 100,

@@ -7,6 +7,7 @@
 //! | [`Vgg`] for ImageNet and CIFAR | 16, with and without batch norms | Simonyan and Zisserman, *Very Deep Convolutional Networks*, table 1 |
 //! | [`MobileNetV2`] for ImageNet and CIFAR | any width | Sandler et al., *Inverted Residuals and Linear Bottlenecks*, table 2 |
 //! | [`LeNet5`] | 20-50-500-10 | Caffe's variant of LeCun et al. 1998, the one pruning papers count on |
+//! | [`SpeechGru`] for recordings | one to eight layers of any width | the GRU that Dong et al., *RTMobile*, prune, with a head for words |
 //!
 //! Every layer is one of [`burn_sparse::nn`], so the same value is trained dense, pruned, packed
 //! and run. Parameters are named as in torchvision (`layer1.0.conv2.weight`, `fc.bias`), so a plan
@@ -45,6 +46,7 @@ mod lenet;
 mod mobilenet;
 mod model;
 mod resnet;
+mod speech;
 mod stem;
 mod summary;
 mod transparent;
@@ -61,6 +63,7 @@ pub use mobilenet::{
 };
 pub use model::{Model, ModelConfig};
 pub use resnet::{Block, BlockKind, ResNet, ResNetConfig, Shortcut};
+pub use speech::{Pooling, SpeechGru, SpeechGruConfig, SpeechGruError, SpeechState};
 pub use stem::Stem;
 pub use summary::{Layer, LayerKind, Summary};
 pub use vgg::{Vgg, VggClassifier, VggConfig, VggHead, VggLayer};

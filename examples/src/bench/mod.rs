@@ -59,6 +59,7 @@ pub use measure::{Pair, Ratio, measure};
 pub use network::{NetworkMeasured, NetworkRow, resnet50};
 pub use operands::{Operands, Output};
 pub use pattern::Pattern;
+pub(crate) use plot::Drawing;
 pub use plot::draw;
 pub use report::{BenchReport, Settings};
 pub use roofline::{Peaks, ThreadPeak};

@@ -1,11 +1,13 @@
 //! A curve as a drawing: SVG text, without fonts or libraries of the system.
 
+use std::rc::Rc;
+
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::table::digits;
-use super::{Axis, BenchError, Curve, Row};
+use super::{Axis, BenchError, Crossing, Curve, Row};
 use crate::timing::Timing;
 
 const SIZE: (u32, u32) = (760, 480);
@@ -14,6 +16,9 @@ const OURS: RGBColor = RGBColor(0, 114, 178);
 const DENSE: RGBColor = RGBColor(213, 94, 0);
 const GREY: RGBColor = RGBColor(110, 110, 110);
 
+/// What a value on an axis is called.
+type Show = Rc<dyn Fn(f64) -> String>;
+
 /// A scale with ticks where something was measured.
 #[derive(Clone)]
 struct Scale {
@@ -21,15 +26,12 @@ struct Scale {
     high: f64,
     logarithmic: bool,
     ticks: Vec<f64>,
-    show: fn(Axis, f64) -> String,
-    axis: Axis,
+    show: Show,
 }
 
 impl Scale {
-    /// From the first to the last value measured. Sizes grow by factors, zeros and threads by
-    /// steps.
-    fn of_axis(axis: Axis, values: &[f64]) -> Self {
-        let logarithmic = matches!(axis, Axis::Channels | Axis::Image | Axis::Batch);
+    /// From the first to the last value measured.
+    fn of_values(logarithmic: bool, values: &[f64], show: Show) -> Self {
         let (first, last) = (values[0], values[values.len() - 1]);
         let (low, high) = match (logarithmic, first < last) {
             (true, true) => (first, last),
@@ -42,14 +44,12 @@ impl Scale {
             high,
             logarithmic,
             ticks: values.to_vec(),
-            show: Axis::show,
-            axis,
+            show,
         }
     }
 
     /// Milliseconds: by factors where sizes are, else from zero.
-    fn of_times(axis: Axis, least: f64, most: f64) -> Self {
-        let logarithmic = matches!(axis, Axis::Channels | Axis::Image | Axis::Batch);
+    fn of_times(logarithmic: bool, least: f64, most: f64) -> Self {
         let (low, high) = if logarithmic {
             (least / 1.3, most * 1.5)
         } else {
@@ -77,8 +77,7 @@ impl Scale {
             high,
             logarithmic,
             ticks,
-            show: |_, value| digits(value),
-            axis,
+            show: Rc::new(digits),
         }
     }
 }
@@ -113,7 +112,7 @@ impl Ranged for Scale {
 
 impl ValueFormatter<f64> for Scale {
     fn format_ext(&self, value: &f64) -> String {
-        (self.show)(self.axis, *value)
+        (self.show)(*value)
     }
 }
 
@@ -136,34 +135,69 @@ pub fn draw(
     if points.is_empty() {
         return Ok(None);
     }
-    let mut svg = String::new();
-    paint(axis, curve, &points, caption, &mut svg)
-        .map_err(|error| BenchError::Plot(error.to_string()))?;
-    Ok(Some(svg))
-}
-
-fn paint(
-    axis: Axis,
-    curve: &Curve,
-    points: &[(f64, [Timing; 2])],
-    caption: &str,
-    svg: &mut String,
-) -> Result<(), Box<dyn std::error::Error>> {
-    let values: Vec<f64> = points.iter().map(|point| point.0).collect();
-    let medians = || points.iter().flat_map(|(_, times)| times.map(|t| t.median));
-    let x = Scale::of_axis(axis, &values);
-    let most = medians().fold(f64::MIN_POSITIVE, f64::max);
-    let y = Scale::of_times(axis, medians().fold(most, f64::min), most);
-    let top = y.high;
-    let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
-    root.fill(&WHITE)?;
     let mut title = curve.layer.clone();
     if curve.layer != curve.shape {
         title = format!("{} ({})", curve.layer, curve.shape);
     }
+    let drawing = Drawing {
+        title,
+        conditions: format!("{}; {caption}", curve.conditions),
+        x_label: axis.label(),
+        // Sizes grow by factors, zeros and threads by steps.
+        by_factors: matches!(axis, Axis::Channels | Axis::Image | Axis::Batch),
+        show: Rc::new(move |value| axis.show(value)),
+        points,
+        crossings: &curve.crossings,
+    };
+    drawing.svg().map(Some)
+}
+
+/// Times of a sparse and a dense form against something.
+pub(crate) struct Drawing<'a> {
+    /// The first line.
+    pub(crate) title: String,
+    /// The second one, smaller.
+    pub(crate) conditions: String,
+    /// What varies.
+    pub(crate) x_label: &'a str,
+    /// Whether both axes grow by factors.
+    pub(crate) by_factors: bool,
+    /// What a value of it is called.
+    pub(crate) show: Show,
+    /// Its values, ascending, with the times of the sparse and of the dense form; one at least.
+    pub(crate) points: Vec<(f64, [Timing; 2])>,
+    /// Where both are equal.
+    pub(crate) crossings: &'a [Crossing],
+}
+
+impl Drawing<'_> {
+    /// As SVG.
+    ///
+    /// # Errors
+    /// [`BenchError::Plot`] if it cannot be drawn.
+    ///
+    /// # Panics
+    /// Without points.
+    pub(crate) fn svg(&self) -> Result<String, BenchError> {
+        let mut svg = String::new();
+        paint(self, &mut svg).map_err(|error| BenchError::Plot(error.to_string()))?;
+        Ok(svg)
+    }
+}
+
+fn paint(drawing: &Drawing, svg: &mut String) -> Result<(), Box<dyn std::error::Error>> {
+    let points = &drawing.points;
+    let values: Vec<f64> = points.iter().map(|point| point.0).collect();
+    let medians = || points.iter().flat_map(|(_, times)| times.map(|t| t.median));
+    let x = Scale::of_values(drawing.by_factors, &values, drawing.show.clone());
+    let most = medians().fold(f64::MIN_POSITIVE, f64::max);
+    let y = Scale::of_times(drawing.by_factors, medians().fold(most, f64::min), most);
+    let top = y.high;
+    let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
+    root.fill(&WHITE)?;
     let text = |size: u32, color: &RGBColor| ("sans-serif", size).into_font().color(color);
-    root.draw(&Text::new(title, (16, 10), text(15, &BLACK)))?;
-    let second = format!("{}; {caption}", curve.conditions);
+    let (first, second) = (drawing.title.as_str(), drawing.conditions.as_str());
+    root.draw(&Text::new(first, (16, 10), text(15, &BLACK)))?;
     root.draw(&Text::new(second, (16, 30), text(12, &GREY)))?;
     let area = root.margin(48, 12, 12, 24);
     let mut chart = ChartBuilder::on(&area)
@@ -172,7 +206,7 @@ fn paint(
         .build_cartesian_2d(x, y.clone())?;
     chart
         .configure_mesh()
-        .x_desc(axis.label())
+        .x_desc(drawing.x_label)
         .y_desc("milliseconds")
         .x_labels(16)
         .y_labels(12)
@@ -180,11 +214,11 @@ fn paint(
         .label_style(("sans-serif", 12))
         .axis_desc_style(("sans-serif", 13))
         .draw()?;
-    for crossing in &curve.crossings {
+    for crossing in drawing.crossings {
         let (at, foot) = (crossing.at, y.low);
         let line = [(at, foot), (at, top)];
         chart.draw_series(LineSeries::new(line, GREY.stroke_width(1)))?;
-        let label = format!("equal at {}", axis.show(at));
+        let label = format!("equal at {}", (drawing.show)(at));
         // On the side with more room.
         let right = at <= (values[0] + values[values.len() - 1]) / 2.0;
         let (side, offset) = if right {

@@ -60,7 +60,7 @@ pub struct PruneArgs {
     #[arg(long, value_name = "N", value_parser = positive)]
     pub retrain_epochs: Option<usize>,
 
-    /// Images per step
+    /// Images or recordings per step
     #[arg(long, value_name = "N", value_parser = positive)]
     pub batch: Option<usize>,
 

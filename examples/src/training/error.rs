@@ -10,8 +10,10 @@ use burn_admm::click_train::ClickTrainError;
 use burn_admm::reweighted::ReweightedError;
 use burn_admm::{AdmmError, PlanError};
 use burn_sparse::SparseError;
+use models::SpeechGruError;
 use models::weights::WeightsError;
 
+use crate::bench::BenchError;
 use crate::data::DataError;
 use crate::device::DeviceError;
 use crate::figure::FigureError;
@@ -125,6 +127,18 @@ pub enum TrainingError {
     /// Measuring.
     #[error(transparent)]
     Timing(#[from] TimingError),
+    /// Measuring two forms in turns, or drawing what was measured.
+    #[error(transparent)]
+    Bench(Box<BenchError>),
+    /// The configuration of a speech classifier.
+    #[error(transparent)]
+    Speech(#[from] SpeechGruError),
+}
+
+impl From<BenchError> for TrainingError {
+    fn from(error: BenchError) -> Self {
+        Self::Bench(Box::new(error))
+    }
 }
 
 /// How a program ends: an error goes to standard error, but a run that stopped where it was told

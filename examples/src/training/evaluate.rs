@@ -7,8 +7,11 @@ use crate::data::{ImageDataset, Loader, Split};
 /// Images per forward pass when nothing is trained.
 pub(super) const EVAL_BATCH: usize = 125;
 
-/// How many of the predictions are right.
-pub(super) fn hits(logits: &Tensor<2>, targets: &[u32]) -> Result<usize, TrainingError> {
+/// How many of the predictions `[batch, classes]` are right.
+///
+/// # Errors
+/// [`TrainingError::Read`] if the device fails.
+pub fn hits(logits: &Tensor<2>, targets: &[u32]) -> Result<usize, TrainingError> {
     let values: Vec<f32> = logits.try_to_data_as::<f32>()?.iter::<f32>().collect();
     let classes = values.len() / targets.len().max(1);
     let right = |(row, target): (&[f32], &u32)| {

@@ -34,7 +34,7 @@ pub use args::{LoopArgs, Pattern, PruneArgs};
 pub use comparison::Comparison;
 pub use deploy::{DENSE_FILE, Deployed, PACKED_FILE, deploy, latency};
 pub use error::{TrainingError, exit_code};
-pub use evaluate::accuracy;
+pub use evaluate::{accuracy, hits};
 pub use lenet::{lenet_plan, lenet_recipe};
 pub use moments::Moments;
 pub use pipeline::{Dense, PruneResults, Pruned, prune, train_dense, train_on};

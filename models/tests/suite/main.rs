@@ -6,4 +6,5 @@ mod families;
 mod names;
 mod networks;
 mod plain;
+mod speech;
 mod weights;
