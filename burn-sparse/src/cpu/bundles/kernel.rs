@@ -4,20 +4,28 @@ use core::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::{BUNDLE, Bundles, RowFinish, order::Layout};
+use super::{BUNDLE, Bundles, RowFinish, order::Layout, panels::PanelSums};
 
 /// Columns at a time, with sums of their own: an addition waits for the one before it for as long
 /// as four others take.
 const AT_ONCE: usize = 4;
 
 impl Bundles {
-    /// The rows of `out`, beginning with those of bundle `first`.
+    /// The rows of `out`, beginning with those of part `first` of the order.
     pub(super) fn part(&self, x: &[f32], first: usize, finish: RowFinish<'_>, out: &mut [f32]) {
         let isa = self.order().isa();
         match &self.order().layout {
             Layout::Shared { starts, columns } => isa.dispatch(Shared {
                 starts,
                 columns,
+                values: &self.values,
+                x,
+                first,
+                finish,
+                out,
+            }),
+            Layout::Panels(panels) => isa.dispatch(PanelSums {
+                panels,
                 values: &self.values,
                 x,
                 first,
@@ -113,27 +121,42 @@ impl Shared<'_> {
             let range = range(self.starts, bundle);
             let columns = &self.columns[range.clone()];
             let values = &self.values[range.start * BUNDLE..range.end * BUNDLE];
-            let mut acc = [[simd.splat_f32s(0.0); V]; AT_ONCE];
-            let (columns4, columns1) = columns.as_chunks::<AT_ONCE>();
-            let (values4, values1) = values.split_at(columns4.len() * AT_ONCE * BUNDLE);
-            for (columns, values) in columns4.iter().zip(values4.chunks_exact(AT_ONCE * BUNDLE)) {
-                for (i, acc) in acc.iter_mut().enumerate() {
-                    let values = &values[i * BUNDLE..][..BUNDLE];
-                    add(simd, acc, self.x[columns[i] as usize], values);
-                }
-            }
-            for (&column, values) in columns1.iter().zip(values1.chunks_exact(BUNDLE)) {
-                add(simd, &mut acc[0], self.x[column as usize], values);
-            }
-            let mut sums = [0.0; BUNDLE];
-            let (lines, _) = S::as_mut_simd_f32s(&mut sums);
-            for (v, line) in lines.iter_mut().enumerate() {
-                let [a, b, c, d] = acc.map(|acc| acc[v]);
-                *line = simd.add_f32s(simd.add_f32s(a, b), simd.add_f32s(c, d));
-            }
+            let sums = columns_sum(Register::<S, V>(simd), columns, values, self.x);
             self.finish.store(&sums, bundle * BUNDLE, out);
         }
     }
+}
+
+/// A vector unit of which `V` registers make a bundle.
+pub(super) struct Register<S, const V: usize>(pub(super) S);
+
+/// The sums of the rows of a bundle over the columns that they share.
+#[inline(always)]
+pub(super) fn columns_sum<S: Simd, const V: usize>(
+    Register(simd): Register<S, V>,
+    columns: &[u32],
+    values: &[f32],
+    x: &[f32],
+) -> [f32; BUNDLE] {
+    let mut acc = [[simd.splat_f32s(0.0); V]; AT_ONCE];
+    let (columns4, columns1) = columns.as_chunks::<AT_ONCE>();
+    let (values4, values1) = values.split_at(columns4.len() * AT_ONCE * BUNDLE);
+    for (columns, values) in columns4.iter().zip(values4.chunks_exact(AT_ONCE * BUNDLE)) {
+        for (i, acc) in acc.iter_mut().enumerate() {
+            let values = &values[i * BUNDLE..][..BUNDLE];
+            add(simd, acc, x[columns[i] as usize], values);
+        }
+    }
+    for (&column, values) in columns1.iter().zip(values1.chunks_exact(BUNDLE)) {
+        add(simd, &mut acc[0], x[column as usize], values);
+    }
+    let mut sums = [0.0; BUNDLE];
+    let (lines, _) = S::as_mut_simd_f32s(&mut sums);
+    for (v, line) in lines.iter_mut().enumerate() {
+        let [a, b, c, d] = acc.map(|acc| acc[v]);
+        *line = simd.add_f32s(simd.add_f32s(a, b), simd.add_f32s(c, d));
+    }
+    sums
 }
 
 #[inline(always)]

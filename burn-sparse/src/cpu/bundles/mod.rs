@@ -8,6 +8,7 @@ mod kernel;
 #[cfg(target_arch = "x86_64")]
 mod lookup;
 mod order;
+mod panels;
 #[cfg(test)]
 mod tests;
 
@@ -113,16 +114,17 @@ impl Bundles {
         } else {
             x
         };
-        let bundles = rows.div_ceil(BUNDLE);
+        let unit = self.order.part_rows();
+        let units = rows.div_ceil(unit);
         let tasks = (self.values.len() / TASK)
             .clamp(1, threads())
-            .min(bundles.max(1));
+            .min(units.max(1));
         if tasks == 1 {
             self.part(x, 0, finish, out);
             return;
         }
-        let part = bundles.div_ceil(tasks);
-        out.par_chunks_mut(part * BUNDLE)
+        let part = units.div_ceil(tasks);
+        out.par_chunks_mut(part * unit)
             .enumerate()
             .for_each(|(task, out)| self.part(x, task * part, finish, out));
     }

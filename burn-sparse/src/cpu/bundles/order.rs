@@ -5,13 +5,14 @@ use core::ops::Range;
 use super::{
     super::{Isa, Rows},
     BUNDLE,
+    panels::{self, Panels},
 };
 
 /// Elements that the widest [`Layout::Windows`] look up in.
 pub(super) const MOST_REACH: usize = 32;
 
 /// A slot without an entry.
-const NONE: u32 = u32::MAX;
+pub(super) const NONE: u32 = u32::MAX;
 
 /// How the entries of a matrix are laid out for its product with a vector, found from its pattern
 /// alone: training changes values and keeps the order.
@@ -19,6 +20,7 @@ const NONE: u32 = u32::MAX;
 /// | layout | one step | serves |
 /// |---|---|---|
 /// | shared | one element of the vector times a column of sixteen rows | rows that share positions, such as blocks and dense bands |
+/// | panels | the same, for rows that need not be neighbours and share only the positions of a block | rows and columns of blocks |
 /// | windows | each of 16 (AVX-512) or 8 (AVX2) rows picks its own element from 32 or 16 neighbouring ones, in registers | scattered non-zeros |
 /// | rows | one entry | very few non-zeros, and scattered ones on other processors |
 ///
@@ -26,7 +28,8 @@ const NONE: u32 = u32::MAX;
 /// matrix data format" (2014), section 3. It gathers each lane's element from memory, which takes
 /// as many loads as there are lanes; windows need two, as the elements that rows wait for in
 /// ascending order lie close together. Where lanes find nothing in a window, or rows do not share a
-/// column, zeros are stored. The layout is taken that needs least of instructions and bytes together.
+/// column, zeros are stored. Panels bring rows with the same pattern together, as the reordering of
+/// RTMobile does (Dong et al., DAC 2020). The layout is taken that needs least of instructions and bytes together.
 #[derive(Debug)]
 pub struct Order {
     isa: Isa,
@@ -42,6 +45,8 @@ pub struct Order {
 pub(super) enum Layout {
     /// Bundle `b` has the columns `starts[b]..starts[b + 1]`, sixteen slots each.
     Shared { starts: Vec<u32>, columns: Vec<u32> },
+    /// Rows that share the columns of a block.
+    Panels(Panels),
     /// Groups of `lanes` rows: group `g` has the windows `starts[g]..starts[g + 1]`, a slot for
     /// each lane, which takes element `first + pick` of the vector.
     Windows {
@@ -56,12 +61,12 @@ pub(super) enum Layout {
 
 /// What a step takes, in sixteenths of a cycle, if a processor runs four instructions in a cycle or
 /// reads 16 bytes of weights from its outer caches.
-const fn cost(instructions: usize, bytes: usize) -> usize {
+pub(super) const fn cost(instructions: usize, bytes: usize) -> usize {
     4 * instructions + bytes
 }
 
 /// A column of sixteen rows: load it, spread an element, multiply into the registers of a bundle.
-const fn per_column(lanes: usize) -> usize {
+pub(super) const fn per_column(lanes: usize) -> usize {
     cost(2 + BUNDLE / lanes, 4 * BUNDLE + 4)
 }
 
@@ -90,6 +95,7 @@ impl Order {
             "a column outside of {d_input}"
         );
         // Counted first: what is not taken must not be built, at up to sixteen slots an entry.
+        let (width, of_panels) = panels::best_width(matrix, d_input, isa.lanes());
         let costs = [
             Some(shared_columns(matrix, d_input) * per_column(isa.lanes())),
             window_lanes(isa).map(|lanes| {
@@ -98,12 +104,17 @@ impl Order {
                 windows * per_window(lanes)
             }),
             Some(PER_ENTRY * entries),
+            Some(of_panels),
         ];
         let least = costs.iter().flatten().min();
         let best = costs.iter().position(|cost| cost.as_ref() == least);
         let (layout, slots) = match (best, window_lanes(isa)) {
             (Some(0), _) => shared(matrix, d_input),
             (Some(1), Some(lanes)) => windows(matrix, d_input, lanes),
+            (Some(3), _) => {
+                let (panels, slots) = panels::panels(matrix, width);
+                (Layout::Panels(panels), slots)
+            }
             _ => {
                 let layout = Layout::Rows {
                     starts: matrix.row_ptr.to_vec(),
@@ -145,12 +156,21 @@ impl Order {
         }
     }
 
-    /// The name of the layout: `shared`, `windows` or `rows`.
+    /// The name of the layout: `shared`, `panels`, `windows` or `rows`.
     pub fn layout(&self) -> &'static str {
         match self.layout {
             Layout::Shared { .. } => "shared",
+            Layout::Panels(_) => "panels",
             Layout::Windows { .. } => "windows",
             Layout::Rows { .. } => "rows",
+        }
+    }
+
+    /// Rows of the smallest part that can be computed by itself.
+    pub(super) fn part_rows(&self) -> usize {
+        match self.layout {
+            Layout::Panels(_) => panels::SPAN,
+            _ => BUNDLE,
         }
     }
 

@@ -22,6 +22,26 @@ fn pruned([rows, len]: [usize; 2], density: f64, shared: usize) -> Csr {
     Csr::from_dense(&dense, [rows, len]).unwrap()
 }
 
+/// Blocks of `block` rows by `width` columns, a tenth of each: some columns of all the rows that stay,
+/// which are others in every block.
+fn block_pruned([rows, len]: [usize; 2], block: usize, width: usize) -> Csr {
+    let kept = |count: usize, seed: usize| catalogue::weight(count, 0.3, seed as u64);
+    let (blocks, across) = (rows.div_ceil(block), len.div_ceil(width));
+    let mut dense = vec![0.0; rows * len];
+    for at in 0..blocks * across {
+        let (rows_kept, columns_kept) = (kept(block, 2 * at + 1), kept(width, 2 * at + 2));
+        let (row, column) = (at / across * block, at % across * width);
+        for (r, c) in (row..rows.min(row + block))
+            .flat_map(|r| (column..len.min(column + width)).map(move |c| (r, c)))
+        {
+            if rows_kept[r - row] != 0.0 && columns_kept[c - column] != 0.0 {
+                dense[r * len + c] = rows_kept[r - row] * columns_kept[c - column];
+            }
+        }
+    }
+    Csr::from_dense(&dense, [rows, len]).unwrap()
+}
+
 fn check(csr: &Csr, isa: Isa) -> &'static str {
     let (rows, len) = (csr.rows(), csr.row_len());
     let order = Arc::new(Order::new(Rows::from(csr), len, isa));
@@ -98,8 +118,20 @@ fn matrices_that_threads_share_match_the_reference() {
 }
 
 #[test]
+fn rows_of_blocks_match_the_reference() {
+    for isa in sets() {
+        for shape in [[1, 1], [128, 128], [129, 257], [300, 70], [511, 513]] {
+            for (block, width) in [(128, 64), (64, 33), (16, 16), (200, 1000)] {
+                check(&block_pruned(shape, block, width), isa);
+            }
+        }
+    }
+}
+
+#[test]
 fn layouts_are_those_of_the_pattern() {
     for isa in sets() {
+        assert_eq!(check(&block_pruned([1024, 1024], 128, 256), isa), "panels");
         assert_eq!(check(&pruned([64, 256], 0.1, BUNDLE), isa), "shared");
         assert_eq!(check(&pruned([64, 256], 1.0, 1), isa), "shared");
         let windows = matches!(isa, Isa::Avx512 | Isa::Avx2);
