@@ -121,12 +121,17 @@ pub fn sparse_conv2d(
     };
     let taps = problem.kernel[0] * problem.kernel[1];
     let transpose = recording.then(|| pattern.transpose(taps, problem.groups, &device));
+    let panels = match is_flex(&device) {
+        true => None,
+        false => pattern.panels(taps, problem.groups, &device),
+    };
     Tensor::from_dispatch(Dispatch::sparse_conv(
         input.into_dispatch(),
         weight.values().into_dispatch(),
         offsets.into(),
         row_ptr.into(),
         transpose.map(Tensor::into_dispatch).into(),
+        panels.map(Tensor::into_dispatch).into(),
         epilogue.bias.map(Tensor::into_dispatch).into(),
         epilogue.residual.map(Tensor::into_dispatch).into(),
         pattern.clone(),
