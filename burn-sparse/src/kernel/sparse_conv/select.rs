@@ -44,7 +44,11 @@ fn software_tiles(units: usize) -> [ConvTile; 5] {
 /// share its values. Few units serve small maps, and staging pays where many do.
 pub(crate) const PANEL_TILES: [PanelTile; 8] = [
     PanelTile::staged([64, 1, 1]),
-    PanelTile::staged([64, 2, 1]),
+    // Bands of 16 rows would spill with more columns at once.
+    PanelTile {
+        unroll: 2,
+        ..PanelTile::staged([64, 2, 1])
+    },
     PanelTile::staged([128, 4, 1]),
     PanelTile::staged([64, 1, 4]),
     PanelTile::staged([128, 8, 1]),
