@@ -71,6 +71,11 @@ fn every_kernel_compiles_for_hopper() {
     let mut spilling = Vec::new();
     for (name, kernel) in kernels() {
         let (ptx, shared) = ptx_of(kernel.as_ref());
+        assert_eq!(
+            ptx.contains("wmma.mma"),
+            name.contains("matrix_units"),
+            "{name}: matrix units where they are asked for, and only there"
+        );
         let usage = assemble(&ptxas, &name, &ptx);
         writeln!(
             table,

@@ -77,6 +77,10 @@ impl ConvWindow<2> {
 /// Sums are f32 on every backend, for f16 tensors too, in the order of the entries: a masked dense
 /// convolution differs by rounding only. Differentiable for input, values, bias and residual.
 ///
+/// f16 and bf16 tensors on a card may meet matrix units, if rows of the weight share inputs: those add in
+/// an order of their own, and an infinite or NaN input reaches up to 16 output channels, as in a dense
+/// convolution.
+///
 /// # References
 /// X. Chen, "Escoin", 2018; Park et al., "Faster CNNs with Direct Sparse Convolutions and Guided
 /// Pruning", 2016, section 3; Pietroń and Żurek, 2020, section 3.
