@@ -6,7 +6,7 @@ use std::collections::HashMap;
 /// Rows that store the same columns of a block, and where each of them stores them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Alike {
-    /// The rows, ascending.
+    /// The rows, in the order in which they were given.
     pub(crate) rows: Vec<usize>,
     /// The entries of each row in this block: as many for each.
     pub(crate) entries: Vec<Range<usize>>,
@@ -17,7 +17,7 @@ pub(crate) struct Alike {
 pub(crate) fn alike(
     row_ptr: &[u32],
     columns: &[u32],
-    rows: Range<usize>,
+    rows: impl Iterator<Item = usize> + Clone,
     width: usize,
 ) -> Vec<Alike> {
     let width = width.max(1);

@@ -8,12 +8,14 @@
 //! | [`PatternKernels`] | a pattern and four values for each 3×3 kernel that stays | kernel patterns with connectivity |
 //! | [`Punched`] | a bit for each kernel position of a block, and dense values | block-punched pruning |
 //!
-//! All are made from a [`Csr`] and give it back.
+//! All are made from a [`Csr`] and give it back. [`PanelEntries`] is no format but an index beside one: for
+//! kernels, which rows of a [`Csr`] read the same inputs.
 
 mod alike;
 mod bcrc;
 mod csr;
 mod kernel_pattern;
+mod panel_entries;
 mod panels;
 mod punched;
 #[cfg(test)]
@@ -23,5 +25,6 @@ pub(crate) use alike::{Alike, alike};
 pub use bcrc::{Bcrc, RawBcrc};
 pub use csr::Csr;
 pub use kernel_pattern::{PatternKernels, RawPatternKernels};
+pub use panel_entries::PanelEntries;
 pub use panels::{BlockPanels, PanelView, RawPanels};
 pub use punched::{Punched, RawPunched};

@@ -7,6 +7,8 @@ use burn_cubecl::{
 };
 use cubecl::{ir::ElemType, prelude::*, server::CubeCountSelection};
 
+use super::Panels;
+
 /// How a kernel's tile is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Choice<T> {
@@ -28,6 +30,8 @@ pub struct Entries {
     pub indices: CubeTensor,
     /// Where each row starts, `i32`, `rows + 1` of them.
     pub row_ptr: CubeTensor,
+    /// Which rows share inputs, if that is known.
+    pub panels: Option<Panels>,
     /// Stored entries; tensors may be longer once prepared.
     stored: usize,
 }
@@ -40,8 +44,16 @@ impl Entries {
             values,
             indices,
             row_ptr,
+            panels: None,
             stored,
         }
+    }
+
+    /// With panels for the kernels that use them.
+    #[must_use]
+    pub fn with_panels(mut self, panels: impl Into<Option<Panels>>) -> Self {
+        self.panels = panels.into();
+        self
     }
 
     /// Stored entries.
@@ -64,12 +76,16 @@ impl Entries {
             len,
             "{len} values need as many indices"
         );
+        if let Some(panels) = &self.panels {
+            panels.assert_fit(rows, len);
+        }
         let row_ptr = index_tensor(self.row_ptr, "row pointers");
         if len == 0 {
             return Self {
                 values: input.clone(),
                 indices: row_ptr.clone(),
                 row_ptr,
+                panels: self.panels,
                 stored: 0,
             };
         }
@@ -77,6 +93,7 @@ impl Entries {
             values: same_dtype(self.values, input.dtype, "values"),
             indices: index_tensor(self.indices, "indices"),
             row_ptr,
+            panels: self.panels,
             stored: len,
         }
     }

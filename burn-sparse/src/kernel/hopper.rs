@@ -19,7 +19,9 @@ use cubecl::{
     Compiler,
     ir::{
         AddressType, DeviceIdentity, ElemType, FloatKind, HardwareProperties,
-        MemoryDeviceProperties, features::Features, nvidia::SmArch,
+        MemoryDeviceProperties,
+        features::{Features, MmaConfig},
+        nvidia::SmArch,
     },
     prelude::*,
     profile::TimingMethod,
@@ -28,10 +30,14 @@ use cubecl_llvm::{
     LlvmTarget, PlironArtifact, PlironCompiler, PlironOptions, nvptx::ptx_version::PtxVersion,
 };
 
-use super::{sparse_conv::*, sparse_conv_grad::*, sparse_linear::*, stretch::*};
+use super::{
+    MatrixTile, PanelTile, panels::*, sparse_conv::*, sparse_conv_grad::*, sparse_linear::*,
+    stretch::*,
+};
 
 const F32: ElemType = ElemType::Float(FloatKind::F32);
 const F16: ElemType = ElemType::Float(FloatKind::F16);
+const BF16: ElemType = ElemType::Float(FloatKind::BF16);
 
 /// A kernel, and the name its row in the table has.
 type Named = (String, Box<dyn CubeKernel>);
@@ -65,6 +71,11 @@ fn every_kernel_compiles_for_hopper() {
     let mut spilling = Vec::new();
     for (name, kernel) in kernels() {
         let (ptx, shared) = ptx_of(kernel.as_ref());
+        assert_eq!(
+            ptx.contains("wmma.mma"),
+            name.contains("matrix_units"),
+            "{name}: matrix units where they are asked for, and only there"
+        );
         let usage = assemble(&ptxas, &name, &ptx);
         writeln!(
             table,
@@ -115,6 +126,9 @@ fn kernels() -> Vec<Named> {
                 product(tile, dtype),
             ));
         }
+        for height in [4, 8, 16] {
+            panel_kernels(height, dtype, dtype_name, &mut kernels);
+        }
         for sub_batch in [1, 2, 4] {
             let tile = GradInputTile {
                 units: 128,
@@ -138,12 +152,56 @@ fn kernels() -> Vec<Named> {
             ));
         }
     }
+    for height in [4, 16] {
+        let tile = matrix_tile(MATRIX_TILES[0]);
+        kernels.push((
+            format!("panels{height}_matrix_units_{tile}_bf16"),
+            panel_matrix(tile, height, false, BF16),
+        ));
+    }
     let tile = GPU_TILES[4];
     kernels.push((
         format!("sparse_conv_{tile}_64bit_f32"),
         convolution(tile, false, AddressType::U64, F32),
     ));
     kernels
+}
+
+/// The kernels for bands of `height` rows that a GPU can be given.
+fn panel_kernels(height: usize, dtype: ElemType, dtype_name: &str, kernels: &mut Vec<Named>) {
+    let hardware = &hopper().hardware;
+    for tile in PANEL_TILES {
+        if tile.check(height, tile.sub_batch, hardware).is_err() {
+            continue;
+        }
+        for fused in [false, true] {
+            let epilogue = if fused { "_fused" } else { "" };
+            kernels.push((
+                format!("panels{height}_{tile}{epilogue}_{dtype_name}"),
+                panel_convolution(tile, height, fused, dtype),
+            ));
+        }
+    }
+    for tile in PANEL_GATHER_TILES {
+        if tile.check_bands(height, tile.inputs, hardware).is_ok() {
+            kernels.push((
+                format!("panels{height}_linear_{tile}_fused_{dtype_name}"),
+                panel_product(tile, height, dtype),
+            ));
+        }
+    }
+    for tile in MATRIX_TILES.map(matrix_tile) {
+        if tile.check(height, dtype, &hopper()).is_ok() {
+            kernels.push((
+                format!("panels{height}_matrix_units_{tile}_fused_{dtype_name}"),
+                panel_matrix(tile, height, true, dtype),
+            ));
+        }
+    }
+}
+
+fn matrix_tile([planes, pixels]: [usize; 2]) -> MatrixTile {
+    MatrixTile::new([planes, 32, pixels])
 }
 
 fn buffer() -> BufferCompilationArg {
@@ -162,6 +220,16 @@ fn settings(units: usize, address_type: AddressType) -> KernelSettings {
 macro_rules! scalars {
     ($name:ident { $($field:ident),* $(,)? }) => {
         $name { $($field: ()),* }
+    };
+}
+
+/// A tensor that a kernel takes or not.
+macro_rules! optional {
+    ($fused:expr) => {
+        match $fused {
+            true => ComptimeOptionCompilationArg::Some(buffer()),
+            false => ComptimeOptionCompilationArg::None,
+        }
     };
 }
 
@@ -204,10 +272,6 @@ fn convolution(
     address_type: AddressType,
     dtype: ElemType,
 ) -> Box<dyn CubeKernel> {
-    let optional = || match fused {
-        true => ComptimeOptionCompilationArg::Some(buffer()),
-        false => ComptimeOptionCompilationArg::None,
-    };
     Box::new(sparse_conv_kernel::SparseConvKernel::new(
         settings(tile.units, address_type),
         hopper(),
@@ -216,27 +280,124 @@ fn convolution(
         buffer(),
         buffer(),
         buffer(),
-        optional(),
-        optional(),
+        optional!(fused),
+        optional!(fused),
         buffer(),
-        scalars!(ConvShapeCompilationArg {
-            nnz,
-            rows,
-            items,
-            tiles,
-            pixels,
-            width,
-            cols,
-            batch,
-            image,
-            scale,
-            limit,
-            out_image,
-            out_row,
-            out_pixel
-        }),
+        conv_shape(),
         tile,
         fused,
+        dtype,
+    ))
+}
+
+fn conv_shape() -> ConvShapeCompilationArg {
+    scalars!(ConvShapeCompilationArg {
+        nnz,
+        rows,
+        items,
+        tiles,
+        pixels,
+        width,
+        cols,
+        batch,
+        image,
+        scale,
+        limit,
+        out_image,
+        out_row,
+        out_pixel
+    })
+}
+
+fn panel_shape() -> PanelShapeCompilationArg {
+    scalars!(PanelShapeCompilationArg {
+        bands,
+        panels,
+        columns,
+        nnz,
+        band_ptr,
+        column_ptr,
+        records,
+        panel_of
+    })
+}
+
+fn panel_convolution(
+    tile: PanelTile,
+    height: usize,
+    fused: bool,
+    dtype: ElemType,
+) -> Box<dyn CubeKernel> {
+    Box::new(panel_conv_kernel::PanelConvKernel::new(
+        settings(tile.units, AddressType::U32),
+        hopper(),
+        Arc::default(),
+        buffer(),
+        buffer(),
+        buffer(),
+        buffer(),
+        optional!(fused),
+        optional!(fused),
+        buffer(),
+        conv_shape(),
+        panel_shape(),
+        tile,
+        height,
+        fused,
+        dtype,
+    ))
+}
+
+fn panel_matrix(
+    tile: MatrixTile,
+    height: usize,
+    fused: bool,
+    dtype: ElemType,
+) -> Box<dyn CubeKernel> {
+    Box::new(panel_matrix_kernel::PanelMatrixKernel::new(
+        settings(tile.units(), AddressType::U32),
+        hopper(),
+        Arc::default(),
+        buffer(),
+        buffer(),
+        buffer(),
+        buffer(),
+        optional!(fused),
+        optional!(fused),
+        buffer(),
+        conv_shape(),
+        panel_shape(),
+        tile,
+        height,
+        fused,
+        dtype,
+    ))
+}
+
+fn panel_product(tile: GatherTile, height: usize, dtype: ElemType) -> Box<dyn CubeKernel> {
+    Box::new(panel_linear_kernel::PanelLinearKernel::new(
+        settings(tile.units, AddressType::U32),
+        hopper(),
+        Arc::default(),
+        buffer(),
+        buffer(),
+        buffer(),
+        buffer(),
+        ComptimeOptionCompilationArg::Some(buffer()),
+        ComptimeOptionCompilationArg::Some(buffer()),
+        buffer(),
+        scalars!(LinearShapeCompilationArg {
+            nnz,
+            rows,
+            row_tiles,
+            m,
+            m_tiles,
+            features
+        }),
+        panel_shape(),
+        tile,
+        height,
+        true,
         dtype,
     ))
 }
@@ -352,8 +513,22 @@ fn hopper() -> Arc<DeviceProperties> {
         max_vector_size: VectorSize::MAX,
         cube_mma_reserved_shared_memory: 0,
     };
+    let mut features = Features::default();
+    // What the CUDA runtime reports of these, among much else.
+    for a_type in [F16, BF16] {
+        for (m, n) in [(16, 16), (8, 32), (32, 8)] {
+            features.matmul.cmma.insert(MmaConfig {
+                a_type,
+                b_type: a_type,
+                cd_type: F32,
+                m,
+                n,
+                k: 16,
+            });
+        }
+    }
     Arc::new(DeviceProperties::new(
-        Features::default(),
+        features,
         MemoryDeviceProperties::new(u64::MAX, 256),
         hardware,
         TimingMethod::Device,

@@ -12,6 +12,8 @@
 //! numbers, never an access outside of a tensor.
 
 mod base;
+mod finish;
+mod panels;
 mod sparse_conv;
 mod sparse_conv_grad;
 mod sparse_linear;
@@ -21,7 +23,8 @@ mod stretch;
 mod hopper;
 
 pub use base::{Choice, Entries, Epilogue};
-pub use sparse_conv::{ConvTile, sparse_conv};
+pub use panels::{MatrixTile, PanelTile, Panels};
+pub use sparse_conv::{ConvKernel, ConvTile, sparse_conv};
 pub use sparse_conv_grad::{
     GradInputTile, GradValuesTile, sparse_conv_grad_input, sparse_conv_grad_values,
 };

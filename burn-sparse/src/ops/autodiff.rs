@@ -158,6 +158,7 @@ impl<B: SparseOps, C: CheckpointStrategy> SparseOps for Autodiff<B, C> {
         offsets: OptionalInt<Self>,
         row_ptr: OptionalInt<Self>,
         transpose: OptionalInt<Self>,
+        panels: OptionalInt<Self>,
         bias: OptionalFloat<Self>,
         residual: OptionalFloat<Self>,
         pattern: Pattern,
@@ -165,6 +166,7 @@ impl<B: SparseOps, C: CheckpointStrategy> SparseOps for Autodiff<B, C> {
         relu: bool,
     ) -> FloatTensor<Self> {
         let (offsets, row_ptr) = (offsets.into_option(), row_ptr.into_option());
+        let panels = panels.into_option();
         let product = |input: FloatTensor<B>, values: FloatTensor<B>| {
             B::sparse_conv(
                 input,
@@ -172,6 +174,7 @@ impl<B: SparseOps, C: CheckpointStrategy> SparseOps for Autodiff<B, C> {
                 offsets.clone().into(),
                 row_ptr.clone().into(),
                 OptionalInt::Absent,
+                panels.clone().into(),
                 OptionalFloat::Absent,
                 OptionalFloat::Absent,
                 pattern.clone(),
@@ -228,6 +231,7 @@ impl<B: SparseOps, C: CheckpointStrategy> SparseOps for Autodiff<B, C> {
         columns: IntTensor<Self>,
         row_ptr: IntTensor<Self>,
         transpose: OptionalInt<Self>,
+        panels: OptionalInt<Self>,
         bias: OptionalFloat<Self>,
         residual: OptionalFloat<Self>,
         pattern: Pattern,
@@ -235,6 +239,7 @@ impl<B: SparseOps, C: CheckpointStrategy> SparseOps for Autodiff<B, C> {
     ) -> FloatTensor<Self> {
         let [m, d_input] = input.shape().dims();
         let rows = pattern.csr().rows();
+        let panels = panels.into_option();
         let product = |input: FloatTensor<B>, values: FloatTensor<B>| {
             let (columns, row_ptr) = (columns.clone(), row_ptr.clone());
             B::sparse_linear(
@@ -243,6 +248,7 @@ impl<B: SparseOps, C: CheckpointStrategy> SparseOps for Autodiff<B, C> {
                 columns,
                 row_ptr,
                 OptionalInt::Absent,
+                panels.clone().into(),
                 OptionalFloat::Absent,
                 OptionalFloat::Absent,
                 pattern.clone(),

@@ -66,6 +66,9 @@ optional!(OptionalInt, IntTensor);
 /// `transpose` is the same pattern ordered by input channel, one tensor holding
 /// `[ptr (in_channels + 1) | entry (stored) | row (stored)]`: the entries `entry[ptr[c]..ptr[c+1]]`
 /// read channel `c` and belong to output channels `row[..]`. Gradients for the input gather along it.
+///
+/// `panels` is the [`index`](crate::format::PanelEntries::index) of the panels of `pattern`, for CubeCL
+/// devices and weights whose rows share inputs.
 #[backend_extension(
     Autodiff,
     Fusion: cfg(feature = "cubecl-backend"),
@@ -90,6 +93,7 @@ pub trait SparseOps: Backend {
         #[extension_type] offsets: OptionalInt<Self>,
         #[extension_type] row_ptr: OptionalInt<Self>,
         #[extension_type] transpose: OptionalInt<Self>,
+        #[extension_type] panels: OptionalInt<Self>,
         #[extension_type] bias: OptionalFloat<Self>,
         #[extension_type] residual: OptionalFloat<Self>,
         pattern: Pattern,
@@ -134,6 +138,7 @@ pub trait SparseOps: Backend {
         columns: IntTensor<Self>,
         row_ptr: IntTensor<Self>,
         #[extension_type] transpose: OptionalInt<Self>,
+        #[extension_type] panels: OptionalInt<Self>,
         #[extension_type] bias: OptionalFloat<Self>,
         #[extension_type] residual: OptionalFloat<Self>,
         pattern: Pattern,

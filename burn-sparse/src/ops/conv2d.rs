@@ -77,6 +77,10 @@ impl ConvWindow<2> {
 /// Sums are f32 on every backend, for f16 tensors too, in the order of the entries: a masked dense
 /// convolution differs by rounding only. Differentiable for input, values, bias and residual.
 ///
+/// f16 and bf16 tensors on a card may meet matrix units, if rows of the weight share inputs: those add in
+/// an order of their own, and an infinite or NaN input reaches up to 16 output channels, as in a dense
+/// convolution.
+///
 /// # References
 /// X. Chen, "Escoin", 2018; Park et al., "Faster CNNs with Direct Sparse Convolutions and Guided
 /// Pruning", 2016, section 3; Pietroń and Żurek, 2020, section 3.
@@ -121,12 +125,17 @@ pub fn sparse_conv2d(
     };
     let taps = problem.kernel[0] * problem.kernel[1];
     let transpose = recording.then(|| pattern.transpose(taps, problem.groups, &device));
+    let panels = match is_flex(&device) {
+        true => None,
+        false => pattern.panels(taps, problem.groups, &device),
+    };
     Tensor::from_dispatch(Dispatch::sparse_conv(
         input.into_dispatch(),
         weight.values().into_dispatch(),
         offsets.into(),
         row_ptr.into(),
         transpose.map(Tensor::into_dispatch).into(),
+        panels.map(Tensor::into_dispatch).into(),
         epilogue.bias.map(Tensor::into_dispatch).into(),
         epilogue.residual.map(Tensor::into_dispatch).into(),
         pattern.clone(),

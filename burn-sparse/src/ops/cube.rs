@@ -6,8 +6,20 @@ use burn_cubecl::CubeBackend;
 use super::{OptionalFloat, OptionalInt, Pattern, SparseOps};
 use crate::{
     ConvProblem,
-    kernel::{self, Choice, Entries, Epilogue},
+    kernel::{self, Choice, Entries, Epilogue, Panels},
 };
+
+/// The panels of a pattern, whose index comes with the call.
+fn panels_of(
+    index: OptionalInt<CubeBackend>,
+    pattern: &Pattern,
+    positions: usize,
+    groups: usize,
+) -> Option<Panels> {
+    let index = index.into_option()?;
+    let panels = pattern.panel_entries(positions, groups)?;
+    Some(Panels::new(index, &panels))
+}
 
 impl SparseOps for CubeBackend {
     fn sparse_conv(
@@ -16,9 +28,10 @@ impl SparseOps for CubeBackend {
         offsets: OptionalInt<Self>,
         row_ptr: OptionalInt<Self>,
         _transpose: OptionalInt<Self>,
+        panels: OptionalInt<Self>,
         bias: OptionalFloat<Self>,
         residual: OptionalFloat<Self>,
-        _pattern: Pattern,
+        pattern: Pattern,
         problem: ConvProblem,
         relu: bool,
     ) -> FloatTensor<Self> {
@@ -26,7 +39,9 @@ impl SparseOps for CubeBackend {
             let indices = indices.into_option();
             indices.expect("a sparse operation on this device comes with its indices")
         });
-        let entries = Entries::new(values, offsets, row_ptr);
+        let positions = problem.kernel[0] * problem.kernel[1];
+        let panels = panels_of(panels, &pattern, positions, problem.groups);
+        let entries = Entries::new(values, offsets, row_ptr).with_panels(panels);
         let epilogue = Epilogue {
             bias: bias.into_option(),
             residual: residual.into_option(),
@@ -63,12 +78,14 @@ impl SparseOps for CubeBackend {
         columns: IntTensor<Self>,
         row_ptr: IntTensor<Self>,
         _transpose: OptionalInt<Self>,
+        panels: OptionalInt<Self>,
         bias: OptionalFloat<Self>,
         residual: OptionalFloat<Self>,
         pattern: Pattern,
         relu: bool,
     ) -> FloatTensor<Self> {
-        let entries = Entries::new(values, columns, row_ptr);
+        let panels = panels_of(panels, &pattern, 1, 1);
+        let entries = Entries::new(values, columns, row_ptr).with_panels(panels);
         let epilogue = Epilogue {
             bias: bias.into_option(),
             residual: residual.into_option(),

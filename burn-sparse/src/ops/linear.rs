@@ -3,7 +3,7 @@
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
-use super::{Activation, Epilogue, SparseOps, SparseWeight};
+use super::{Activation, Epilogue, SparseOps, SparseWeight, dense_conv::is_flex};
 
 /// `y[.., k] = act(bias[k] + residual[.., k] + sum_i w[k, i] x[.., i])` over the stored entries of
 /// `weight`, whose rows are output features.
@@ -36,6 +36,10 @@ pub fn sparse_linear<const D: usize>(
     let pattern = weight.pattern();
     let recording = device.is_autodiff() || weight.values().is_autodiff();
     let transpose = recording.then(|| pattern.transpose(1, 1, &device));
+    let panels = match is_flex(&device) {
+        true => None,
+        false => pattern.panels(1, 1, &device),
+    };
     let flat = |tensor: Tensor<D>, len: usize| tensor.reshape([m, len]).into_dispatch();
     let out = Dispatch::sparse_linear(
         flat(input, d_input),
@@ -43,6 +47,7 @@ pub fn sparse_linear<const D: usize>(
         pattern.columns(&device).into_dispatch(),
         pattern.row_ptr(&device).into_dispatch(),
         transpose.map(Tensor::into_dispatch).into(),
+        panels.map(Tensor::into_dispatch).into(),
         epilogue.bias.map(Tensor::into_dispatch).into(),
         epilogue
             .residual

@@ -11,7 +11,7 @@ use crate::cpu::{Bundles, Direct, Order, Rows};
 use crate::{
     ConvProblem, SparseError,
     cpu::{Isa, Plan, Sharing},
-    format::Csr,
+    format::{Csr, PanelEntries},
 };
 
 /// The positions of a packed weight's entries, shared by its clones.
@@ -32,6 +32,15 @@ struct Inner {
     #[cfg(feature = "flex")]
     bundles: Mutex<Bundled>,
     plans: Mutex<Vec<(ConvProblem, Plan)>>,
+    panels: Mutex<Vec<Found>>,
+}
+
+/// The panels of a weight, or that it has none.
+#[derive(Debug)]
+struct Found {
+    positions: usize,
+    groups: usize,
+    panels: Option<Arc<PanelEntries>>,
 }
 
 /// A weight in the CPU kernels' order.
@@ -68,6 +77,7 @@ enum Key {
     RowPtr,
     Offsets(ConvProblem),
     Transpose { channel_len: usize, groups: usize },
+    Panels { positions: usize, groups: usize },
 }
 
 /// Input sizes remembered for a layer. A fully convolutional network fed images of ever new sizes
@@ -85,6 +95,7 @@ impl Pattern {
                 #[cfg(feature = "flex")]
                 bundles: Mutex::default(),
                 plans: Mutex::default(),
+                panels: Mutex::default(),
             }),
         }
     }
@@ -110,7 +121,8 @@ impl Pattern {
         }
         let indices = compute(&self.inner.csr)?;
         // Device equality ignores autodiff, and indices have no gradient: they live on the plain device.
-        let data = TensorData::new(indices, [self.len_of(key)]);
+        let len = indices.len();
+        let data = TensorData::new(indices, [len]);
         let tensor = Tensor::from_data(data, (device, DType::I32));
         if cached.len() >= REMEMBERED {
             cached.remove(0);
@@ -226,18 +238,6 @@ impl Pattern {
         bundles
     }
 
-    fn len_of(&self, key: Key) -> usize {
-        let csr = &self.inner.csr;
-        match key {
-            Key::Columns | Key::Offsets(_) => csr.stored(),
-            Key::RowPtr => csr.rows() + 1,
-            Key::Transpose {
-                channel_len,
-                groups,
-            } => csr.row_len() / channel_len * groups + 1 + 2 * csr.stored(),
-        }
-    }
-
     pub(crate) fn columns(&self, device: &Device) -> Tensor<1, Int> {
         let columns = self.cached(device, Key::Columns, |csr| Ok(signed(csr.columns())));
         columns.expect("columns of a valid matrix fit")
@@ -274,6 +274,39 @@ impl Pattern {
         };
         let transpose = self.cached(device, key, |csr| Ok(transpose(csr, channel_len, groups)));
         transpose.expect("the transpose of a valid matrix fits")
+    }
+
+    /// Which rows share inputs when kernels have `positions` weights, if any share enough.
+    pub(crate) fn panel_entries(
+        &self,
+        positions: usize,
+        groups: usize,
+    ) -> Option<Arc<PanelEntries>> {
+        let mut found = lock(&self.inner.panels);
+        let known = |known: &&Found| (known.positions, known.groups) == (positions, groups);
+        if let Some(known) = found.iter().find(known) {
+            return known.panels.clone();
+        }
+        let panels = PanelEntries::find(&self.inner.csr, positions, groups).map(Arc::new);
+        found.push(Found {
+            positions,
+            groups,
+            panels: panels.clone(),
+        });
+        panels
+    }
+
+    /// The index of [`panel_entries`](Self::panel_entries) on a device.
+    pub(crate) fn panels(
+        &self,
+        positions: usize,
+        groups: usize,
+        device: &Device,
+    ) -> Option<Tensor<1, Int>> {
+        let panels = self.panel_entries(positions, groups)?;
+        let key = Key::Panels { positions, groups };
+        self.cached(device, key, |_| Ok(panels.index().to_vec()))
+            .ok()
     }
 }
 

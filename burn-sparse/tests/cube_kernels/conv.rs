@@ -4,24 +4,25 @@ use burn::tensor::DType;
 use burn_cubecl::CubeDevice;
 use burn_sparse::{
     ConvProblem,
-    format::Csr,
-    kernel::{Choice, ConvTile, Entries, Epilogue, sparse_conv},
+    format::{Csr, PanelEntries},
+    kernel::{Choice, ConvKernel, ConvTile, Entries, Epilogue, Panels, sparse_conv},
 };
 
 use crate::support::*;
 
 /// Random operands of a convolution and its exact result.
-struct Operands {
-    problem: ConvProblem,
+pub(crate) struct Operands {
+    pub(crate) problem: ConvProblem,
     dtype: DType,
-    csr: Csr,
+    pub(crate) csr: Csr,
+    pub(crate) panels: Option<PanelEntries>,
     input: Vec<f32>,
     bias: Vec<f32>,
     residual: Vec<f32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Fused {
+pub(crate) enum Fused {
     Nothing,
     Bias,
     Residual,
@@ -38,6 +39,12 @@ impl Operands {
             case.density,
             dtype,
         );
+        Self::of(problem, csr, dtype)
+    }
+
+    /// With this weight.
+    pub(crate) fn of(problem: ConvProblem, csr: Csr, dtype: DType) -> Self {
+        let mut rng = rng(11 + problem.batch as u64);
         let mut random = |shape: [usize; 4]| numbers(&mut rng, shape.iter().product(), dtype);
         Self {
             input: random(problem.input_shape()),
@@ -46,10 +53,18 @@ impl Operands {
             problem,
             dtype,
             csr,
+            panels: None,
         }
     }
 
-    fn exact(&self, fused: Fused) -> Vec<Exact> {
+    /// With panels of bands of `height` rows, looked for in blocks of `width` columns.
+    pub(crate) fn with_panels(mut self, height: usize, width: usize) -> Self {
+        let panels = PanelEntries::new(&self.csr, self.problem.groups, height, width);
+        self.panels = Some(panels.expect("a valid height and width"));
+        self
+    }
+
+    pub(crate) fn exact(&self, fused: Fused) -> Vec<Exact> {
         let dense = self.csr.to_dense();
         let mut sums = vec![Exact::default(); self.residual.len()];
         for_each_term(&self.problem, |target, source, weight| {
@@ -74,10 +89,19 @@ impl Operands {
 
     fn entries(&self, device: &CubeDevice) -> Entries {
         let offsets = self.csr.offsets(&self.problem).expect("a valid problem");
-        entries(device, &self.csr, &offsets, self.dtype)
+        let panels = self.panels.as_ref().map(|panels| {
+            let index = integers(device, panels.index().to_vec());
+            Panels::new(index, panels)
+        });
+        entries(device, &self.csr, &offsets, self.dtype).with_panels(panels)
     }
 
-    fn run(&self, device: &CubeDevice, fused: Fused, choice: Choice<ConvTile>) -> Vec<f32> {
+    pub(crate) fn run(
+        &self,
+        device: &CubeDevice,
+        fused: Fused,
+        choice: Choice<ConvKernel>,
+    ) -> Vec<f32> {
         let Self { problem, dtype, .. } = self;
         let bias = || floats(device, &self.bias, [self.bias.len()], *dtype);
         let residual = || floats(device, &self.residual, problem.output_shape(), *dtype);
@@ -152,7 +176,7 @@ fn every_tile_computes_every_image() {
                 let operands = Operands::new(case, batch, DType::F32);
                 let exact = operands.exact(Fused::Nothing);
                 for tile in tiles(&device, batch) {
-                    let got = operands.run(&device, Fused::Nothing, Choice::Forced(tile));
+                    let got = operands.run(&device, Fused::Nothing, Choice::Forced(tile.into()));
                     let what = format!("{name} {} batch {batch} {tile}", case.name);
                     check(&got, &exact, DType::F32, &what);
                 }
@@ -247,7 +271,7 @@ fn wrong_indices_stay_in_bounds() {
                 entries,
                 Epilogue::default(),
                 &problem,
-                Choice::Forced(tile),
+                Choice::Forced(tile.into()),
             );
             assert!(
                 read(out).iter().all(|value| (0.0..=4.0).contains(value)),
@@ -265,5 +289,5 @@ fn a_tile_that_breaks_its_rules_is_refused_with_the_rule() {
     };
     let operands = Operands::new(&cases()[0], 3, DType::F32);
     let tile = ConvTile::direct([1, 1, 4]);
-    operands.run(&device, Fused::Nothing, Choice::Forced(tile));
+    operands.run(&device, Fused::Nothing, Choice::Forced(tile.into()));
 }

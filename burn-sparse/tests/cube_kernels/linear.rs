@@ -74,7 +74,7 @@ fn no_non_zeros_leave_the_epilogue() {
         run([3, 8, 6], 0.0, DType::F32, fused, |_| {
             vec![
                 Choice::Heuristic,
-                Choice::Forced(LinearTile::Stream(ConvTile::direct([1, 2, 1]))),
+                Choice::Forced(LinearTile::Stream(ConvTile::direct([1, 2, 1]).into())),
             ]
         });
     }
@@ -108,7 +108,7 @@ fn every_tile() {
                 .map(|[wide, pixels, images]| [wide.min(units), pixels, images])
                 .flat_map(|tile| [ConvTile::staged(tile), ConvTile::direct(tile)])
                 .filter(|tile| tile.chunk == 0 || has_shared_memory(device))
-                .map(LinearTile::Stream);
+                .map(|tile| LinearTile::Stream(tile.into()));
             gather.chain(stream).map(Choice::Forced).collect()
         });
     }

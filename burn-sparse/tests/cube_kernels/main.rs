@@ -8,5 +8,6 @@
 mod conv;
 mod grad;
 mod linear;
+mod panels;
 mod support;
 mod tensors;

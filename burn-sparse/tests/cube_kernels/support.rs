@@ -189,6 +189,66 @@ pub(crate) fn weight(rng: &mut ChaCha8Rng, shape: [usize; 2], density: f64, dtyp
     Csr::from_dense(&dense, shape).expect("finite weights")
 }
 
+/// How the rows of a structured weight share inputs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Structure {
+    /// Rows and columns of blocks of `[rows, columns]`; some blocks keep nothing.
+    BlockColumnRow([usize; 2]),
+    /// Kernel positions of blocks of so many rows by columns.
+    Punched([usize; 2]),
+    /// Four weights of each kernel, in one of three ways; some kernels keep nothing.
+    KernelPatterns,
+    /// So many neighbouring rows keep the same columns.
+    Bands(usize),
+    /// Nothing is kept.
+    Empty,
+}
+
+/// A weight as `dtype` holds it, of kernels of `positions` weights. Its second row is empty, where it
+/// has one.
+pub(crate) fn structured(
+    rng: &mut ChaCha8Rng,
+    [rows, row_len]: [usize; 2],
+    positions: usize,
+    structure: Structure,
+    dtype: DType,
+) -> Csr {
+    // Choices that belong to a block are drawn from its number.
+    let draw = |block: [usize; 2], what: usize| -> u32 {
+        let seed = (block[0] * 1000 + block[1]) * 1000 + what;
+        ChaCha8Rng::seed_from_u64(seed as u64).random_range(0..12)
+    };
+    let kept = |row: usize, column: usize| {
+        let (channel, position) = (column / positions, column % positions);
+        match structure {
+            Structure::BlockColumnRow([height, width]) => {
+                let block = [row / height, column / width];
+                draw(block, 0) > 1
+                    && draw(block, 1 + row % height) > 4
+                    && draw(block, 500 + column % width) > 5
+            }
+            Structure::Punched([height, width]) => {
+                draw([row / height, channel / width], position) > 6
+            }
+            Structure::KernelPatterns => match draw([row, channel], 0) {
+                0 => false,
+                drawn => position % 3 != drawn as usize % 3,
+            },
+            Structure::Bands(height) => draw([row / height, column], 0) > 7,
+            Structure::Empty => false,
+        }
+    };
+    let dense: Vec<f32> = (0..rows * row_len)
+        .map(
+            |i| match kept(i / row_len, i % row_len) && i / row_len != 1 {
+                true => rounded(rng.random_range(0.1f32..1.0), dtype),
+                false => 0.0,
+            },
+        )
+        .collect();
+    Csr::from_dense(&dense, [rows, row_len]).expect("finite weights")
+}
+
 fn rounded(value: f32, dtype: DType) -> f32 {
     match dtype {
         DType::F16 => TensorData::from([value])

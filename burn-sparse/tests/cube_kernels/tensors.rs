@@ -3,11 +3,11 @@
 
 use burn::tensor::{Device, DeviceKind, Tensor, TensorData};
 use burn_sparse::{
-    format::Csr,
+    format::{Csr, PanelEntries},
     ops::{Activation, ConvWindow, Epilogue, SparseWeight, sparse_conv2d, sparse_linear},
 };
 
-use crate::support::{devices, numbers, rng, weight};
+use crate::support::{Structure, devices, numbers, rng, structured, weight};
 
 /// The CubeCL devices of this machine as users name them.
 fn user_devices() -> Vec<(&'static str, Device)> {
@@ -30,8 +30,15 @@ fn random<const D: usize>(seed: u64, shape: [usize; D], device: &Device) -> Tens
     Tensor::from_data(TensorData::new(data, shape), device)
 }
 
-fn pattern(shape: [usize; 2]) -> Csr {
-    weight(&mut rng(3), shape, 0.3, burn::tensor::DType::F32)
+/// Two weights with kernels of `positions` weights: one whose rows share no inputs, and one of panels.
+fn patterns(row_len: usize, positions: usize) -> [Csr; 2] {
+    let dtype = burn::tensor::DType::F32;
+    let single = weight(&mut rng(3), [6, row_len], 0.3, dtype);
+    let bands = Structure::Bands(8);
+    let panels = structured(&mut rng(3), [8, row_len], positions, bands, dtype);
+    let found = [&single, &panels].map(|csr| PanelEntries::find(csr, positions, 1).is_some());
+    assert_eq!(found, [false, true]);
+    [single, panels]
 }
 
 /// Largest difference between results, which must be finite and as long as each other.
@@ -47,38 +54,41 @@ fn assert_close(got: TensorData, expected: TensorData, what: &str) {
 }
 
 /// A residual block's convolution with everything fused, then one more operation for fusion.
-fn convolve(device: &Device) -> TensorData {
-    let weight = SparseWeight::new(pattern([6, 36]), device);
+fn convolve(csr: Csr, device: &Device) -> TensorData {
+    let rows = csr.rows();
+    let weight = SparseWeight::new(csr, device);
     let mut window = ConvWindow::new([3, 3]);
     window.stride = [2, 1];
     window.padding = [[1, 1], [0, 1]];
     let x = random(5, [3, 4, 9, 8], device) * 0.5;
-    let [height, width] = window.problem(x.dims(), 6).expect("fits").output();
+    let [height, width] = window.problem(x.dims(), rows).expect("fits").output();
     let epilogue = Epilogue::new()
-        .with_bias(random(6, [6], device))
-        .with_residual(random(7, [3, 6, height, width], device))
+        .with_bias(random(6, [rows], device))
+        .with_residual(random(7, [3, rows, height, width], device))
         .with_activation(Activation::Relu);
     (sparse_conv2d(x, &weight, &window, epilogue) * 2.0 + 1.0).into_data()
 }
 
 #[test]
 fn a_convolution_between_fused_operations() {
-    let expected = convolve(&Device::flex());
-    for (name, device) in user_devices() {
-        assert_close(convolve(&device), expected.clone(), name);
+    for csr in patterns(36, 9) {
+        let expected = convolve(csr.clone(), &Device::flex());
+        for (name, device) in user_devices() {
+            assert_close(convolve(csr.clone(), &device), expected.clone(), name);
+        }
     }
 }
 
 /// Gradients for input and values of a convolution and a product.
-fn gradients(device: &Device) -> Vec<TensorData> {
+fn gradients([convolution, product]: [&Csr; 2], device: &Device) -> Vec<TensorData> {
     let device = device.clone().autodiff();
-    let trained = |csr: Csr| {
-        let weight = SparseWeight::new(csr, &device);
+    let trained = |csr: &Csr| {
+        let weight = SparseWeight::new(csr.clone(), &device);
         SparseWeight::from_parts(weight.values().require_grad(), weight.pattern().clone())
     };
     let mut results = Vec::new();
 
-    let kernel = trained(pattern([6, 36]));
+    let kernel = trained(convolution);
     let x = random(8, [3, 4, 7, 7], &device).require_grad();
     let mut window = ConvWindow::new([3, 3]);
     window.padding = [[1, 1], [1, 1]];
@@ -88,7 +98,7 @@ fn gradients(device: &Device) -> Vec<TensorData> {
     results.push(x.grad(&grads).expect("of the input").into_data());
     results.push(kernel.values().grad(&grads).expect("of values").into_data());
 
-    let kernel = trained(pattern([10, 20]));
+    let kernel = trained(product);
     let x = random(10, [5, 20], &device).require_grad();
     let y = sparse_linear(x.clone(), &kernel, Epilogue::new());
     let factor = random(11, y.dims(), &device);
@@ -100,10 +110,14 @@ fn gradients(device: &Device) -> Vec<TensorData> {
 
 #[test]
 fn gradients_are_those_of_flex() {
-    let expected = gradients(&Device::flex());
-    for (name, device) in user_devices() {
-        for (i, (got, expected)) in gradients(&device).into_iter().zip(&expected).enumerate() {
-            assert_close(got, expected.clone(), &format!("{name}, gradient {i}"));
+    let [convolutions, products] = [patterns(36, 9), patterns(20, 1)];
+    for csr in convolutions.iter().zip(&products).map(|(c, p)| [c, p]) {
+        let expected = gradients(csr, &Device::flex());
+        for (name, device) in user_devices() {
+            let got = gradients(csr, &device);
+            for (i, (got, expected)) in got.into_iter().zip(&expected).enumerate() {
+                assert_close(got, expected.clone(), &format!("{name}, gradient {i}"));
+            }
         }
     }
 }

@@ -1,6 +1,36 @@
-//! The tile of a sparse convolution, known when its kernel is compiled.
+//! The kernels of a sparse convolution and the tile for single entries, known when it is compiled.
 
 use cubecl::ir::HardwareProperties;
+
+use crate::kernel::{MatrixTile, PanelTile};
+
+/// How a sparse convolution is computed, and with which tile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ConvKernel {
+    /// Row by row, entry by entry.
+    Entries(ConvTile),
+    /// Band by band: an input is loaded once for all rows of a panel. For weights with
+    /// [`Panels`](crate::kernel::Panels).
+    Panels(PanelTile),
+    /// Band by band, by matrix units. For weights with [`Panels`](crate::kernel::Panels).
+    MatrixUnits(MatrixTile),
+}
+
+impl From<ConvTile> for ConvKernel {
+    fn from(tile: ConvTile) -> Self {
+        Self::Entries(tile)
+    }
+}
+
+impl core::fmt::Display for ConvKernel {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Entries(tile) => write!(f, "{tile}"),
+            Self::Panels(tile) => write!(f, "panels_{tile}"),
+            Self::MatrixUnits(tile) => write!(f, "matrix_units_{tile}"),
+        }
+    }
+}
 
 /// What a cube of the sparse convolution works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -2,34 +2,11 @@
 
 use cubecl::prelude::*;
 
-use super::ConvTile;
-
-/// Sizes known at launch.
-#[derive(CubeType, CubeLaunch)]
-pub(crate) struct ConvShape {
-    /// Stored entries and output channels.
-    pub(crate) nnz: usize,
-    pub(crate) rows: usize,
-    /// Groups of images times output pixels: what units are assigned to.
-    pub(crate) items: usize,
-    /// Tiles that cover the items.
-    pub(crate) tiles: usize,
-    /// Output pixels of an image, and of one of its rows.
-    pub(crate) pixels: usize,
-    pub(crate) width: usize,
-    /// Elements between two rows of the stretched input.
-    pub(crate) cols: usize,
-    /// Images, and elements of one stretched image.
-    pub(crate) batch: usize,
-    pub(crate) image: usize,
-    /// What indices are multiplied by to become offsets, and the largest offset within bounds.
-    pub(crate) scale: u32,
-    pub(crate) limit: u32,
-    /// Output elements between images, between output channels and between pixels.
-    pub(crate) out_image: usize,
-    pub(crate) out_row: usize,
-    pub(crate) out_pixel: usize,
-}
+use super::{
+    ConvTile,
+    shape::{ConvShape, first_image, offset_of, place},
+};
+use crate::kernel::finish::finish;
 
 /// `out[n,k,p] = act(bias[k] + residual[n,k,p] + sum_j values[j] * x[n, offsets[j] + place(p)])`.
 ///
@@ -60,7 +37,11 @@ pub(crate) fn sparse_conv_kernel<E: Float>(
         let mut places = Array::<usize>::new(tile.pixels);
         #[unroll]
         for p in 0..tile.pixels {
-            places[p] = place(first_item + comptime!(p * tile.units), shape, tile);
+            places[p] = place(
+                first_item + comptime!(p * tile.units),
+                shape,
+                tile.sub_batch,
+            );
         }
 
         let mut sums = Array::<f32>::new(comptime!(tile.pixels * tile.sub_batch));
@@ -89,51 +70,20 @@ pub(crate) fn sparse_conv_kernel<E: Float>(
             if item < shape.items {
                 let group = item / shape.pixels;
                 let pixel = item % shape.pixels;
-                let first = first_image(group, shape, tile);
+                let first = first_image(group, shape, tile.sub_batch);
                 let at = row * shape.out_row + pixel * shape.out_pixel;
                 #[unroll]
                 for b in 0..tile.sub_batch {
                     // Images that the last group shares with the one before are stored there.
                     if first + b >= group * tile.sub_batch {
                         let at = at + (first + b) * shape.out_image;
-                        let mut sum = sums[comptime!(p * tile.sub_batch + b)] + bias;
-                        let residual: ComptimeOption<f32> = residual
-                            .as_ref()
-                            .map(|residual| f32::cast_from(residual[at]));
-                        sum += residual.unwrap_or_else(|| 0.0f32);
-                        if comptime!(relu) {
-                            sum = max(sum, 0.0f32);
-                        }
-                        output[at] = E::cast_from(sum);
+                        let sum = sums[comptime!(p * tile.sub_batch + b)] + bias;
+                        finish::<E>(sum, at, &residual, output, relu);
                     }
                 }
             }
         }
     }
-}
-
-/// First image of a group. Where the batch is no multiple of `sub_batch`, the last group reaches
-/// back instead of past the end, and so every image is computed by some group.
-#[cube]
-fn first_image(group: usize, shape: &ConvShape, #[comptime] tile: ConvTile) -> usize {
-    min(group * tile.sub_batch, shape.batch - tile.sub_batch)
-}
-
-/// Where the pixel of an item lies in the first image of its group; units beyond the last item
-/// repeat it, and store nothing.
-#[cube]
-fn place(item: usize, shape: &ConvShape, #[comptime] tile: ConvTile) -> usize {
-    let item = min(item, shape.items - 1);
-    let pixel = item % shape.pixels;
-    first_image(item / shape.pixels, shape, tile) * shape.image
-        + (pixel / shape.width) * shape.cols
-        + pixel % shape.width
-}
-
-/// The offset of an entry, brought into bounds.
-#[cube]
-fn offset_of(offsets: &[i32], j: usize, shape: &ConvShape) -> u32 {
-    min(offsets[j] as u32 * shape.scale, shape.limit)
 }
 
 /// Adds what one entry contributes to every pixel and image of a unit.

@@ -4,16 +4,17 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::{
-    config::ConvTile,
-    kernel::{ConvShapeLaunch, sparse_conv_kernel},
+    config::{ConvKernel, ConvTile},
+    kernel::sparse_conv_kernel,
     select,
+    shape::ConvShapeLaunch,
 };
 use crate::{
     ConvProblem,
     kernel::{
-        Choice, Entries, Epilogue,
+        Choice, Entries, Epilogue, Panels,
         base::{address_type, empty_like, float_elem, grid},
-        stretch,
+        panels, stretch,
     },
 };
 
@@ -32,7 +33,7 @@ pub fn sparse_conv(
     entries: Entries,
     epilogue: Epilogue,
     problem: &ConvProblem,
-    choice: Choice<ConvTile>,
+    choice: Choice<ConvKernel>,
 ) -> CubeTensor {
     let stretched = stretch(input, problem);
     let layout = Layout::of(problem);
@@ -45,10 +46,11 @@ pub fn sparse_conv(
     match choice {
         Choice::Tuned => select::tuned(stretched, entries, epilogue, layout, *problem),
         Choice::Heuristic => {
-            let tile = select::heuristic(&stretched.client, layout.batch);
-            launch(stretched, entries, epilogue, &layout, tile)
+            let height = entries.panels.as_ref().map(Panels::height);
+            let kernel = select::heuristic(&stretched.client, layout.batch, height);
+            launch(stretched, entries, epilogue, &layout, kernel)
         }
-        Choice::Forced(tile) => launch(stretched, entries, epilogue, &layout, tile),
+        Choice::Forced(kernel) => launch(stretched, entries, epilogue, &layout, kernel),
     }
     .unwrap_or_else(|rule| panic!("{rule}"))
 }
@@ -93,13 +95,64 @@ impl Layout {
         let last = (self.pixels / self.width - 1) * self.cols + self.width - 1;
         self.image.saturating_sub(last + 1)
     }
+
+    /// The tiles of `items` pixels that cover groups of `sub_batch` images, and what a kernel that
+    /// walks them is told.
+    ///
+    /// # Errors
+    /// A sentence that says why there is nothing to convolve, or too much.
+    pub(crate) fn arguments(
+        &self,
+        nnz: usize,
+        sub_batch: usize,
+        items: usize,
+    ) -> Result<(usize, ConvShapeLaunch), String> {
+        if self.image == 0 {
+            return Err("an input without channels has nothing to convolve".to_string());
+        }
+        let limit = u32::try_from(self.limit())
+            .map_err(|_| format!("an image of {} elements exceeds 32-bit offsets", self.image))?;
+        let total = self.batch.div_ceil(sub_batch) * self.pixels;
+        let tiles = total.div_ceil(items);
+        let shape = ConvShapeLaunch::new(
+            nnz,
+            self.rows,
+            total,
+            tiles,
+            self.pixels,
+            self.width,
+            self.cols,
+            self.batch,
+            self.image,
+            self.scale as u32,
+            limit,
+            self.out_image,
+            self.out_row,
+            self.out_pixel,
+        );
+        Ok((tiles, shape))
+    }
 }
 
-/// Runs one tile on an input that is stretched already.
+/// Runs one kernel on an input that is stretched already.
 ///
 /// # Errors
-/// The rule of [`ConvTile::check`] that `tile` breaks.
+/// The rule that its tile breaks.
 pub(crate) fn launch(
+    input: CubeTensor,
+    entries: Entries,
+    epilogue: Epilogue,
+    layout: &Layout,
+    kernel: ConvKernel,
+) -> Result<CubeTensor, String> {
+    match kernel {
+        ConvKernel::Entries(tile) => single(input, entries, epilogue, layout, tile),
+        ConvKernel::Panels(tile) => panels::plain(input, entries, epilogue, layout, tile),
+        ConvKernel::MatrixUnits(tile) => panels::matrix(input, entries, epilogue, layout, tile),
+    }
+}
+
+fn single(
     input: CubeTensor,
     entries: Entries,
     epilogue: Epilogue,
@@ -113,18 +166,7 @@ pub(crate) fn launch(
     }
     let client = output.client.clone();
     tile.check(layout.batch, &client.properties().hardware)?;
-    if layout.image == 0 {
-        return Err("an input without channels has nothing to convolve".to_string());
-    }
-    let limit = u32::try_from(layout.limit()).map_err(|_| {
-        format!(
-            "an image of {} elements exceeds 32-bit offsets",
-            layout.image
-        )
-    })?;
-    let nnz = entries.nnz();
-    let items = layout.batch.div_ceil(tile.sub_batch) * layout.pixels;
-    let tiles = items.div_ceil(tile.items());
+    let (tiles, shape) = layout.arguments(entries.nnz(), tile.sub_batch, tile.items())?;
     let longest = [&input, &entries.values, &output]
         .map(|tensor| tensor.meta.num_elements())
         .into_iter()
@@ -149,22 +191,7 @@ pub(crate) fn launch(
                 .map(|residual| residual.into_buffer_arg())
                 .into(),
             output.clone().into_buffer_arg(),
-            ConvShapeLaunch::new(
-                nnz,
-                layout.rows,
-                items,
-                tiles,
-                layout.pixels,
-                layout.width,
-                layout.cols,
-                layout.batch,
-                layout.image,
-                layout.scale as u32,
-                limit,
-                layout.out_image,
-                layout.out_row,
-                layout.out_pixel,
-            ),
+            shape,
             tile,
             epilogue.relu,
             elem,

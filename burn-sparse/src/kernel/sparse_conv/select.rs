@@ -7,11 +7,14 @@ use cubecl::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{config::ConvTile, launch::Layout, launch::launch};
+use super::{
+    config::{ConvKernel, ConvTile},
+    launch::{Layout, launch},
+};
 use crate::{
     ConvProblem,
     kernel::{
-        Entries, Epilogue,
+        Entries, Epilogue, MatrixTile, PanelTile, Panels,
         base::{is_software, software_units, units_up_to},
     },
 };
@@ -37,8 +40,55 @@ fn software_tiles(units: usize) -> [ConvTile; 5] {
         .map(|[pixels, sub_batch]| ConvTile::direct([units, pixels, sub_batch]))
 }
 
-/// Candidates on the client's device.
-fn candidates(client: &Client) -> Vec<ConvTile> {
+/// Candidates for weights with panels on a GPU: the fewer rows a band has, the more pixels and images
+/// share its values. Few units serve small maps, and staging pays where many do.
+pub(crate) const PANEL_TILES: [PanelTile; 8] = [
+    PanelTile::staged([64, 1, 1]),
+    // Bands of 16 rows would spill with more columns at once.
+    PanelTile {
+        unroll: 2,
+        ..PanelTile::staged([64, 2, 1])
+    },
+    PanelTile::staged([128, 4, 1]),
+    PanelTile::staged([64, 1, 4]),
+    PanelTile::staged([128, 8, 1]),
+    PanelTile::staged([128, 1, 8]),
+    PanelTile::direct([128, 2, 1]),
+    PanelTile::direct([64, 1, 4]),
+];
+
+/// `[planes, pixels]` of candidates with matrix units.
+pub(crate) const MATRIX_TILES: [[usize; 2]; 3] = [[2, 1], [4, 1], [4, 2]];
+
+/// Candidates with panels on a device that is no card.
+const SOFTWARE_PLACES: [[usize; 2]; 3] = [[1, 1], [4, 1], [1, 4]];
+
+/// Candidates among the plain tiles for panels.
+pub(crate) fn panel_tiles(client: &Client) -> Vec<PanelTile> {
+    if is_software(client) {
+        let units = software_units(client);
+        return SOFTWARE_PLACES
+            .map(|[pixels, sub_batch]| PanelTile::direct([units, pixels, sub_batch]))
+            .to_vec();
+    }
+    let hardware = &client.properties().hardware;
+    let fits = |tile: &PanelTile| tile.check(1, tile.sub_batch, hardware).is_ok();
+    PANEL_TILES.into_iter().filter(fits).collect()
+}
+
+/// Candidates among the tiles of this device's matrix units, if it has any.
+pub(crate) fn matrix_tiles(client: &Client) -> Vec<MatrixTile> {
+    let plane = client.properties().hardware.plane_size_max as usize;
+    if is_software(client) || client.properties().features.matmul.cmma.is_empty() {
+        return Vec::new();
+    }
+    MATRIX_TILES
+        .map(|[planes, pixels]| MatrixTile::new([planes, plane, pixels]))
+        .to_vec()
+}
+
+/// Candidates for single entries on the client's device.
+fn entry_tiles(client: &Client) -> Vec<ConvTile> {
     if is_software(client) {
         return software_tiles(software_units(client)).to_vec();
     }
@@ -49,13 +99,34 @@ fn candidates(client: &Client) -> Vec<ConvTile> {
     GPU_TILES.into_iter().filter(fits).collect()
 }
 
-/// The tile of the rule of thumb: as many images as the paper's optimum, as far as there are any.
-pub(crate) fn heuristic(client: &Client, batch: usize) -> ConvTile {
-    let sub_batch = 1 << batch.clamp(1, 4).ilog2();
-    if is_software(client) {
-        return ConvTile::direct([software_units(client), 1, sub_batch]);
+/// Candidates on the client's device. Those that do not suit a weight, an input or its type refuse to
+/// run and are not measured.
+fn candidates(client: &Client, panels: bool) -> Vec<ConvKernel> {
+    let entries = entry_tiles(client).into_iter().map(ConvKernel::Entries);
+    if !panels {
+        return entries.collect();
     }
-    ConvTile::staged([units_up_to(client, 128), 1, sub_batch])
+    let plain = panel_tiles(client).into_iter().map(ConvKernel::Panels);
+    let matrix = matrix_tiles(client)
+        .into_iter()
+        .map(ConvKernel::MatrixUnits);
+    entries.chain(plain).chain(matrix).collect()
+}
+
+/// The kernel of the rule of thumb: as many images as the paper's optimum, as far as there are any;
+/// panels, in bands of `height` rows, where there are some.
+pub(crate) fn heuristic(client: &Client, batch: usize, height: Option<usize>) -> ConvKernel {
+    let sub_batch = 1 << batch.clamp(1, 4).ilog2();
+    let (units, staged) = match is_software(client) {
+        true => (software_units(client), false),
+        false => (units_up_to(client, 128), true),
+    };
+    match (height.is_some(), staged) {
+        (true, true) => ConvKernel::Panels(PanelTile::staged([units, 1, sub_batch])),
+        (true, false) => ConvKernel::Panels(PanelTile::direct([units, 1, sub_batch])),
+        (false, true) => ConvKernel::Entries(ConvTile::staged([units, 1, sub_batch])),
+        (false, false) => ConvKernel::Entries(ConvTile::direct([units, 1, sub_batch])),
+    }
 }
 
 /// What a choice is remembered for.
@@ -65,6 +136,8 @@ struct Key {
     nnz: usize,
     dtype: String,
     residual: bool,
+    /// Rows of a band, and columns of all panels.
+    panels: Option<[usize; 2]>,
 }
 
 impl core::fmt::Display for Key {
@@ -83,10 +156,14 @@ fn key((input, entries, epilogue, _, problem): &Inputs) -> Key {
         nnz: entries.nnz(),
         dtype: input.dtype.name().to_string(),
         residual: epilogue.residual.is_some(),
+        panels: entries
+            .panels
+            .as_ref()
+            .map(|panels| [panels.height(), panels.columns()]),
     }
 }
 
-/// Runs the fastest tile for this shape, measuring the candidates when the shape is new.
+/// Runs the fastest kernel for this shape, measuring the candidates when the shape is new.
 ///
 /// # Errors
 /// A message if no candidate fits.
@@ -97,23 +174,28 @@ pub(super) fn tuned(
     layout: Layout,
     problem: ConvProblem,
 ) -> Result<CubeTensor, String> {
-    static TUNER: LocalTuner<Key, CubeTuneId> = local_tuner!();
+    // A set of candidates is made once for a device.
+    static ENTRIES: LocalTuner<Key, CubeTuneId> = local_tuner!("sparse-conv");
+    static PANELS: LocalTuner<Key, CubeTuneId> = local_tuner!("sparse-conv-panels");
+    let panels = entries.panels.is_some();
     if layout.shape.contains(&0) {
-        let tile = heuristic(&input.client, layout.batch);
-        return launch(input, entries, epilogue, &layout, tile);
+        let height = entries.panels.as_ref().map(Panels::height);
+        let kernel = heuristic(&input.client, layout.batch, height);
+        return launch(input, entries, epilogue, &layout, kernel);
     }
     let client = input.client.clone();
     let id = CubeTuneId::new(&client, &input.device);
-    let tiles = candidates(&client);
-    let tunables = TUNER.init(&id, move || {
+    let kernels = candidates(&client, panels);
+    let tuner = if panels { &PANELS } else { &ENTRIES };
+    let tunables = tuner.init(&id, move || {
         let set = TunableSet::new(key, |_: &Key, inputs: &Inputs| inputs.clone());
-        tiles.iter().fold(set, |set, &tile| {
+        kernels.iter().fold(set, |set, &kernel| {
             let run = move |(input, entries, epilogue, layout, _): Inputs| {
-                launch(input, entries, epilogue, &layout, tile)
+                launch(input, entries, epilogue, &layout, kernel)
             };
-            set.with(Tunable::new(&tile.to_string(), run))
+            set.with(Tunable::new(&kernel.to_string(), run))
         })
     });
     let inputs = (input, entries, epilogue, layout, problem);
-    Ok(TUNER.execute(&id, &client, tunables, inputs))
+    Ok(tuner.execute(&id, &client, tunables, inputs))
 }

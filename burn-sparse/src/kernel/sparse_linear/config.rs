@@ -2,22 +2,28 @@
 
 use cubecl::ir::HardwareProperties;
 
-use crate::kernel::ConvTile;
+use crate::kernel::{
+    ConvKernel,
+    panels::{MAX_SUMS, first_broken},
+};
 
 /// How a sparse product is computed, and with which tile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LinearTile {
     /// `lanes` units share a row.
     Gather(GatherTile),
+    /// `lanes` units share a band of rows. For weights with [`Panels`](crate::kernel::Panels).
+    GatherPanels(GatherTile),
     /// A sparse convolution of the transposed input.
-    Stream(ConvTile),
+    Stream(ConvKernel),
 }
 
 impl core::fmt::Display for LinearTile {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Gather(tile) => write!(f, "gather_{tile}"),
-            Self::Stream(tile) => write!(f, "stream_{tile}"),
+            Self::GatherPanels(tile) => write!(f, "gather_panels_{tile}"),
+            Self::Stream(kernel) => write!(f, "stream_{kernel}"),
         }
     }
 }
@@ -53,6 +59,20 @@ impl GatherTile {
     /// # Errors
     /// The sentence.
     pub fn check(&self, m: usize, hardware: &HardwareProperties) -> Result<(), String> {
+        self.check_bands(1, m, hardware)
+    }
+
+    /// The first rule that this tile breaks for bands of `height` rows and `m` inputs on this
+    /// hardware, as a sentence.
+    ///
+    /// # Errors
+    /// The sentence.
+    pub fn check_bands(
+        &self,
+        height: usize,
+        m: usize,
+        hardware: &HardwareProperties,
+    ) -> Result<(), String> {
         let rules = [
             (
                 self.lanes.is_power_of_two() && self.units >= 1 && self.inputs >= 1,
@@ -69,14 +89,16 @@ impl GatherTile {
             (self.inputs <= m, "a tile must not have more inputs than m"),
             (self.inputs <= 16, "inputs must not exceed 16 accumulators"),
             (
-                self.units * self.inputs * 4 <= hardware.max_shared_memory_size,
+                height * self.inputs <= MAX_SUMS,
+                "rows of a band * inputs must not exceed 64 sums",
+            ),
+            (
+                self.lanes == 1
+                    || self.units * self.inputs * height * 4 <= hardware.max_shared_memory_size,
                 "partial sums must fit shared memory",
             ),
         ];
-        match rules.iter().find(|(holds, _)| !holds) {
-            None => Ok(()),
-            Some((_, rule)) => Err(format!("{self}: {rule}")),
-        }
+        first_broken(self, &rules)
     }
 }
 

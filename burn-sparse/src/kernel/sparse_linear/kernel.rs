@@ -3,12 +3,13 @@
 use cubecl::prelude::*;
 
 use super::config::GatherTile;
+use crate::kernel::finish::finish;
 
 /// Sizes known at launch.
 #[derive(CubeType, CubeLaunch)]
 pub(crate) struct LinearShape {
     pub(crate) nnz: usize,
-    /// Output features, and cubes that cover them.
+    /// Output features, and cubes that cover them or their bands.
     pub(crate) rows: usize,
     pub(crate) row_tiles: usize,
     /// Inputs, and cubes that cover them.
@@ -50,7 +51,7 @@ pub(crate) fn sparse_linear_kernel<E: Float>(
             input, values, columns, row_ptr, row, lane, first, shape, tile,
         );
         if comptime!(tile.lanes > 1) {
-            sums = add_lanes(&sums, lane, tile);
+            sums = add_lanes(&sums, lane, tile.units, tile.lanes, tile.inputs);
         }
 
         if lane == 0 && own_row < shape.rows {
@@ -60,15 +61,7 @@ pub(crate) fn sparse_linear_kernel<E: Float>(
             for i in 0..tile.inputs {
                 if first + i >= m_tile * tile.inputs {
                     let at = (first + i) * shape.rows + row;
-                    let mut sum = sums[i] + bias;
-                    let residual: ComptimeOption<f32> = residual
-                        .as_ref()
-                        .map(|residual| f32::cast_from(residual[at]));
-                    sum += residual.unwrap_or_else(|| 0.0f32);
-                    if comptime!(relu) {
-                        sum = max(sum, 0.0f32);
-                    }
-                    output[at] = E::cast_from(sum);
+                    finish::<E>(sums[i] + bias, at, &residual, output, relu);
                 }
             }
         }
@@ -110,33 +103,39 @@ fn gather<E: Float>(
     sums
 }
 
-/// Adds the sums of the lanes of a row into its first lane's, halving as it goes.
+/// Adds the `count` sums of the lanes of a row or band into its first lane's, halving as it goes.
 #[cube]
-fn add_lanes(sums: &Array<f32>, lane: usize, #[comptime] tile: GatherTile) -> Array<f32> {
-    let mut partial = Shared::<[f32]>::new_slice(comptime!(tile.units * tile.inputs));
+pub(crate) fn add_lanes(
+    sums: &Array<f32>,
+    lane: usize,
+    #[comptime] units: usize,
+    #[comptime] lanes: usize,
+    #[comptime] count: usize,
+) -> Array<f32> {
+    let mut partial = Shared::<[f32]>::new_slice(comptime!(units * count));
     let unit = UNIT_POS as usize;
     #[unroll]
-    for i in 0..tile.inputs {
-        partial[unit + comptime!(i * tile.units)] = sums[i];
+    for i in 0..count {
+        partial[unit + comptime!(i * units)] = sums[i];
     }
     sync_cube();
     #[unroll]
-    for level in 0..comptime!(tile.lanes.ilog2() as usize) {
-        let half = comptime!(tile.lanes >> (level + 1));
+    for level in 0..comptime!(lanes.ilog2() as usize) {
+        let half = comptime!(lanes >> (level + 1));
         if lane < half {
             #[unroll]
-            for i in 0..tile.inputs {
-                let at = unit + comptime!(i * tile.units);
+            for i in 0..count {
+                let at = unit + comptime!(i * units);
                 let other = partial[at + half];
                 partial[at] += other;
             }
         }
         sync_cube();
     }
-    let mut totals = Array::<f32>::new(tile.inputs);
+    let mut totals = Array::<f32>::new(count);
     #[unroll]
-    for i in 0..tile.inputs {
-        totals[i] = partial[unit + comptime!(i * tile.units)];
+    for i in 0..count {
+        totals[i] = partial[unit + comptime!(i * units)];
     }
     totals
 }

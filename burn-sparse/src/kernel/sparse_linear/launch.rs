@@ -11,9 +11,9 @@ use super::{
     select,
 };
 use crate::kernel::{
-    Choice, ConvTile, Entries, Epilogue,
+    Choice, ConvKernel, Entries, Epilogue, Panels,
     base::{address_type, empty_like, float_elem, grid},
-    sparse_conv,
+    panels, sparse_conv,
 };
 
 /// Sparse product of `input [m, d]`, `[m, rows]`:
@@ -39,7 +39,8 @@ pub fn sparse_linear(
     match choice {
         Choice::Tuned => select::tuned(input, entries, epilogue, rows),
         Choice::Heuristic => {
-            let tile = select::heuristic(&input.client, m);
+            let height = entries.panels.as_ref().map(Panels::height);
+            let tile = select::heuristic(&input.client, m, height);
             launch(input, entries, epilogue, rows, tile)
         }
         Choice::Forced(tile) => launch(input, entries, epilogue, rows, tile),
@@ -48,7 +49,7 @@ pub fn sparse_linear(
 }
 
 /// Inputs and features of `[m, d]`.
-pub(super) fn dims(input: &CubeTensor) -> [usize; 2] {
+pub(crate) fn dims(input: &CubeTensor) -> [usize; 2] {
     let shape: &[usize] = input.meta.shape();
     shape
         .try_into()
@@ -68,7 +69,8 @@ pub(super) fn launch(
 ) -> Result<CubeTensor, String> {
     match tile {
         LinearTile::Gather(tile) => gather(input, entries, epilogue, rows, tile),
-        LinearTile::Stream(tile) => stream(input, entries, epilogue, rows, tile),
+        LinearTile::GatherPanels(tile) => panels::gather(input, entries, epilogue, rows, tile),
+        LinearTile::Stream(kernel) => stream(input, entries, epilogue, rows, kernel),
     }
 }
 
@@ -78,7 +80,7 @@ fn stream(
     entries: Entries,
     epilogue: Epilogue,
     rows: usize,
-    tile: ConvTile,
+    kernel: ConvKernel,
 ) -> Result<CubeTensor, String> {
     let [m, features] = dims(&input);
     let layout = sparse_conv::Layout {
@@ -100,7 +102,7 @@ fn stream(
         entries,
         epilogue,
         &layout,
-        tile,
+        kernel,
     )
 }
 

@@ -1,4 +1,5 @@
-//! Sparse product `x [m, d] -> [m, rows]`, in two ways.
+//! Sparse product `x [m, d] -> [m, rows]`, in two ways, each for single entries and for
+//! [panels](super::panels).
 //!
 //! - *Gather*: a few units share a row, stride over its entries and add up what they find; each
 //!   value is used for a tile of inputs. It parallelises over rows and entries, and serves small
@@ -12,9 +13,11 @@ mod launch;
 mod select;
 
 pub use config::{GatherTile, LinearTile};
+pub(crate) use launch::dims;
 pub use launch::sparse_linear;
 
+pub(crate) use kernel::{LinearShape, LinearShapeLaunch, add_lanes};
 #[cfg(all(test, feature = "cuda"))]
 pub(crate) use kernel::{LinearShapeCompilationArg, sparse_linear_kernel};
 #[cfg(all(test, feature = "cuda"))]
-pub(crate) use select::GATHER_TILES;
+pub(crate) use select::{GATHER_TILES, PANEL_GATHER_TILES};

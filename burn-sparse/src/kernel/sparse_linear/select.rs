@@ -13,8 +13,9 @@ use super::{
     launch::{dims, launch},
 };
 use crate::kernel::{
-    ConvTile, Entries, Epilogue,
+    ConvKernel, ConvTile, Entries, Epilogue, PanelTile, Panels,
     base::{is_software, software_units, units_up_to},
+    sparse_conv::{matrix_tiles, panel_tiles},
 };
 
 /// Gathering candidates on a GPU: fewer lanes for shorter rows, more inputs where there are any.
@@ -33,30 +34,80 @@ const STREAM_TILES: [ConvTile; 3] = [
     ConvTile::staged([128, 4, 1]),
 ];
 
-/// Candidates on the client's device.
-fn candidates(client: &Client) -> Vec<LinearTile> {
+/// Gathering candidates with panels on a GPU: sums of lanes are added for each row of a band, so lanes
+/// are few.
+pub(crate) const PANEL_GATHER_TILES: [GatherTile; 4] = [
+    GatherTile::new([128, 32, 1]),
+    GatherTile::new([64, 8, 1]),
+    GatherTile::new([64, 16, 2]),
+    GatherTile::new([64, 8, 4]),
+];
+
+/// Candidates for single entries on the client's device.
+fn entry_tiles(client: &Client) -> Vec<LinearTile> {
     let hardware = &client.properties().hardware;
     let units = hardware.max_units_per_cube as usize;
+    let stream = |tile: ConvTile| LinearTile::Stream(tile.into());
     if is_software(client) {
         let units = software_units(client);
         let gather =
             [1, 4, 8].map(|inputs| LinearTile::Gather(GatherTile::new([units, 1, inputs])));
-        let stream = [1, 8].map(|pixels| LinearTile::Stream(ConvTile::direct([units, pixels, 1])));
+        let stream = [1, 8].map(|pixels| stream(ConvTile::direct([units, pixels, 1])));
         return gather.into_iter().chain(stream).collect();
     }
-    let gather = GATHER_TILES.into_iter().map(LinearTile::Gather);
-    let stream = STREAM_TILES.into_iter().map(LinearTile::Stream);
+    let gather = GATHER_TILES.into_iter().filter(|tile| tile.units <= units);
+    let streams = STREAM_TILES
+        .into_iter()
+        .filter(|tile| tile.check(1, hardware).is_ok());
     gather
-        .chain(stream)
-        .filter(|tile| match tile {
-            LinearTile::Gather(tile) => tile.units <= units,
-            LinearTile::Stream(tile) => tile.check(1, hardware).is_ok(),
-        })
+        .map(LinearTile::Gather)
+        .chain(streams.map(stream))
         .collect()
 }
 
-/// The tile of the rule of thumb: gather up to 32 inputs, then stream.
-pub(crate) fn heuristic(client: &Client, m: usize) -> LinearTile {
+/// Candidates for panels on the client's device.
+fn panel_candidates(client: &Client) -> Vec<LinearTile> {
+    let gather = match is_software(client) {
+        true => {
+            let units = software_units(client);
+            vec![1, 4]
+                .into_iter()
+                .map(|inputs| GatherTile::new([units, 1, inputs]))
+                .collect()
+        }
+        false => PANEL_GATHER_TILES.to_vec(),
+    };
+    let stream = panel_tiles(client)
+        .into_iter()
+        // The one image leaves nothing to use a value for but pixels.
+        .filter(|tile| tile.sub_batch == 1)
+        .map(ConvKernel::Panels);
+    let matrix = matrix_tiles(client)
+        .into_iter()
+        .map(ConvKernel::MatrixUnits);
+    gather
+        .into_iter()
+        .map(LinearTile::GatherPanels)
+        .chain(stream.chain(matrix).map(LinearTile::Stream))
+        .collect()
+}
+
+/// Candidates on the client's device. Those that do not suit a weight, an input or its type refuse to
+/// run and are not measured.
+fn candidates(client: &Client, panels: bool) -> Vec<LinearTile> {
+    let mut tiles = entry_tiles(client);
+    if panels {
+        tiles.extend(panel_candidates(client));
+    }
+    tiles
+}
+
+/// The tile of the rule of thumb: gather up to 32 inputs, then stream; panels, in bands of `height`
+/// rows, where there are some.
+pub(crate) fn heuristic(client: &Client, m: usize, height: Option<usize>) -> LinearTile {
+    if let Some(height) = height {
+        return panel_heuristic(client, m, height);
+    }
     let units = units_up_to(client, 128);
     if is_software(client) {
         let units = software_units(client);
@@ -65,7 +116,20 @@ pub(crate) fn heuristic(client: &Client, m: usize) -> LinearTile {
     if m <= 32 {
         return LinearTile::Gather(GatherTile::new([units, units.min(16), m.clamp(1, 4)]));
     }
-    LinearTile::Stream(ConvTile::staged([units_up_to(client, 64), 1, 1]))
+    LinearTile::Stream(ConvTile::staged([units_up_to(client, 64), 1, 1]).into())
+}
+
+fn panel_heuristic(client: &Client, m: usize, height: usize) -> LinearTile {
+    if is_software(client) {
+        let inputs = m.clamp(1, (32 / height).max(1));
+        return LinearTile::GatherPanels(GatherTile::new([software_units(client), 1, inputs]));
+    }
+    if m <= 8 {
+        let units = units_up_to(client, 64);
+        return LinearTile::GatherPanels(GatherTile::new([units, units.min(8), m.clamp(1, 2)]));
+    }
+    let tile = PanelTile::staged([units_up_to(client, 64), 1, 1]);
+    LinearTile::Stream(ConvKernel::Panels(tile))
 }
 
 /// What a choice is remembered for.
@@ -77,6 +141,8 @@ struct Key {
     nnz: usize,
     dtype: String,
     residual: bool,
+    /// Rows of a band, and columns of all panels.
+    panels: Option<[usize; 2]>,
 }
 
 impl core::fmt::Display for Key {
@@ -98,6 +164,10 @@ fn key((input, entries, epilogue, rows): &Inputs) -> Key {
         nnz: entries.nnz(),
         dtype: input.dtype.name().to_string(),
         residual: epilogue.residual.is_some(),
+        panels: entries
+            .panels
+            .as_ref()
+            .map(|panels| [panels.height(), panels.columns()]),
     }
 }
 
@@ -111,16 +181,21 @@ pub(super) fn tuned(
     epilogue: Epilogue,
     rows: usize,
 ) -> Result<CubeTensor, String> {
-    static TUNER: LocalTuner<Key, CubeTuneId> = local_tuner!();
+    // A set of candidates is made once for a device.
+    static ENTRIES: LocalTuner<Key, CubeTuneId> = local_tuner!("sparse-linear");
+    static PANELS: LocalTuner<Key, CubeTuneId> = local_tuner!("sparse-linear-panels");
+    let panels = entries.panels.is_some();
     let [m, features] = dims(&input);
     if m == 0 || rows == 0 || features == 0 {
-        let tile = heuristic(&input.client, m);
+        let height = entries.panels.as_ref().map(Panels::height);
+        let tile = heuristic(&input.client, m, height);
         return launch(input, entries, epilogue, rows, tile);
     }
     let client = input.client.clone();
     let id = CubeTuneId::new(&client, &input.device);
-    let tiles = candidates(&client);
-    let tunables = TUNER.init(&id, move || {
+    let tiles = candidates(&client, panels);
+    let tuner = if panels { &PANELS } else { &ENTRIES };
+    let tunables = tuner.init(&id, move || {
         let set = TunableSet::new(key, |_: &Key, inputs: &Inputs| inputs.clone());
         tiles.iter().fold(set, |set, &tile| {
             let run = move |(input, entries, epilogue, rows): Inputs| {
@@ -129,5 +204,5 @@ pub(super) fn tuned(
             set.with(Tunable::new(&tile.to_string(), run))
         })
     });
-    Ok(TUNER.execute(&id, &client, tunables, (input, entries, epilogue, rows)))
+    Ok(tuner.execute(&id, &client, tunables, (input, entries, epilogue, rows)))
 }
