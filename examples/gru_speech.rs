@@ -58,9 +58,9 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 4, value_name = "N", value_parser = positive)]
     bands: usize,
 
-    /// Rows of a block, which share their columns
-    #[arg(long, default_value_t = 16, value_name = "N", value_parser = positive)]
-    block_rows: usize,
+    /// Blocks of each gate in a band: the rows of a block share their columns
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = positive)]
+    blocks: usize,
 
     /// Hidden units of each recurrent layer
     #[arg(long, default_value_t = 128, value_name = "N", value_parser = positive)]
@@ -112,7 +112,7 @@ impl Args {
             rate: self.rate,
             steps: self.steps.into(),
             bands: self.bands,
-            block_rows: self.block_rows,
+            blocks: self.blocks,
         }
     }
 }

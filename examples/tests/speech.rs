@@ -56,14 +56,7 @@ fn run(folder: &Path, more: &[&str]) -> Result<Vec<Report>, TrainingError> {
         "x", "--device", "flex", "--output", &output, "--data", &data,
     ];
     let small = [
-        "--hidden",
-        "12",
-        "--batch",
-        "8",
-        "--block-rows",
-        "4",
-        "--rate",
-        "4",
+        "--hidden", "12", "--batch", "8", "--blocks", "3", "--rate", "4",
     ];
     let few = [
         "--epochs",

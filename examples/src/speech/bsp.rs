@@ -32,9 +32,9 @@ impl fmt::Display for BspStep {
 /// columns, each by ADMM and masked retraining.
 ///
 /// A matrix has the outputs of all gates as rows and its inputs as columns. It is cut into
-/// [`bands`](Self::bands) bands of columns and, for the column step, into blocks of
-/// [`block_rows`](Self::block_rows) rows of a band: what stays of a block are whole columns, so that
-/// its rows share their loads. The row step drops whole rows of a band. After both, each row that is
+/// [`bands`](Self::bands) bands of columns and, for the column step, each gate's part of a band into
+/// [`blocks`](Self::blocks) blocks of rows: what stays of a block are whole columns, so that its rows
+/// share their loads. The row step drops whole rows of a band. After both, each row that is
 /// left of a block has the same columns.
 ///
 /// **Rates.** To keep one weight in `R`, each step keeps one in `√R`: the published run at 20×
@@ -63,19 +63,18 @@ pub struct Bsp {
     pub steps: usize,
     /// Bands of columns of each matrix; a remainder makes the last one narrower.
     pub bands: usize,
-    /// Rows of a block.
-    pub block_rows: usize,
+    /// Blocks of a gate in each band: few share loads better, many keep accuracy.
+    pub blocks: usize,
 }
 
 impl Default for Bsp {
-    /// 10× in two steps, with the four bands of the published lists and blocks of sixteen rows, which
-    /// is what a vector register of the CPU kernels holds.
+    /// 10× in two steps, with the four bands of the published lists, and eight blocks of a gate.
     fn default() -> Self {
         Self {
             rate: 10.0,
             steps: 2,
             bands: 4,
-            block_rows: 16,
+            blocks: 8,
         }
     }
 }
@@ -100,21 +99,21 @@ impl Bsp {
     /// What a step allows, for every matrix of every recurrent layer; all else stays dense.
     ///
     /// # Errors
-    /// [`TrainingError::Settings`] for a rate below 1, or no bands or rows of a block;
+    /// [`TrainingError::Settings`] for a rate below 1, or no bands or blocks;
     /// [`TrainingError::Sparse`] and [`TrainingError::Plan`] do not occur for a network that was built
     /// by its configuration.
     pub fn plan(&self, step: BspStep, model: &SpeechGru) -> Result<Plan, TrainingError> {
-        if !(self.rate.is_finite() && self.rate >= 1.0) || self.bands == 0 || self.block_rows == 0 {
+        if !(self.rate.is_finite() && self.rate >= 1.0) || self.bands == 0 || self.blocks == 0 {
             return Err(TrainingError::Settings(format!(
-                "block-structured pruning by {}x with {} bands and blocks of {} rows; the rate is \
-                 at least 1, and so are the others",
-                self.rate, self.bands, self.block_rows
+                "block-structured pruning by {}x with {} bands of {} blocks; the rate is at least \
+                 1, and so are the others",
+                self.rate, self.bands, self.blocks
             )));
         }
         let mut plan = Plan::dense();
         for matrix in matrices(model) {
             let sparsity = match step {
-                BspStep::Columns => self.columns(matrix.shape)?,
+                BspStep::Columns => self.columns(&matrix)?,
                 BspStep::Rows => self.rows(&matrix)?,
             };
             plan = plan.with_sparsity(matrix.path, sparsity)?;
@@ -127,9 +126,10 @@ impl Bsp {
         shape.row_len().div_ceil(self.bands)
     }
 
-    fn columns(&self, shape: WeightShape) -> Result<Sparsity, SparseError> {
+    fn columns(&self, matrix: &Matrix) -> Result<Sparsity, SparseError> {
+        let height = matrix.d_hidden.div_ceil(self.blocks);
         Ok(Sparsity::BlockColumnRow {
-            block: [self.block_rows.min(shape.rows), self.width(shape)],
+            block: [height, self.width(matrix.shape)],
             rows: Budget::sparsity(0.0)?,
             budget: Budget::sparsity(1.0 - 1.0 / self.rate.sqrt())?,
             // All rows stay, so that the columns of largest norm are the nearest choice.
@@ -140,7 +140,7 @@ impl Bsp {
     fn rows(&self, matrix: &Matrix) -> Result<Sparsity, SparseError> {
         let before = match self.steps {
             1 => 1.0,
-            _ => self.columns(matrix.shape)?.density(matrix.shape)?,
+            _ => self.columns(matrix)?.density(matrix.shape)?,
         };
         // A block is a gate's part of a band. As all blocks of the column step in a band keep equally
         // many columns, so many rows are that part of what it left.
@@ -161,11 +161,11 @@ impl fmt::Display for Bsp {
         let steps: Vec<_> = self.order().iter().map(ToString::to_string).collect();
         write!(
             f,
-            "{}x by {} in {} bands of columns, blocks of {} rows",
+            "{}x by {} in {} bands of columns, {} blocks of each gate",
             self.rate,
             steps.join(", then "),
             self.bands,
-            self.block_rows
+            self.blocks
         )
     }
 }
@@ -296,7 +296,7 @@ mod tests {
                 ..Bsp::default()
             },
             Bsp {
-                block_rows: 0,
+                blocks: 0,
                 ..Bsp::default()
             },
         ] {

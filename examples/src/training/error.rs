@@ -93,10 +93,10 @@ pub enum TrainingError {
     Admm(#[from] AdmmError),
     /// Reweighted regularisation.
     #[error(transparent)]
-    Reweighted(#[from] ReweightedError),
+    Reweighted(Box<ReweightedError>),
     /// Pruning within one training run.
     #[error(transparent)]
-    Click(#[from] ClickTrainError),
+    Click(Box<ClickTrainError>),
     /// The plan does not fit the network.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -135,9 +135,23 @@ pub enum TrainingError {
     Speech(#[from] SpeechGruError),
 }
 
+// Boxed: an error should not be larger than what a function usually returns.
+
 impl From<BenchError> for TrainingError {
     fn from(error: BenchError) -> Self {
         Self::Bench(Box::new(error))
+    }
+}
+
+impl From<ReweightedError> for TrainingError {
+    fn from(error: ReweightedError) -> Self {
+        Self::Reweighted(Box::new(error))
+    }
+}
+
+impl From<ClickTrainError> for TrainingError {
+    fn from(error: ClickTrainError) -> Self {
+        Self::Click(Box::new(error))
     }
 }
 
