@@ -6,6 +6,7 @@
 //! cargo run --release --example block_prune -- --arch mobilenetv2 --dataset cifar10 --scheme blocks4
 //! ```
 
+use std::cell::Cell as StdCell;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -162,6 +163,14 @@ pub(crate) fn run(args: &Args) -> Result<Sweep, TrainingError> {
         recipe.lr,
     );
 
+    let run = Run {
+        args,
+        config,
+        selected,
+        data,
+        cells,
+        epochs_left: StdCell::new(args.prune.stop_after),
+    };
     let mut sweep = Sweep::default();
     for number in 0..args.seeds {
         let recipe = Recipe {
@@ -169,9 +178,7 @@ pub(crate) fn run(args: &Args) -> Result<Sweep, TrainingError> {
             ..recipe.clone()
         };
         let folder = output.path().join(format!("seed-{}", recipe.seed));
-        one_seed(
-            args, &config, &selected, &data, &recipe, &cells, &folder, &mut sweep,
-        )?;
+        run.one_seed(&recipe, &folder, &mut sweep)?;
     }
     let path = output.file("report.json");
     if let [only] = sweep.cells() {
@@ -215,70 +222,81 @@ fn cells(args: &Args) -> Result<Vec<(Scheme, f64)>, String> {
     Ok(cells)
 }
 
-/// Trains the dense network of a seed, trains it on, and prunes it in every way.
-#[allow(
-    clippy::too_many_arguments,
-    reason = "what a run is made of, passed on once"
-)]
-fn one_seed(
-    args: &Args,
-    config: &ModelConfig,
-    selected: &Selected,
-    data: &ImageDataset,
-    recipe: &Recipe,
-    cells: &[(Scheme, f64)],
-    folder: &Path,
-    sweep: &mut Sweep,
-) -> Result<(), TrainingError> {
-    let build = |device: &Device| network(config, device);
-    let click = args.method == Method::Clicktrain;
-    let epochs = recipe.epochs + cells.len() * recipe.epochs_of(args.method);
-    let epochs = epochs + if click { 0 } else { recipe.pruning_epochs() };
-    let context = Context::new(data, recipe, &selected.device, epochs)?
-        .with_resume(args.common.resume)
-        .with_stop_after(args.prune.stop_after);
-    let start = train_dense(&context, build, &folder.join("dense"))?;
-    let dense = if click {
-        start.clone()
-    } else {
-        train_on(&context, build, &start, &folder.join("dense-on"))?
-    };
-    let mut dense_seconds = start.seconds;
-    if !click {
-        dense_seconds += dense.seconds;
-    }
-    for &(scheme, asked) in cells {
-        let plan = scheme.plan(&start.model, asked)?;
-        println!("{scheme} at {:.1} %, seed {}", 100.0 * asked, recipe.seed);
-        let folder = folder.join(format!("{}-{scheme}-{asked}", args.method));
-        let model = start.model.clone();
-        let pruned = prune(&context, build, model, &plan, args.method, &folder)?;
-        let before = if click { 0.0 } else { start.seconds };
-        let seconds = before + pruned.seconds;
-        if click {
-            println!(
-                "{scheme}: {:.3} times the time of dense training",
-                seconds / dense_seconds
-            );
+/// What all seeds share.
+struct Run<'a> {
+    args: &'a Args,
+    config: ModelConfig,
+    selected: Selected,
+    data: ImageDataset,
+    cells: Vec<(Scheme, f64)>,
+    epochs_left: StdCell<Option<usize>>,
+}
+
+impl Run<'_> {
+    /// Trains the dense network of a seed, trains it on, and prunes it in every way.
+    fn one_seed(
+        &self,
+        recipe: &Recipe,
+        folder: &Path,
+        sweep: &mut Sweep,
+    ) -> Result<(), TrainingError> {
+        let (args, cells) = (self.args, &self.cells);
+        let build = |device: &Device| network(&self.config, device);
+        let click = args.method == Method::Clicktrain;
+        let epochs = recipe.epochs + cells.len() * recipe.epochs_of(args.method);
+        let epochs = epochs + if click { 0 } else { recipe.pruning_epochs() };
+        let context = Context::new(&self.data, recipe, &self.selected.device, epochs)?
+            .with_resume(args.common.resume)
+            .with_stop_after(self.epochs_left.get());
+        // Hours of training should not end in a scheme that does not fit.
+        let fresh = build(&context.device);
+        for &(scheme, asked) in cells {
+            check_plan(&context, &fresh, &scheme.plan(&fresh, asked)?, args.method)?;
         }
-        let device = selected.to_string();
-        let mut report = summarise(&context, args.arch.name(), &device, &dense, &pruned)?;
-        deploy(&context, build, &pruned, &folder)?.add_to(&mut report);
-        let more = [
-            ("scheme", json!(scheme)),
-            ("asked_sparsity", json!(asked)),
-            ("accuracy_dense_before", json!(start.accuracy)),
-            ("seconds_dense", json!(dense_seconds)),
-            ("seconds_pruned", json!(seconds)),
-        ];
-        let more = more.map(|(key, value)| (key.to_string(), value));
-        report.extra.extend(more);
-        report.save(&folder.join("report.json"))?;
-        sweep.add(Cell {
-            scheme,
-            asked,
-            report,
-        });
+        let start = train_dense(&context, build, &folder.join("dense"))?;
+        let dense = if click {
+            start.clone()
+        } else {
+            train_on(&context, build, &start, &folder.join("dense-on"))?
+        };
+        let mut dense_seconds = start.seconds;
+        if !click {
+            dense_seconds += dense.seconds;
+        }
+        for &(scheme, asked) in cells {
+            let plan = scheme.plan(&start.model, asked)?;
+            println!("{scheme} at {:.1} %, seed {}", 100.0 * asked, recipe.seed);
+            let folder = folder.join(format!("{}-{scheme}-{asked}", args.method));
+            let model = start.model.clone();
+            let pruned = prune(&context, build, model, &plan, args.method, &folder)?;
+            let before = if click { 0.0 } else { start.seconds };
+            let seconds = before + pruned.seconds;
+            if click {
+                println!(
+                    "{scheme}: {:.3} times the time of dense training",
+                    seconds / dense_seconds
+                );
+            }
+            let device = self.selected.to_string();
+            let mut report = summarise(&context, args.arch.name(), &device, &dense, &pruned)?;
+            deploy(&context, build, &pruned, &folder)?.add_to(&mut report);
+            let more = [
+                ("scheme", json!(scheme)),
+                ("asked_sparsity", json!(asked)),
+                ("accuracy_dense_before", json!(start.accuracy)),
+                ("seconds_dense", json!(dense_seconds)),
+                ("seconds_pruned", json!(seconds)),
+            ];
+            let more = more.map(|(key, value)| (key.to_string(), value));
+            report.extra.extend(more);
+            report.save(&folder.join("report.json"))?;
+            sweep.add(Cell {
+                scheme,
+                asked,
+                report,
+            });
+        }
+        self.epochs_left.set(context.epochs_left());
+        Ok(())
     }
-    Ok(())
 }

@@ -93,8 +93,10 @@ pub(crate) struct Args {
 
 fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(rate) if rate.is_finite() && rate >= 1.0 => Ok(rate),
-        _ => Err("expected a number of at least 1, such as 10: one weight in ten stays".into()),
+        Ok(rate) if (1.0..=1e6).contains(&rate) => Ok(rate),
+        _ => {
+            Err("expected a number from 1 to a million, such as 10: one weight in ten stays".into())
+        }
     }
 }
 
@@ -214,7 +216,6 @@ fn one_seed(
 ) -> Result<Report, TrainingError> {
     let recipe = &context.recipe;
     println!("\nseed {}", recipe.seed);
-    context.clear()?;
     // The initial weights depend on the seed alone.
     context.device.seed(recipe.seed);
     let mut fresh = config.init(&context.device)?;
@@ -239,7 +240,8 @@ fn one_seed(
         more,
     );
     let rival = rival.run(context, start.best.clone(), &fresh, None)?;
-    let on = rival.progress.best.beats(&start.progress.best);
+    // Without validation recordings the last epoch counts.
+    let on = context.data.valid.is_empty() || rival.progress.best.beats(&start.progress.best);
     let dense = DenseResult {
         test: context.test(if on { &rival.best } else { &start.best })?,
         start: start.progress,

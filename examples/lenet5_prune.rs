@@ -8,6 +8,7 @@
 //! The published experiment of ADMM pruning (Zhang et al., 2018; Ren et al., 2019) beside its two
 //! baselines, from the same dense network and with the same number of epochs.
 
+use std::cell::Cell;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -118,13 +119,21 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         recipe.pruning_epochs()
     );
     let mut comparison = Comparison::default();
+    let epochs_left = Cell::new(args.prune.stop_after);
     for number in 0..args.seeds {
         let recipe = Recipe {
             seed: recipe.seed + number as u64,
             ..recipe.clone()
         };
         let folder = output.path().join(format!("seed-{}", recipe.seed));
-        for report in one_seed(args, &selected, &data, &recipe, &methods, &folder)? {
+        for report in one_seed(
+            (args, &epochs_left),
+            &selected,
+            &data,
+            &recipe,
+            &methods,
+            &folder,
+        )? {
             let path = match (args.seeds, methods.len()) {
                 (1, 1) => output.file("report.json"),
                 _ => report_path(&folder, &report.method),
@@ -151,7 +160,7 @@ fn report_path(folder: &Path, method: &str) -> PathBuf {
 
 /// Trains the dense network of a seed and prunes it by every method.
 fn one_seed(
-    args: &Args,
+    (args, epochs_left): (&Args, &Cell<Option<usize>>),
     selected: &Selected,
     data: &ImageDataset,
     recipe: &Recipe,
@@ -166,7 +175,7 @@ fn one_seed(
     let epochs = recipe.epochs + methods.len() * recipe.pruning_epochs();
     let context = Context::new(data, recipe, &selected.device, epochs)?
         .with_resume(args.common.resume)
-        .with_stop_after(args.prune.stop_after);
+        .with_stop_after(epochs_left.get());
     let dense = train_dense(&context, build, &folder.join("dense"))?;
     let plan = lenet_plan(&dense.model, args.sparsity, args.pattern)?;
     println!("{}", plan.explain(&dense.model)?);
@@ -179,5 +188,6 @@ fn one_seed(
         deploy(&context, build, &pruned, &folder)?.add_to(&mut report);
         reports.push(report);
     }
+    epochs_left.set(context.epochs_left());
     Ok(reports)
 }

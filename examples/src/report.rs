@@ -31,7 +31,7 @@ pub struct Report {
     /// What they are if not images, such as `recordings`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub items: String,
-    /// `admm`, `oneshot` or `gradual`.
+    /// The name of the method, such as `admm`, `oneshot` or `bsp`.
     pub method: String,
     /// Part of all weights that is zero, counted in the final network.
     pub sparsity: f64,

@@ -70,8 +70,9 @@ struct Panel {
 /// Heights of bands that kernels are tuned for.
 const HEIGHTS: [usize; 3] = [4, 8, 16];
 
-/// Rows that are looked at: patterns are the same all over a layer.
-const SAMPLE: usize = 64;
+/// Neighbouring rows that are looked at when blocks are chosen, at each of several places.
+const SAMPLE: usize = 16;
+const PLACES: usize = 4;
 
 /// What taking up a panel costs, in columns.
 const PANEL: usize = 2;
@@ -107,17 +108,7 @@ impl PanelEntries {
                 weight: (height > Self::HIGHEST).then_some([Self::HIGHEST, csr.row_len()]),
             });
         }
-        let per_group = csr.rows() / groups;
-        let mut bands: Vec<Band> = (0..groups)
-            .flat_map(|group| {
-                bands(
-                    csr,
-                    group * per_group..(group + 1) * per_group,
-                    height,
-                    width,
-                )
-            })
-            .collect();
+        let mut bands: Vec<Band> = all_bands(csr, groups, height, width).collect();
         bands.sort_by_key(|band| core::cmp::Reverse(band.columns()));
         let panels: usize = bands.iter().map(|band| band.panels.len()).sum();
         let columns: usize = bands.iter().map(Band::columns).sum();
@@ -142,7 +133,8 @@ impl PanelEntries {
     }
 
     /// The panels of a convolution's weight with kernels of `positions` weights, if its rows share so
-    /// much that it could pay. Blocks and bands are chosen by what a few of the rows share.
+    /// much that it could pay: loads and panels are at most half of the entries. Blocks and bands are
+    /// chosen by what a few of the rows share.
     ///
     /// # Example
     /// ```
@@ -162,13 +154,11 @@ impl PanelEntries {
         if groups == 0 || !csr.rows().is_multiple_of(groups) {
             return None;
         }
-        let rows = (csr.rows() / groups).min(SAMPLE);
-        let stored = csr.row_ptr()[rows] as usize;
-        let most = (WORTH * stored as f64) as usize;
+        let sample = sample(csr.rows(), csr.rows() / groups);
         let cost = |height, width| -> usize {
-            let bands = bands(csr, 0..rows, height, width);
-            let cost = |band: &Band| band.columns() + PANEL * band.panels.len();
-            bands.iter().map(cost).sum()
+            let rows = sample.iter().cloned();
+            let bands = rows.flat_map(|rows| bands(csr, rows, height, width));
+            bands.map(|band| band.cost()).sum()
         };
         let mut widths = Vec::new();
         // Kernel patterns agree kernel by kernel and nowhere else.
@@ -186,14 +176,18 @@ impl PanelEntries {
             .into_iter()
             .map(|width| (cost(highest, width), width))
             .min_by_key(|(cost, _)| *cost)?;
-        if stored == 0 || least > most {
-            return None;
-        }
         // Lower bands keep fewer sums and are spread more evenly.
         let height = HEIGHTS
             .into_iter()
             .find(|&height| cost(height, width) as f64 <= 1.1 * least as f64)
             .unwrap_or(highest);
+        // The whole matrix, band by band: an index of what does not share would be far larger than it.
+        let all: usize = all_bands(csr, groups, height, width)
+            .map(|band| band.cost())
+            .sum();
+        if csr.stored() == 0 || all as f64 > WORTH * csr.stored() as f64 {
+            return None;
+        }
         Self::new(csr, groups, height, width).ok()
     }
 
@@ -270,22 +264,59 @@ impl Band {
     fn columns(&self) -> usize {
         self.panels.iter().map(|panel| panel.columns as usize).sum()
     }
+
+    /// Loads and what taking up panels costs, in loads.
+    fn cost(&self) -> usize {
+        self.columns() + PANEL * self.panels.len()
+    }
 }
 
-/// The bands of some rows.
-fn bands(csr: &Csr, rows: Range<usize>, height: usize, width: usize) -> Vec<Band> {
+/// Some rows, a few at each of several places, that lie within a group each.
+fn sample(rows: usize, per_group: usize) -> Vec<Range<usize>> {
+    let place = |i: usize| {
+        let row = i * rows / PLACES;
+        let group = row / per_group.max(1) * per_group;
+        let start = group + (row - group) / SAMPLE * SAMPLE;
+        start..(start + SAMPLE).min(group + per_group)
+    };
+    let mut places: Vec<_> = (0..PLACES).map(place).collect();
+    places.dedup();
+    places
+}
+
+/// The bands of all groups.
+fn all_bands(
+    csr: &Csr,
+    groups: usize,
+    height: usize,
+    width: usize,
+) -> impl Iterator<Item = Band> + '_ {
+    let per_group = csr.rows() / groups;
+    (0..groups).flat_map(move |group| {
+        let rows = group * per_group..(group + 1) * per_group;
+        bands(csr, rows, height, width)
+    })
+}
+
+/// The bands of some rows, one after the other.
+fn bands(
+    csr: &Csr,
+    rows: Range<usize>,
+    height: usize,
+    width: usize,
+) -> impl Iterator<Item = Band> + '_ {
     let rows: Vec<usize> = match width < csr.row_len() {
         true => rows.collect(),
         false => together(csr, rows),
     };
-    let of_band = |rows: &[usize]| {
+    (0..rows.len().div_ceil(height)).map(move |band| {
+        let rows = &rows[band * height..rows.len().min((band + 1) * height)];
         let found = alike(csr.row_ptr(), csr.columns(), rows.iter().copied(), width);
         Band {
             rows: rows.to_vec(),
             panels: panels(rows, found),
         }
-    };
-    rows.chunks(height).map(of_band).collect()
+    })
 }
 
 /// Rows with the same columns behind the first of them, in the order of the first ones.
@@ -488,6 +519,30 @@ mod tests {
             assert!(matches!(error, Err(SparseError::Block { .. })));
         }
         assert!(PanelEntries::find(&csr, 1, 3).is_none());
+    }
+
+    #[test]
+    fn what_a_few_rows_share_is_held_against_all() {
+        // The places that are looked at agree, what is between them does not.
+        let rows = 256;
+        let dense: Vec<f32> = (0..rows * 64)
+            .map(|i| {
+                let (row, column) = (i / 64, i % 64);
+                let looked_at = row % 64 < 16;
+                let kept = column % 8
+                    == if looked_at {
+                        0
+                    } else {
+                        (row * 5 + column / 8) % 8
+                    };
+                f32::from(u8::from(kept))
+            })
+            .collect();
+        let csr = Csr::from_dense(&dense, [rows, 64]).unwrap();
+        assert!(PanelEntries::find(&csr, 1, 1).is_none());
+        let few = Csr::from_dense(&dense[..16 * 64], [16, 64]).unwrap();
+        assert!(PanelEntries::find(&few, 1, 1).is_some());
+        assert!(PanelEntries::find(&few, 1, 2).is_some());
     }
 
     #[test]

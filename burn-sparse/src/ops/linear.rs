@@ -18,6 +18,9 @@ use super::{Activation, Epilogue, SparseOps, SparseWeight, dense_conv::is_flex};
 ///
 /// # Numerical behaviour
 /// f32 sums. Differentiable for input, values, bias and residual.
+///
+/// f16 and bf16 tensors on a card may meet matrix units, if rows of the weight share inputs: those add in
+/// an order of their own, and an infinite or NaN input reaches up to 16 outputs, as in a dense product.
 pub fn sparse_linear<const D: usize>(
     input: Tensor<D>,
     weight: &SparseWeight,

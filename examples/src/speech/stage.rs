@@ -1,7 +1,6 @@
 //! One stage of training on recordings, epoch by epoch, saved after each.
 
 use std::cell::Cell;
-use std::fs;
 use std::path::PathBuf;
 
 use burn::nn::loss::CrossEntropyLossConfig;
@@ -71,21 +70,6 @@ pub struct Trained {
 }
 
 impl SpeechContext<'_> {
-    /// Forgets what an earlier run has left of any stage, unless this one continues it.
-    ///
-    /// # Errors
-    /// [`TrainingError::Output`] if a folder cannot be opened.
-    pub fn clear(&self) -> Result<(), TrainingError> {
-        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
-        let stages = entries
-            .map(|entry| entry.path())
-            .filter(|path| path.is_dir());
-        for stage in stages.filter(|_| !self.resume) {
-            Snapshots::open(stage, 0)?.start::<SpeechProgress>(false)?;
-        }
-        Ok(())
-    }
-
     /// The score on the test recordings.
     ///
     /// # Errors

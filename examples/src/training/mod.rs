@@ -37,7 +37,7 @@ pub use error::{TrainingError, exit_code};
 pub use evaluate::{accuracy, hits};
 pub use lenet::{lenet_plan, lenet_recipe};
 pub use moments::Moments;
-pub use pipeline::{Dense, PruneResults, Pruned, prune, train_dense, train_on};
+pub use pipeline::{Dense, PruneResults, Pruned, check_plan, prune, train_dense, train_on};
 pub use recipe::{LearningRate, Method, Optimizer, Recipe};
 pub use resnet::{check_images, network, recipe_of, resnet_limits, resnet_recipe, resnet_stem};
 pub use scheme::Scheme;

@@ -248,6 +248,21 @@ pub fn prune<M: Classifier>(
     })
 }
 
+/// Checks that a plan fits a network and a method, before anything is trained.
+///
+/// # Errors
+/// [`TrainingError::Plan`], or what the method says of a pattern that it cannot train.
+pub fn check_plan<M: Classifier>(
+    context: &Context,
+    model: &M,
+    plan: &Plan,
+    method: Method,
+) -> Result<(), TrainingError> {
+    let resolved = plan.resolve(model)?;
+    compression(context, &mut model.clone(), plan, &resolved, method)?;
+    Ok(())
+}
+
 /// What acts on the weights before projection; gradual pruning gives the model its first mask.
 fn compression<M: Classifier>(
     context: &Context,

@@ -19,8 +19,8 @@ pub enum Method {
     Oneshot,
     /// Drop ever more of the smallest weights while training, then retrain under the mask
     Gradual,
-    /// Train under a penalty on the groups of a structured scheme whose weights are refreshed after
-    /// every epoch, project, retrain under the mask
+    /// Train under a penalty on the groups of a structured scheme whose weights are refreshed as
+    /// often as ADMM updates, project, retrain under the mask
     Reweighted,
     /// Choose masks by importance while training from fresh weights, and retrain under them, all in
     /// the epochs of dense training
@@ -141,7 +141,7 @@ pub struct Recipe {
     pub batch: usize,
     /// Peak learning rate of dense training.
     pub lr: f64,
-    /// Peak learning rate under ADMM and under gradual pruning.
+    /// Peak learning rate between the dense network and projection.
     pub compress_lr: f64,
     /// Peak learning rate of masked retraining.
     pub retrain_lr: f64,

@@ -178,7 +178,7 @@ mod tests {
         for scheme in all() {
             let plan = scheme.plan(&model, 0.75).unwrap();
             let resolved = plan.resolve(&model).unwrap();
-            assert_eq!(resolved.layers().len(), 8, "{scheme}");
+            assert_eq!(resolved.layers().len(), 6, "{scheme}");
             let asked = scheme.fixed_sparsity().unwrap_or(0.75);
             let got = resolved.sparsity();
             assert!((got - asked).abs() < 0.08, "{scheme}: {got}");

@@ -98,6 +98,12 @@ impl<'a> Context<'a> {
         self
     }
 
+    /// What is left of [`with_stop_after`](Self::with_stop_after), for the next run.
+    #[must_use]
+    pub fn epochs_left(&self) -> Option<usize> {
+        self.epochs_left.get()
+    }
+
     /// Prints a line, unless quiet.
     pub fn say(&self, line: impl AsRef<str>) {
         if self.verbose {
@@ -169,7 +175,11 @@ impl Stage {
         let dir = StageDir::open(self.folder.clone())?;
         let mut optimizer = context.recipe.optimizer.init();
         let mut state = State::new(&self.name);
-        match dir.load(&self.name)?.filter(|_| context.resume) {
+        let saved = match context.resume {
+            true => dir.load(&self.name)?,
+            false => None,
+        };
+        match saved {
             Some(saved) => {
                 state = saved;
                 if state.epochs_done > self.epochs {
@@ -194,6 +204,11 @@ impl Stage {
                     optimizer = dir.load_optimizer(name, optimizer)?;
                 }
                 let path = state.compression.as_ref().map(|name| dir.file(name));
+                if let (Some(kind), None) = (self.compression.file_prefix(), &path) {
+                    let reason = format!("names no state of {kind}");
+                    let path = dir.file("state.json");
+                    return Err(TrainingError::State { path, reason });
+                }
                 self.compression
                     .restore(&model, state.steps, path.as_deref())?;
             }

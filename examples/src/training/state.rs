@@ -101,6 +101,7 @@ pub(super) struct State {
     pub(super) model: Option<String>,
     pub(super) optimizer: Option<String>,
     /// State of what acts on the weights.
+    #[serde(alias = "admm")]
     pub(super) compression: Option<String>,
     /// Time that the epochs took.
     #[serde(default)]
@@ -272,10 +273,15 @@ pub(super) fn plain_name(name: &str) -> bool {
     !name.contains(['/', '\\', ':']) && !name.starts_with('.')
 }
 
+/// How deep below the folder of a run its stages are.
+const DEEPEST: usize = 4;
+
 /// The file that marks a run and holds its settings.
 pub const SETTINGS: &str = "run.json";
 
-/// Writes the settings of a new run, or checks that a resumed one has the same.
+/// Writes the settings of a new run, or checks that a resumed one has the same. A new run forgets the
+/// stages of an older one in its folder, those that it has not come to as well, so that it can be
+/// stopped and resumed.
 ///
 /// # Errors
 /// [`TrainingError::OtherRun`] naming the first setting that differs, [`TrainingError::State`] for
@@ -291,6 +297,7 @@ pub fn settle(
     let given = serde_json::to_value(settings).expect("settings are valid JSON");
     let path = dir.file(SETTINGS);
     if !resume {
+        forget_stages(dir.path(), DEEPEST)?;
         let text = serde_json::to_vec_pretty(&given).expect("settings are valid JSON");
         dir.write(SETTINGS, |file| file.write_all(&text))?;
         return Ok(());
@@ -305,6 +312,22 @@ pub fn settle(
         }),
         None => Ok(()),
     }
+}
+
+/// Removes the states of all stages in a folder and the folders in it.
+fn forget_stages(folder: &Path, depth: usize) -> Result<(), OutputError> {
+    if folder.join(STATE).is_file() {
+        StageDir::open(folder.into())?.clear();
+    }
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    // Links are left alone: what they lead to is not in the folder.
+    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    if depth > 0 {
+        for entry in folders {
+            forget_stages(&entry.path(), depth - 1)?;
+        }
+    }
+    Ok(())
 }
 
 /// The first difference of two values: its path and both sides.
@@ -350,6 +373,23 @@ mod tests {
         fs::write(dir.file(SETTINGS), b"{").unwrap();
         let error = settle(&dir, &settings, true).unwrap_err();
         assert!(matches!(error, TrainingError::State { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_new_run_forgets_the_stages_of_an_older_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = OutputDir::create(folder.path()).unwrap();
+        let stage = StageDir::open(folder.path().join("seed-1/admm/retrain")).unwrap();
+        let mut state = State::new("retrain");
+        (state.epochs_done, state.model) = (0, Some("model-1.bpk".into()));
+        fs::write(stage.file("model-1.bpk"), b"").unwrap();
+        fs::write(stage.file("report.json"), b"").unwrap();
+        stage.commit(&state).unwrap();
+        settle(&dir, &json!({"lr": 0.1}), true).unwrap_err();
+        assert!(stage.load("retrain").unwrap().is_some());
+        settle(&dir, &json!({"lr": 0.1}), false).unwrap();
+        assert_eq!(stage.load("retrain").unwrap(), None);
+        assert!(!stage.file("model-1.bpk").exists() && stage.file("report.json").exists());
     }
 
     #[test]

@@ -34,11 +34,9 @@ pub(super) struct Panels {
     rows: Vec<u8>,
 }
 
-/// The width of blocks that costs least, and what the matrix costs with it.
+/// The width of blocks that costs least in a few spans, and what the whole matrix costs with it.
 pub(super) fn best_width(matrix: Rows<'_>, d_input: usize, lanes: usize) -> (usize, usize) {
-    let spans = span_rows(matrix).len();
-    let step = spans.div_ceil(SAMPLE).max(1);
-    let sampled: Vec<Range<usize>> = span_rows(matrix).step_by(step).collect();
+    let step = span_rows(matrix).len().div_ceil(SAMPLE).max(1);
     let mut widths = vec![d_input.max(1)];
     while let Some(&last) = widths.last()
         && last > BUNDLE
@@ -46,20 +44,22 @@ pub(super) fn best_width(matrix: Rows<'_>, d_input: usize, lanes: usize) -> (usi
     {
         widths.push(last.div_ceil(2));
     }
-    let of_width = |width: usize| -> usize {
-        let spans = sampled.iter().cloned();
+    let of_width = |step: usize, width: usize| -> usize {
+        let spans = span_rows(matrix).step_by(step);
         spans
             .map(|rows| span_cost(matrix, rows, width, lanes))
             .sum()
     };
-    let best = widths.into_iter().map(|width| (of_width(width), width));
     // Of equals the first, which is the widest.
-    let (least, width) = best.min_by_key(|(cost, _)| *cost).unwrap_or((0, 1));
-    (width, least * spans / sampled.len().max(1))
+    let best = widths
+        .into_iter()
+        .min_by_key(|&width| of_width(step, width));
+    let width = best.unwrap_or(1);
+    (width, of_width(1, width))
 }
 
 /// The spans of a matrix, as ranges of rows.
-fn span_rows(matrix: Rows<'_>) -> impl ExactSizeIterator<Item = Range<usize>> + Clone {
+fn span_rows(matrix: Rows<'_>) -> impl ExactSizeIterator<Item = Range<usize>> {
     let rows = matrix.row_ptr.len() - 1;
     (0..rows.div_ceil(SPAN)).map(move |span| span * SPAN..rows.min((span + 1) * SPAN))
 }

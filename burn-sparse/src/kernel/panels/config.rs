@@ -214,7 +214,7 @@ impl MatrixTile {
                 "a plane's pixels must be a multiple of a tile's: 32 for up to 8 rows, 16 for more",
             ),
             (
-                self.shared_bytes(height) <= hardware.max_shared_memory_size,
+                self.shared_bytes(height, elem.size()) <= hardware.max_shared_memory_size,
                 "gathered columns and sums must fit shared memory",
             ),
             (
@@ -233,10 +233,10 @@ impl MatrixTile {
         first_broken(self, &rules)
     }
 
-    /// Values and inputs of a chunk, its offsets, and the sums.
-    fn shared_bytes(&self, height: usize) -> usize {
+    /// Values and inputs of a chunk, of `size` bytes each, its offsets, and the sums.
+    fn shared_bytes(&self, height: usize, size: usize) -> usize {
         let rows = Self::rows(height);
-        let [values, inputs] = [rows, self.items()].map(|rows| rows * self.chunk * 4);
+        let [values, inputs] = [rows, self.items()].map(|rows| rows * self.chunk * size);
         values + inputs + self.chunk * 4 + rows * self.items() * 4
     }
 }
