@@ -17,8 +17,8 @@ use examples::data::{ImageDataset, Source, load};
 use examples::device::Selected;
 use examples::training::{
     Cell, Context, Method, PruneArgs, Recipe, SETTINGS, Scheme, Sweep, TrainingError, check_images,
-    deploy, exit_code, network, prune, recipe_of, resnet_limits, resnet_stem, settle, summarise,
-    train_dense, train_on,
+    check_plan, deploy, exit_code, network, prune, recipe_of, resnet_limits, resnet_stem, settle,
+    summarise, train_dense, train_on,
 };
 use models::{Arch, ModelConfig};
 use serde_json::json;

@@ -529,12 +529,9 @@ mod tests {
             .map(|i| {
                 let (row, column) = (i / 64, i % 64);
                 let looked_at = row % 64 < 16;
-                let kept = column % 8
-                    == if looked_at {
-                        0
-                    } else {
-                        (row * 5 + column / 8) % 8
-                    };
+                let (a, b) = (row, column / 8);
+                let scattered = (a * 7919 + b * 104_729 + a * b * 31) % 1009 % 8;
+                let kept = column % 8 == if looked_at { 0 } else { scattered };
                 f32::from(u8::from(kept))
             })
             .collect();
