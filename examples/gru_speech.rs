@@ -95,7 +95,7 @@ fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if (1.0..=1e6).contains(&rate) => Ok(rate),
         _ => {
-            Err("expected a number from 1 to a million, such as 10: one weight in ten stays".into())
+            Err("expected a number of at least 1 and at most a million, such as 10: one weight in ten stays".into())
         }
     }
 }
