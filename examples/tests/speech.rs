@@ -209,7 +209,7 @@ fn what_is_no_run_or_cannot_be_is_refused() {
 fn arguments_that_mean_nothing_are_explained() {
     let parse = |args: &[&str]| gru_speech::Args::try_parse_from([&["x"], args].concat());
     for (args, says) in [
-        (["--rate", "0.9"], "at least 1, such as 10"),
+        (["--rate", "0.9"], "at least 1 and"),
         (["--rate", "inf"], "at least 1"),
         (["--steps", "3"], "1..=2"),
         (["--latency=0", "--seeds=2"], "at least 1"),
