@@ -65,6 +65,9 @@ pub enum SparseError {
         /// Number of groups.
         groups: usize,
     },
+    /// Bits of a code that no code can have.
+    #[error("codes have 1 to 16 bits, got {0}")]
+    Bits(u8),
     /// A NaN or an infinity among weights that were to be packed.
     #[error("weight {index} of {what} is {value}; only finite weights can be packed")]
     NonFinite {

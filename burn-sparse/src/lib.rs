@@ -15,6 +15,7 @@
 //! | [`ops`] | operations on tensors, gradients included | [`ops::sparse_conv2d`] |
 //! | [`nn`] | layers whose weight is dense or packed | [`nn::Conv2d`] |
 //! | [`pack`](mod@pack) | dense module → packed module | [`pack::pack()`] |
+//! | [`quant`] | values as codes of few bits | [`quant::Quantized::find`] |
 //! | [`store`] | the compressed checkpoint | [`store::save`] |
 //! | [`catalogue`] | named problems for tests and benches | |
 //!
@@ -43,6 +44,7 @@ pub mod nn;
 pub mod ops;
 pub mod pack;
 pub mod problem;
+pub mod quant;
 pub mod reference;
 mod sparsity;
 pub mod store;
