@@ -137,7 +137,10 @@ pub(crate) fn run(args: &Args) -> Result<Sweep, TrainingError> {
             [shape.height, shape.width],
         ));
     config.width = args.width.or(match (preset, args.arch) {
-        (Preset::Quick, Arch::LeNet5 | Arch::ResNet20 | Arch::ResNet32 | Arch::ResNet56) => None,
+        (
+            Preset::Quick,
+            Arch::LeNet5 | Arch::LeNet300 | Arch::ResNet20 | Arch::ResNet32 | Arch::ResNet56,
+        ) => None,
         (Preset::Quick, _) => Some(0.25),
         (Preset::Full, _) => None,
     });

@@ -83,7 +83,9 @@ impl From<StemName> for Stem {
 
 fn residual(name: &str) -> Result<Arch, String> {
     match name.parse() {
-        Ok(Arch::LeNet5) => Err("is no residual network; see the example lenet5_prune".into()),
+        Ok(Arch::LeNet5 | Arch::LeNet300) => {
+            Err("is no residual network; see the example lenet5_prune".into())
+        }
         Ok(arch) if ModelConfig::new(arch).resnet().is_none() => {
             Err("is no residual network; see the example custom_loop".into())
         }

@@ -41,11 +41,13 @@ pub enum Arch {
     MobileNetV2,
     /// Two convolutions and two products, 0.43 M parameters.
     LeNet5,
+    /// Three products, 0.27 M parameters.
+    LeNet300,
 }
 
 impl Arch {
     /// Every architecture, in the order of the documentation.
-    pub const ALL: [Arch; 12] = [
+    pub const ALL: [Arch; 13] = [
         Arch::ResNet18,
         Arch::ResNet34,
         Arch::ResNet50,
@@ -58,6 +60,7 @@ impl Arch {
         Arch::Vgg16Bn,
         Arch::MobileNetV2,
         Arch::LeNet5,
+        Arch::LeNet300,
     ];
 
     /// The name that [`FromStr`] reads and [`fmt::Display`] writes.
@@ -75,6 +78,7 @@ impl Arch {
             Arch::Vgg16Bn => "vgg16bn",
             Arch::MobileNetV2 => "mobilenetv2",
             Arch::LeNet5 => "lenet5",
+            Arch::LeNet300 => "lenet300",
         }
     }
 
@@ -90,7 +94,7 @@ impl Arch {
             | Arch::Vgg16Bn
             | Arch::MobileNetV2 => [3, 224, 224],
             Arch::ResNet20 | Arch::ResNet32 | Arch::ResNet56 => [3, 32, 32],
-            Arch::LeNet5 => [1, 28, 28],
+            Arch::LeNet5 | Arch::LeNet300 => [1, 28, 28],
         }
     }
 
@@ -105,7 +109,7 @@ impl Arch {
             | Arch::Vgg16
             | Arch::Vgg16Bn
             | Arch::MobileNetV2 => 1000,
-            Arch::ResNet20 | Arch::ResNet32 | Arch::ResNet56 | Arch::LeNet5 => 10,
+            Arch::ResNet20 | Arch::ResNet32 | Arch::ResNet56 | Arch::LeNet5 | Arch::LeNet300 => 10,
         }
     }
 }

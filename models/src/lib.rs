@@ -6,6 +6,7 @@
 //! | [`ResNet`] for CIFAR | 20, 32, 56 | the same paper, section 4.2 |
 //! | [`Vgg`] for ImageNet and CIFAR | 16, with and without batch norms | Simonyan and Zisserman, *Very Deep Convolutional Networks*, table 1 |
 //! | [`MobileNetV2`] for ImageNet and CIFAR | any width | Sandler et al., *Inverted Residuals and Linear Bottlenecks*, table 2 |
+//! | [`LeNet300`] | 300-100-10 | LeCun et al. 1998, three products |
 //! | [`LeNet5`] | 20-50-500-10 | Caffe's variant of LeCun et al. 1998, the one pruning papers count on |
 //! | [`SpeechGru`] for recordings | one to eight layers of any width | the GRU that Dong et al., *RTMobile*, prune, with a head for words |
 //!
@@ -43,6 +44,7 @@ mod channels;
 mod classifier;
 mod layers;
 mod lenet;
+mod lenet300;
 mod mobilenet;
 mod model;
 mod resnet;
@@ -57,6 +59,7 @@ pub use arch::{Arch, UnknownArch};
 pub use classifier::Classifier;
 pub use layers::ConvNorm;
 pub use lenet::{LeNet5, LeNet5Config};
+pub use lenet300::{LeNet300, LeNet300Config};
 pub use mobilenet::{
     InvertedBranch, InvertedResidual, MobileNetLayer, MobileNetStage, MobileNetV2,
     MobileNetV2Config,

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::transparent::transparent;
 use crate::{
-    Arch, Classifier, LeNet5, LeNet5Config, MobileNetV2, MobileNetV2Config, ResNet, ResNetConfig,
-    Shortcut, Stem, Summary, Vgg, VggConfig, VggHead,
+    Arch, Classifier, LeNet5, LeNet5Config, LeNet300, LeNet300Config, MobileNetV2,
+    MobileNetV2Config, ResNet, ResNetConfig, Shortcut, Stem, Summary, Vgg, VggConfig, VggHead,
 };
 
 /// Names an architecture with what may vary about it, and builds it.
@@ -17,15 +17,16 @@ pub struct ModelConfig {
     /// The number of classes; as published unless set.
     pub classes: usize,
     /// The images it is made for; as published unless set. It chooses the stem of a residual
-    /// network, the strides of `mobilenetv2` and the head of a VGG, and is no matter for `lenet5`.
+    /// network, the strides of `mobilenetv2` and the head of a VGG, and is no matter for `lenet5` and
+    /// `lenet300`.
     pub stem: Option<Stem>,
     /// The shortcuts of a residual network; as published unless set, and no matter for others.
     pub shortcut: Option<Shortcut>,
     /// What all widths of a network are multiplied by; one unless set, and no matter for `lenet5`.
     /// The hidden layers of a VGG's head for ImageNet keep theirs.
     pub width: Option<f64>,
-    /// `[channels, height, width]` of an image; as published unless set. Only `lenet5` heeds more
-    /// than the channels.
+    /// `[channels, height, width]` of an image; as published unless set. Only `lenet5` and
+    /// `lenet300` heed more than the channels.
     pub input: [usize; 3],
 }
 
@@ -83,6 +84,7 @@ impl ModelConfig {
             Network::Vgg(config) => Model::Vgg(config.init(device)),
             Network::MobileNetV2(config) => Model::MobileNetV2(config.init(device)),
             Network::LeNet5(config) => Model::LeNet5(config.init(device)),
+            Network::LeNet300(config) => Model::LeNet300(config.init(device)),
         }
     }
 
@@ -96,6 +98,9 @@ impl ModelConfig {
             Network::Vgg(config) => config.summary(size),
             Network::MobileNetV2(config) => config.summary(size),
             Network::LeNet5(config) => config
+                .with_input([self.input[0], size[0], size[1]])
+                .summary(),
+            Network::LeNet300(config) => config
                 .with_input([self.input[0], size[0], size[1]])
                 .summary(),
         }
@@ -144,6 +149,9 @@ impl ModelConfig {
                 Network::MobileNetV2(config)
             }
             Arch::LeNet5 => Network::LeNet5(LeNet5Config::new(self.classes).with_input(self.input)),
+            Arch::LeNet300 => {
+                Network::LeNet300(LeNet300Config::new(self.classes).with_input(self.input))
+            }
         }
     }
 
@@ -183,6 +191,7 @@ enum Network {
     Vgg(VggConfig),
     MobileNetV2(MobileNetV2Config),
     LeNet5(LeNet5Config),
+    LeNet300(LeNet300Config),
 }
 
 /// Any network of this crate as one type.
@@ -203,6 +212,8 @@ pub enum Model {
     MobileNetV2(MobileNetV2),
     /// LeNet-5.
     LeNet5(LeNet5),
+    /// LeNet-300-100.
+    LeNet300(LeNet300),
 }
 
 /// Evaluates an expression with the network of whichever variant.
@@ -213,6 +224,7 @@ macro_rules! any {
             Model::Vgg($network) => $body,
             Model::MobileNetV2($network) => $body,
             Model::LeNet5($network) => $body,
+            Model::LeNet300($network) => $body,
         }
     };
 }
@@ -225,6 +237,7 @@ macro_rules! map {
             Model::Vgg($network) => Model::Vgg($body),
             Model::MobileNetV2($network) => Model::MobileNetV2($body),
             Model::LeNet5($network) => Model::LeNet5($body),
+            Model::LeNet300($network) => Model::LeNet300($body),
         }
     };
 }
@@ -233,7 +246,8 @@ transparent!(Model {
     ResNet,
     Vgg,
     MobileNetV2,
-    LeNet5
+    LeNet5,
+    LeNet300
 });
 
 impl std::fmt::Display for Model {

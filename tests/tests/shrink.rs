@@ -259,6 +259,7 @@ fn the_report_counts_as_the_summary_does() {
     let device = Device::flex();
     for arch in [
         Arch::LeNet5,
+        Arch::LeNet300,
         Arch::ResNet20,
         Arch::ResNet56,
         Arch::ResNet18,

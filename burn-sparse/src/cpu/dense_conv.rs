@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use super::columns::Columns;
-use super::gemm::{Matrix, gemm};
+use super::gemm::{Matrix, Output, gemm};
 use crate::ConvProblem;
 
 /// Room for the matrices, reused for all batches of a call.
@@ -25,20 +25,32 @@ fn room(vec: &mut Vec<f32>, len: usize) -> &mut [f32] {
 
 impl Scratch {
     fn columns<'a>(&'a mut self, columns: &Columns<'_>, input: &'a [f32]) -> Matrix<'a> {
-        let matrix = match columns.inputs() {
-            Some(range) => &input[range],
+        match columns.inputs() {
+            Some(range) => Matrix::new(&input[range], columns.shape()),
             None => {
                 let matrix = room(&mut self.columns, columns.len());
                 columns.gather(input, matrix);
-                matrix
+                Matrix::with_stride(matrix, columns.shape(), columns.stride())
             }
-        };
-        Matrix::new(matrix, columns.shape())
+        }
     }
 }
 
 fn output_shape(columns: &Columns<'_>) -> [usize; 2] {
     [columns.channels().len(), columns.shape()[1]]
+}
+
+/// The gradient of the outputs as a matrix, in `matrix` where it is not one already.
+fn outputs<'a>(columns: &Columns<'_>, grad: &'a [f32], matrix: &'a mut Vec<f32>) -> Matrix<'a> {
+    let shape = output_shape(columns);
+    match columns.outputs() {
+        Some(range) => Matrix::new(&grad[range], shape),
+        None => {
+            let matrix = room(matrix, shape[0] * columns.stride());
+            columns.gather_outputs(grad, matrix);
+            Matrix::with_stride(matrix, shape, columns.stride())
+        }
+    }
 }
 
 /// `out[n,k,e,f] = bias[k] + sum_{c,r,s} w[k,c,r,s] x[n,c,e*u+r*d,f*v+s*d]`, every element of
@@ -60,10 +72,14 @@ pub fn dense_conv(
         let weight = Matrix::new(&weight[columns.weights()], shape);
         let matrix = scratch.columns(columns, input);
         match columns.outputs() {
-            Some(range) => gemm(&mut out[range], weight, matrix, false),
+            Some(range) => {
+                let out = Output::new(&mut out[range], columns.shape()[1]);
+                gemm(out, weight, matrix, false);
+            }
             None => {
-                let sums = room(&mut sums, output_shape(columns).iter().product());
-                gemm(sums, weight, matrix, false);
+                let stride = columns.stride();
+                let sums = room(&mut sums, output_shape(columns)[0] * stride);
+                gemm(Output::with_stride(sums, stride), weight, matrix, false);
                 columns.scatter_outputs(sums, out);
             }
         }
@@ -90,21 +106,16 @@ pub fn dense_conv_grad_input(grad: &[f32], weight: &[f32], problem: &ConvProblem
     Columns::each(problem, |columns| {
         let shape = [columns.channels().len(), problem.row_len()];
         let weight = Matrix::new(&weight[columns.weights()], shape).transpose();
-        let grad = match columns.outputs() {
-            Some(range) => &grad[range],
-            None => {
-                let len = output_shape(columns).iter().product();
-                let matrix = room(&mut scratch.outputs, len);
-                columns.gather_outputs(grad, matrix);
-                matrix
-            }
-        };
-        let grad = Matrix::new(grad, output_shape(columns));
+        let grad = outputs(columns, grad, &mut scratch.outputs);
         match columns.inputs() {
-            Some(range) => gemm(&mut out[range], weight, grad, false),
+            Some(range) => {
+                let out = Output::new(&mut out[range], columns.shape()[1]);
+                gemm(out, weight, grad, false);
+            }
             None => {
                 let sums = room(&mut scratch.columns, columns.len());
-                gemm(sums, weight, grad, false);
+                let to = Output::with_stride(sums, columns.stride());
+                gemm(to, weight, grad, false);
                 columns.scatter_add(sums, &mut out);
             }
         }
@@ -118,19 +129,12 @@ pub fn dense_conv_grad_input(grad: &[f32], weight: &[f32], problem: &ConvProblem
 /// As [`dense_conv`].
 pub fn dense_conv_grad_weight(input: &[f32], grad: &[f32], problem: &ConvProblem) -> Vec<f32> {
     let mut out = vec![0.0; problem.weight_shape().iter().product()];
-    let (mut scratch, mut outputs) = (Scratch::default(), Vec::new());
+    let (mut scratch, mut matrix) = (Scratch::default(), Vec::new());
     Columns::each(problem, |columns| {
-        let grad = match columns.outputs() {
-            Some(range) => &grad[range],
-            None => {
-                let matrix = room(&mut outputs, output_shape(columns).iter().product());
-                columns.gather_outputs(grad, matrix);
-                matrix
-            }
-        };
-        let grad = Matrix::new(grad, output_shape(columns));
-        let matrix = scratch.columns(columns, input).transpose();
-        gemm(&mut out[columns.weights()], grad, matrix, true);
+        let grad = outputs(columns, grad, &mut matrix);
+        let columns_of_input = scratch.columns(columns, input).transpose();
+        let out = Output::new(&mut out[columns.weights()], problem.row_len());
+        gemm(out, grad, columns_of_input, true);
     });
     out
 }

@@ -46,6 +46,7 @@ pub fn config(arch: Arch, path: impl AsRef<Path>) -> Result<ModelConfig, Weights
         ),
         Arch::MobileNetV2 => (&[FIRST_OF_MOBILENET, "classifier.1.weight"], mobilenet),
         Arch::LeNet5 => (&["conv1.weight", "fc2.weight"], lenet),
+        Arch::LeNet300 => (&["fc1.weight", "fc3.weight"], lenet300),
     };
     let prefix = file.prefix(names.iter().copied());
     let mut config = ModelConfig::new(arch);
@@ -135,6 +136,22 @@ fn mobilenet(config: &mut ModelConfig, file: &Shapes) {
     ends(config, file, FIRST_OF_MOBILENET, "classifier.1.weight");
     let last = file.conv("features.17.conv.2.weight");
     config.width = last.and_then(|[channels, ..]| MobileNetV2Config::width_of(channels));
+}
+
+fn lenet300(config: &mut ModelConfig, file: &Shapes) {
+    if let Some([classes, _]) = file.linear("fc3.weight") {
+        config.classes = classes;
+    }
+    if let Some([_, pixels]) = file.linear("fc1.weight") {
+        // Square images, grey or coloured.
+        let shapes = [1, 3].map(|channels| (channels, (pixels / channels).isqrt()));
+        let found = shapes.into_iter().find(|(c, side)| {
+            *side > 0 && side.checked_mul(*side).and_then(|n| n.checked_mul(*c)) == Some(pixels)
+        });
+        if let Some((channels, side)) = found {
+            config.input = [channels, side, side];
+        }
+    }
 }
 
 fn lenet(config: &mut ModelConfig, file: &Shapes) {

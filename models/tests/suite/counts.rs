@@ -2,7 +2,9 @@
 
 use burn::module::Module;
 use burn::tensor::Device;
-use models::{Arch, LayerKind, LeNet5Config, ModelConfig, ResNetConfig, Shortcut, Stem};
+use models::{
+    Arch, LayerKind, LeNet5Config, LeNet300Config, ModelConfig, ResNetConfig, Shortcut, Stem,
+};
 
 #[test]
 fn networks_for_imagenet_have_the_published_costs() {
@@ -118,6 +120,17 @@ fn mobilenets_of_other_widths_and_strides_have_the_published_costs() {
     assert_eq!(last(&config, 32), [1280, 1, 1]);
     assert_eq!(last(&cifar, 32), [1280, 4, 4]);
     assert_eq!(last(&cifar, 32), last(&config, 128));
+}
+
+#[test]
+fn lenet300_has_the_published_weights() {
+    let summary = LeNet300Config::new(10).summary();
+    let weights: Vec<usize> = summary
+        .weighted()
+        .map(|l| l.weight.iter().product())
+        .collect();
+    assert_eq!(weights, [235_200, 30_000, 1_000]);
+    assert_eq!((summary.weights(), summary.params()), (266_200, 266_610));
 }
 
 #[test]

@@ -598,6 +598,10 @@ fn a_file_tells_the_configuration_of_its_weights() {
             .with_input([3, 32, 32])
             .with_classes(4),
         ModelConfig::new(Arch::LeNet5),
+        ModelConfig::new(Arch::LeNet300),
+        ModelConfig::new(Arch::LeNet300)
+            .with_input([3, 8, 8])
+            .with_classes(4),
     ] {
         save(&config.init(&device), &path).expect("saves");
         let found = models::weights::config(config.arch, &path).expect("reads");
@@ -678,6 +682,7 @@ fn sizes_without_data_are_not_believed() {
             ],
         ),
         (Arch::LeNet5, ["conv1.weight", "fc2.weight", "fc1.weight"]),
+        (Arch::LeNet300, ["fc3.weight", "fc2.weight", "fc1.weight"]),
     ] {
         let mut entries: BTreeMap<&str, Entry> = BTreeMap::new();
         for name in names {
