@@ -22,6 +22,7 @@
 //! | find the rates in training instead | [`reweighted`]: a penalty on groups, and a threshold |
 //! | cut emptied channels out | [`shrink`]: a smaller dense network with the same output |
 //! | prune within one training run | [`click_train`] |
+//! | give what is left few bits | [`quantize`]: levels by ADMM, then straight-through training |
 //! | compare | [`baseline`]: magnitude pruning in one shot and gradually |
 #![cfg_attr(
     feature = "train",
@@ -127,6 +128,7 @@ pub mod mask;
 mod params;
 pub mod plan;
 pub mod projection;
+pub mod quantize;
 pub mod report;
 pub mod reweighted;
 pub mod shrink;

@@ -1,7 +1,10 @@
+use std::sync::Arc;
+
 use super::set::Set;
 use crate::MatrixView;
 use crate::plan::ResolvedLayer;
 use crate::projection::{Projected, Projection, ProjectionError, parts_of};
+use crate::quantize::OnGrid;
 
 /// A constrained parameter and the sets whose intersection is its constraint.
 #[derive(Debug)]
@@ -19,6 +22,28 @@ impl Layer {
             .map(|part| Set::new(&spec, part)?.start(weights))
             .collect::<Result<_, _>>()?;
         Ok(Self { spec, sets })
+    }
+
+    /// The same for levels on the weights that are kept, in storage order.
+    pub(super) fn on_levels(
+        spec: ResolvedLayer,
+        keep: &[bool],
+        weights: &[f32],
+    ) -> Result<Self, ProjectionError> {
+        let quantization = spec.quantization.expect("a layer with levels");
+        let projection = Arc::new(OnGrid::new(quantization, spec.view.gather(keep)));
+        let set = Set::with(&spec, spec.sparsity, projection)?.start(weights)?;
+        let sets = vec![set];
+        Ok(Self { spec, sets })
+    }
+
+    /// The sets of a saved state of this layer, still empty; `spec` has its kernel patterns.
+    pub(super) fn emptied(&self, spec: &ResolvedLayer) -> Result<Vec<Set>, ProjectionError> {
+        if spec.quantization.is_some() {
+            return self.sets.iter().map(|set| set.emptied(spec)).collect();
+        }
+        let parts = parts_of(spec.sparsity).into_iter();
+        parts.map(|part| Set::new(spec, part)).collect()
     }
 
     /// The largest primal residual of its sets: weights are as far from the constraint as from the

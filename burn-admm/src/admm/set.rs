@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use burn::tensor::{DType, Device, Tensor};
 use burn_sparse::Sparsity;
 
@@ -14,7 +16,7 @@ pub(super) struct Set {
     pub(super) sparsity: Sparsity,
     /// Weights that `Z` may keep.
     pub(super) nnz: usize,
-    projection: Box<dyn Projection>,
+    projection: Arc<dyn Projection>,
     view: MatrixView,
     /// Always feasible.
     pub(super) z: Vec<f32>,
@@ -57,13 +59,21 @@ impl Norms {
 }
 
 impl Set {
-    /// With `Z = 0`, which every set allows, and no dual. `sparsity` is one of the parts of the
-    /// constraint of `spec`.
+    /// With `Z = 0` and no dual. `sparsity` is one of the parts of the constraint of `spec`.
     pub(super) fn new(spec: &ResolvedLayer, sparsity: Sparsity) -> Result<Self, ProjectionError> {
+        Self::with(spec, sparsity, projection_of(sparsity)?.into())
+    }
+
+    /// With another projection than that of `sparsity`, which then only says what is kept.
+    pub(super) fn with(
+        spec: &ResolvedLayer,
+        sparsity: Sparsity,
+        projection: Arc<dyn Projection>,
+    ) -> Result<Self, ProjectionError> {
         Ok(Self {
             sparsity,
             nnz: sparsity.nnz(spec.view.shape())?,
-            projection: projection_of(sparsity)?,
+            projection,
             view: spec.view,
             z: Vec::new(),
             u: vec![0.0; spec.weights()],
@@ -72,6 +82,11 @@ impl Set {
             dual_norm: 0.0,
             growing: 0,
         })
+    }
+
+    /// The same set with nothing in it yet.
+    pub(super) fn emptied(&self, spec: &ResolvedLayer) -> Result<Self, ProjectionError> {
+        Self::with(spec, self.sparsity, self.projection.clone())
     }
 
     /// `Z = Π(W)`.

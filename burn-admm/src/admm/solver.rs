@@ -62,12 +62,34 @@ impl Admm {
                     .map_err(|source| projection_error(&spec.path, source))
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let index = layers
-            .iter()
-            .enumerate()
-            .map(|(i, l)| (l.spec.path.clone(), i))
+        Ok(Self::of(plan, layers, config))
+    }
+
+    /// Levels on what is kept of each layer instead of sparsity.
+    pub(crate) fn on_levels<M: Module>(
+        model: &M,
+        specs: Vec<ResolvedLayer>,
+        keeps: Vec<Vec<bool>>,
+        config: AdmmConfig,
+    ) -> Result<Self, AdmmError> {
+        config.validate()?;
+        let layers = read_layers(model, &specs)?
+            .into_iter()
+            .zip(specs.iter().zip(&keeps))
+            .map(|(weight, (spec, keep))| {
+                Layer::on_levels(spec.clone(), keep, &weight.data)
+                    .map_err(|source| projection_error(&spec.path, source))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self::of(ResolvedPlan::new(specs), layers, config))
+    }
+
+    fn of(plan: ResolvedPlan, layers: Vec<Layer>, config: AdmmConfig) -> Self {
+        let paths = layers.iter().enumerate();
+        let index = paths
+            .map(|(i, layer)| (layer.spec.path.clone(), i))
             .collect();
-        Ok(Self {
+        Self {
             plan,
             config,
             layers,
@@ -75,7 +97,7 @@ impl Admm {
             rho: config.rho,
             iteration: 0,
             steps: 0,
-        })
+        }
     }
 
     /// Ends an outer iteration: `Z ← Π(W + U)`, `U ← U + W − Z`, then rho by its schedule with

@@ -11,10 +11,8 @@ use burn::module::Module;
 use serde::{Deserialize, Serialize};
 
 use super::layer::Layer;
-use super::set::Set;
 use super::{Admm, AdmmConfig, AdmmError, StateError};
 use crate::plan::{Identity, Plan, ResolvedPlan};
-use crate::projection::parts_of;
 use crate::state_file::{self, Named, Opened};
 
 const VERSION: u64 = 2;
@@ -168,18 +166,20 @@ impl Admm {
         let mut restored = Vec::with_capacity(self.layers.len());
         for (layer, saved) in self.layers.iter().zip(&meta.layers) {
             let spec = saved.identity.layer(&layer.spec);
-            let parts = parts_of(spec.sparsity);
-            if parts.len() != saved.sets.len() {
+            let emptied = layer
+                .emptied(&spec)
+                .map_err(|error| opened.corrupt(error))?;
+            if emptied.len() != saved.sets.len() {
                 let (path, found) = (&spec.path, saved.sets.len());
-                let reason = format!("`{path}` has {found} sets, not {}", parts.len());
+                let reason = format!("`{path}` has {found} sets, not {}", emptied.len());
                 return Err(opened.corrupt(reason));
             }
-            let mut sets = Vec::with_capacity(parts.len());
-            for (index, (part, saved)) in parts.into_iter().zip(&saved.sets).enumerate() {
+            let mut sets = Vec::with_capacity(emptied.len());
+            for (index, (set, saved)) in emptied.into_iter().zip(&saved.sets).enumerate() {
                 let [z, u] = names(&spec.path, index);
                 let copies = [&z, &u].map(|name| tensors.floats(name, &spec.shape));
                 let [z_values, u_values] = copies;
-                let set = Set::new(&spec, part).map_err(|error| opened.corrupt(error))?;
+                let part = set.sparsity;
                 let Some(mut set) = set.restored(z_values?, u_values?) else {
                     return Err(opened.corrupt(format!("{z} is not within {part}")));
                 };

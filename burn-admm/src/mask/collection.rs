@@ -8,6 +8,7 @@ use crate::admm::{AdmmError, project, read_layers};
 use crate::params::{Position, parameters};
 use crate::plan::ResolvedPlan;
 use crate::projection::projection_of;
+use crate::quantize::OnLevels;
 
 /// The mask of one parameter, on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -288,7 +289,14 @@ impl ModuleVisitor for ReadMasks {
         if !(self.position.inside_reparameterization() && masked) {
             return;
         }
-        let path = names[..names.len() - 2].join(".");
+        let mut owner = &names[..names.len() - 2];
+        // A mask may be part of the levels of its parameter.
+        if let [parameter @ .., last] = owner
+            && last == OnLevels::NAME
+        {
+            owner = parameter;
+        }
+        let path = owner.join(".");
         let pruned = param.val().into_data();
         let keep = pruned.iter::<bool>().map(|pruned| !pruned).collect();
         self.layers.push(LayerMask {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ResolvedLayer;
 use crate::admm::StateError;
+use crate::quantize::Quantization;
 
 /// What a saved state says of the layer that it is of.
 #[derive(Serialize, Deserialize)]
@@ -16,6 +17,8 @@ pub(crate) struct Identity {
     /// The name of the constraint; version 1 of ADMM's states had none.
     scheme: Option<String>,
     pub(crate) pool: Option<PatternPool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    levels: Option<Quantization>,
 }
 
 impl Identity {
@@ -27,6 +30,7 @@ impl Identity {
             nnz: spec.nnz,
             scheme: Some(spec.sparsity.name().to_owned()),
             pool: pool_of(spec.sparsity),
+            levels: spec.quantization,
         }
     }
 
@@ -80,6 +84,17 @@ impl Identity {
                 spec.shape,
                 spec.sparsity.name(),
                 spec.nnz
+            ));
+        }
+        if self.levels != spec.quantization {
+            let name = |levels: Option<Quantization>| match levels {
+                Some(levels) => levels.to_string(),
+                None => "no levels".to_owned(),
+            };
+            let (saved, asked) = (name(self.levels), name(spec.quantization));
+            return Some(format!(
+                "`{}` has {saved}, the plan asks for {asked}",
+                self.path
             ));
         }
         let same = match (self.pool, spec.patterns) {

@@ -16,6 +16,7 @@ pub use error::PlanError;
 pub use explain::{Explained, Explanation};
 pub(crate) use identity::Identity;
 pub use pattern::Pattern;
+pub(crate) use resolve::nearest;
 pub use resolve::{ResolvedLayer, ResolvedPlan};
 pub use rules::{Constraint, Plan, Rule};
 

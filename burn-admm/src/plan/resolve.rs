@@ -1,5 +1,5 @@
 use burn::module::Module;
-use burn_sparse::{Pool, SparseError, Sparsity};
+use burn_sparse::{Budget, Pool, SparseError, Sparsity};
 use serde::Serialize;
 
 use super::error::NAMED;
@@ -7,6 +7,7 @@ use super::{Constraint, Plan, PlanError, Rule, pools};
 use crate::MatrixView;
 use crate::params::{Parameter, Role, parameters};
 use crate::projection::{ProjectionError, projection_of};
+use crate::quantize::Quantization;
 
 /// A constrained parameter of a model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -24,9 +25,27 @@ pub struct ResolvedLayer {
     pub nnz: usize,
     /// How many kernel patterns were asked for, if the pool was found in the network.
     pub patterns: Option<usize>,
+    /// The levels that its kept weights may have, if they were given some
+    /// ([`QuantPlan`](crate::quantize::QuantPlan)).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<Quantization>,
 }
 
 impl ResolvedLayer {
+    /// A parameter whose weights get levels; which of them are kept is still to be found out.
+    pub(crate) fn with_levels(parameter: Parameter, quantization: Quantization) -> Self {
+        let nnz = parameter.weights();
+        Self {
+            path: parameter.path,
+            shape: parameter.shape,
+            view: parameter.view,
+            sparsity: Sparsity::Unstructured(Budget::Nnz(nnz)),
+            nnz,
+            patterns: None,
+            quantization: Some(quantization),
+        }
+    }
+
     /// All weights of the parameter.
     pub fn weights(&self) -> usize {
         self.view.len()
@@ -261,11 +280,12 @@ fn resolve(
         sparsity,
         nnz,
         patterns: None,
+        quantization: None,
     })
 }
 
 /// The three paths most similar to a pattern, best first.
-fn nearest(pattern: &str, parameters: &[Parameter]) -> Vec<String> {
+pub(crate) fn nearest(pattern: &str, parameters: &[Parameter]) -> Vec<String> {
     let mut scored: Vec<(f64, &str)> = parameters
         .iter()
         .map(|p| {

@@ -1,0 +1,2 @@
+mod fitting;
+mod training;
