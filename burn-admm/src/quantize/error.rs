@@ -51,6 +51,9 @@ pub enum QuantizeError {
         /// Values.
         values: usize,
     },
+    /// A tensor that could not be read from its device.
+    #[error("reading from the device: {0}")]
+    Read(#[from] burn::tensor::TensorReadError),
     /// Training under levels.
     #[error(transparent)]
     Admm(#[from] crate::AdmmError),

@@ -21,6 +21,10 @@
 //! | [`FixedPoint`](LevelKind::FixedPoint) | integer and fraction bits | layer or output channel |
 //! | [`Symmetric`](LevelKind::Symmetric), [`Asymmetric`](LevelKind::Asymmetric) | integers and a scale | layer or output channel |
 //!
+//! Bits per layer are chosen under a budget of accuracy or bytes by [`QuantPlan::choose_bits`].
+//! Activations get levels by [`ActivationQuantizer`], a layer of the model, with a range that is calibrated
+//! by an [`Observer`] or learned.
+//!
 //! # Example
 //! ```
 //! use burn::nn::{Linear, LinearConfig};
@@ -62,7 +66,9 @@
 //! # }
 //! ```
 
+mod activation;
 mod attach;
+mod bits;
 mod error;
 mod fit;
 mod grid;
@@ -73,7 +79,9 @@ mod projection;
 mod saturation;
 mod scheme;
 
+pub use activation::{ActivationQuantizer, Observer};
 pub use attach::OnLevels;
+pub use bits::{BitBudget, BitChoice, BitsError, LayerBits};
 pub use error::QuantizeError;
 pub use grid::Grid;
 pub use histogram::Histogram;

@@ -1,2 +1,4 @@
+mod activations;
+mod bits;
 mod fitting;
 mod training;

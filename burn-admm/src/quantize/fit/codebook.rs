@@ -211,8 +211,65 @@ impl Sorted {
             .chain(seeded)
             .map(|start| self.lloyd(start))
             .min_by(|a, b| a.1.total_cmp(&b.1));
-        let centres = best.map(|(centres, _)| centres).unwrap_or_default();
-        Grid::Codebook(rounded(&centres))
+        let (centres, error) = best.unwrap_or_default();
+        Grid::Codebook(rounded(&self.rearranged(centres, error)))
+    }
+
+    /// As long as it helps, merges the two neighbours that lose least by it and splits the cluster
+    /// that gains most: what Lloyd's algorithm alone, which moves centres past few values, never does.
+    fn rearranged(&self, mut centres: Vec<f64>, mut error: f64) -> Vec<f64> {
+        for _ in 0..2 * centres.len() {
+            let ends = self.ends(&centres);
+            let starts = core::iter::once(0).chain(ends.iter().copied());
+            let runs: Vec<(usize, usize)> = starts.zip(ends.iter().copied()).collect();
+            let merged = (0..runs.len().saturating_sub(1)).map(|i| {
+                let (a, b) = (runs[i], runs[i + 1]);
+                let cost = self.spread(a.0, b.1) - self.spread(a.0, a.1) - self.spread(b.0, b.1);
+                (i, cost)
+            });
+            let Some((merge, cost)) = merged.min_by(|a, b| a.1.total_cmp(&b.1)) else {
+                break;
+            };
+            let others = (0..runs.len()).filter(|&i| i != merge && i != merge + 1);
+            let split = others.filter_map(|i| {
+                let (start, end) = runs[i];
+                let at = self.halved(start, end)?;
+                let halves = self.spread(start, at) + self.spread(at, end);
+                Some((i, at, self.spread(start, end) - halves))
+            });
+            let Some((split, at, gain)) = split.max_by(|a, b| a.2.total_cmp(&b.2)) else {
+                break;
+            };
+            if gain <= cost {
+                break;
+            }
+            let mut next = Vec::with_capacity(centres.len());
+            for (i, &(start, end)) in runs.iter().enumerate() {
+                if i == split {
+                    next.extend([self.mean(start, at), self.mean(at, end)]);
+                } else if i == merge {
+                    next.push(self.mean(start, runs[i + 1].1));
+                } else if i != merge + 1 {
+                    next.push(centres[i]);
+                }
+            }
+            let (next, next_error) = self.lloyd(next);
+            if next_error >= error {
+                break;
+            }
+            (centres, error) = (next, next_error);
+        }
+        centres
+    }
+
+    /// Where the values of a run that are above its mean begin.
+    fn halved(&self, start: usize, end: usize) -> Option<usize> {
+        if end - start < 2 {
+            return None;
+        }
+        let mean = self.mean(start, end);
+        let at = start + self.values[start..end].partition_point(|v| f64::from(*v) < mean);
+        (at > start && at < end).then_some(at)
     }
 }
 

@@ -190,7 +190,7 @@ fn admm_draws_weights_to_levels_and_never_revives_pruned_ones() {
         let mut model = pruned(&device);
         let masks = Masks::attached(&model);
         let plan = QuantPlan::new(quantization);
-        let config = AdmmConfig::new().with_rho(0.1);
+        let config = AdmmConfig::new().with_rho(1.0);
         let mut admm = plan.admm(&model, config).unwrap();
         let (mut first, mut last) = (None, 0.0);
         for _ in 0..6 {
@@ -208,7 +208,7 @@ fn admm_draws_weights_to_levels_and_never_revives_pruned_ones() {
             }
         }
         assert!(
-            last <= first.unwrap() || last < 0.1,
+            last <= first.unwrap().max(0.05),
             "{quantization}: {first:?} to {last}"
         );
 
