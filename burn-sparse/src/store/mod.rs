@@ -70,6 +70,7 @@
 //! ```
 
 mod bitmask;
+pub mod compact;
 mod contents;
 mod decode;
 mod encode;
