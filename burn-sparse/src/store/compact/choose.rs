@@ -11,7 +11,9 @@ use super::places::{Grid, Hints, Told};
 use super::{codes, floats, places};
 use crate::quant::{Levels, Quantized};
 
-/// Of larger tensors only the orders are tried that won on nearly all others.
+/// Up to so many places, all orders are tried.
+const SMALL: usize = 1 << 16;
+/// Of more places, only the order that wins on nearly all others is tried.
 const LARGE: usize = 1 << 20;
 
 /// In which order places are told: one of 8.
@@ -34,14 +36,13 @@ impl Order {
     }
 
     fn tried(grid: Grid) -> Vec<Self> {
-        let orders = if grid.rows <= 1 {
-            0..4
-        } else if grid.len() > LARGE {
-            3..4
-        } else {
-            0..8
+        let orders: &[u8] = match grid.len() {
+            len if len > LARGE => &[3],
+            _ if grid.rows <= 1 => &[0, 1, 2, 3],
+            len if len > SMALL => &[0, 3, 7],
+            _ => &[0, 1, 2, 3, 4, 5, 6, 7],
         };
-        orders.map(Self).collect()
+        orders.iter().copied().map(Self).collect()
     }
 }
 
@@ -115,7 +116,7 @@ fn positions(content: &Content, hints: Hints) -> (Positions, u64, Order) {
         .expect("a mask at least")
 }
 
-fn level_kind(levels: &Levels) -> LevelKind {
+pub(super) fn kind_of(levels: &Levels) -> LevelKind {
     match levels {
         Levels::Nonzero { scales } => LevelKind::Nonzero {
             per_row: scales.len() > 1,
@@ -156,7 +157,7 @@ fn values(
         return best;
     };
     let bits = quantised.codes().bits();
-    let levels = level_kind(quantised.levels());
+    let levels = kind_of(quantised.levels());
     let width = match levels {
         LevelKind::Codebook { .. } => 8 * elements.width(),
         _ => 32,

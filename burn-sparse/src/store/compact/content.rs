@@ -4,7 +4,7 @@ use burn::tensor::DType;
 
 use super::elements::Elements;
 use super::places::Grid;
-use crate::format::Csr;
+use crate::{format::Csr, quant::Quantized};
 
 /// A tensor to be written, or one that was read.
 #[derive(Debug, Clone)]
@@ -115,6 +115,22 @@ impl Content {
         (0..self.stored.len())
             .filter(|at| magnitude(*at) != 0)
             .count()
+    }
+
+    /// Bits of codes of the stored elements that are not positive zeros, if there are such zeros.
+    pub(super) fn bits_without_zeros(&self) -> Option<u8> {
+        let kept: Vec<usize> = (0..self.stored.len())
+            .filter(|at| self.stored.get(*at) != 0)
+            .collect();
+        if kept.len() == self.stored.len() {
+            return None;
+        }
+        let mut taken = vec![false; self.taken.len()];
+        let places: Vec<usize> = self.places().collect();
+        kept.iter().for_each(|&at| taken[places[at]] = true);
+        let values = self.stored.pick(kept.into_iter()).to_f32(self.dtype)?;
+        let quantised = Quantized::find(&values, &row_ptr(self.grid, &taken))?;
+        Some(quantised.codes().bits())
     }
 
     /// Which rows hold anything but positive zeros.

@@ -126,7 +126,7 @@ impl Read {
             let hints = alive.hints(slot);
             let (content, bytes) = read(coding, slot, hints, &mut parts, &mut stream)
                 .map_err(|reason| named(slot, reason))?;
-            rows.push(LedgerRow::new(slot, coding, content.nnz(), bytes));
+            rows.push(LedgerRow::new(slot, coding, &content, bytes));
             sum.add(bytes);
             alive.note(slot, content.alive_rows());
             contents.push(content);

@@ -49,11 +49,10 @@ fn encode<M: Module>(model: &M, at: &str) -> Result<(Vec<u8>, Ledger), SparseErr
     for slot in &slots {
         let mut content = content(&mut survey, slot, at)?;
         let hints = alive.hints(slot);
-        let nnz = content.nnz();
         let rows_alive = content.alive_rows();
         let choice = choose(&mut content, hints);
         let bytes = body.write(&content, &choice, hints);
-        rows.push(LedgerRow::new(slot, &choice.coding, nnz, bytes));
+        rows.push(LedgerRow::new(slot, &choice.coding, &content, bytes));
         sum.add(bytes);
         tensors.push(choice.coding);
         alive.note(slot, rows_alive);

@@ -4,6 +4,7 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::content::Content;
 use super::manifest::{LevelKind, Manifest, Positions, TensorCoding, Values};
 use super::skeleton::Slot;
 use super::tensor::Bytes;
@@ -21,7 +22,7 @@ pub struct LedgerRow {
     pub nnz: usize,
     /// Stored elements: more than `nnz` where zeros are stored.
     pub stored: usize,
-    /// Bits of a code, or of an element where there are no codes.
+    /// Bits that codes of the non-zeros need, or of an element where there are no codes.
     pub bits: u32,
     /// `nonzero`, `signed` or `codebook` (see [`Levels`](crate::quant::Levels)), or `none`.
     pub levels: String,
@@ -84,9 +85,11 @@ pub struct Ledger {
 }
 
 impl LedgerRow {
-    pub(super) fn new(slot: &Slot, coding: &TensorCoding, nnz: usize, bytes: Bytes) -> Self {
-        let elements = slot.grid.len();
+    pub(super) fn new(slot: &Slot, coding: &TensorCoding, content: &Content, bytes: Bytes) -> Self {
+        let (elements, nnz) = (slot.grid.len(), content.nnz());
         let codes = coding.values.codes();
+        // Where zeros have codes too, a pruned weight would do with fewer bits.
+        let bits = codes.map(|(bits, _)| content.bits_without_zeros().unwrap_or(bits));
         let levels = match codes {
             None => "none",
             Some((_, LevelKind::Nonzero { .. })) => "nonzero",
@@ -99,7 +102,7 @@ impl LedgerRow {
             elements,
             nnz,
             stored: coding.stored.unwrap_or(elements),
-            bits: codes.map_or(8 * coding.dtype.size() as u32, |(bits, _)| u32::from(bits)),
+            bits: bits.map_or(8 * coding.dtype.size() as u32, u32::from),
             levels: levels.to_owned(),
             positions: coding.positions,
             values: coding.values,

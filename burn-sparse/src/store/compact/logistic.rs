@@ -131,3 +131,51 @@ impl<const N: usize> Mixer<N> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What integers compute, through logarithms.
+    #[test]
+    fn tables_are_the_logistic_function() {
+        for odds in (-MOST..=MOST).step_by(7) {
+            let exact = 65_536.0 / (1.0 + (-f64::from(odds) / f64::from(UNIT)).exp());
+            assert!((f64::from(squash(odds)) - exact).abs() <= 1.0, "{odds}");
+        }
+        for p in 1..=65_535u16 {
+            let p_exact = f64::from(p) / 65_536.0;
+            let exact = f64::from(UNIT) * (p_exact / (1.0 - p_exact)).ln();
+            // A unit, and what a step of probabilities is in log-odds.
+            let step = f64::from(UNIT) / 65_536.0 / (p_exact * (1.0 - p_exact));
+            let found = f64::from(stretch(p));
+            assert!((found - exact).abs() <= 1.0 + step, "{p}: {found} {exact}");
+        }
+    }
+
+    #[test]
+    fn rates_and_learnt_probabilities_are_means() {
+        assert_eq!(rate(0, 0), 32_768);
+        assert_eq!((rate(1, 1), rate(0, 1)), (49_152, 16_384));
+        assert!(rate(0, u64::from(u32::MAX)) == 1 && rate(1 << 31, 1 << 31) == 65_535);
+        let mut learnt = Learnt::new(1 << 15);
+        for at in 0..4_000 {
+            learnt.learn(at % 10 == 3, 1_000);
+        }
+        assert!((f64::from(learnt.p()) / 65_536.0 - 0.1).abs() < 0.01);
+    }
+
+    #[test]
+    fn weights_go_to_the_input_that_knows() {
+        let mut mixer = Mixer::new(1, [0, 0], 6);
+        for at in 0..2_000u32 {
+            let bit = at * 7 % 5 < 2;
+            let knows = if bit { 3 * UNIT } else { -3 * UNIT };
+            let noise = if at % 3 == 0 { UNIT } else { -UNIT };
+            mixer.mix(0, [knows, noise]);
+            mixer.learn(bit);
+        }
+        assert!(mixer.mix(0, [3 * UNIT, 0]) > 60_000);
+        assert!(mixer.mix(0, [-3 * UNIT, 0]) < 5_000);
+    }
+}

@@ -14,6 +14,8 @@ use crate::quant::MAX_BITS;
 pub(super) const MAGIC: &[u8; 3] = b"BSC";
 /// Counts the changes that older releases cannot read.
 pub(super) const VERSION: u8 = 1;
+/// More tensors than any network has: what an entry takes in memory is not bounded by its bytes.
+const MOST_TENSORS: u64 = 1 << 20;
 /// Bytes of the checksum at the end.
 const SEAL: usize = 4;
 
@@ -382,9 +384,11 @@ impl Manifest {
         let count = reader.number()?;
         let [value_bytes, index_bytes, codebook_bytes] =
             [reader.number()?, reader.number()?, reader.number()?];
-        // Every tensor takes a byte.
-        if count > reader.rest().len() as u64 {
-            return Err(format!("lists {count} tensors, more than there are bytes"));
+        // Every tensor takes a byte; an entry in memory takes more.
+        if count > MOST_TENSORS || count > reader.rest().len() as u64 {
+            return Err(format!(
+                "lists {count} tensors, more than it can or than the {MOST_TENSORS} allowed"
+            ));
         }
         let tensors = (0..count)
             .map(|number| {

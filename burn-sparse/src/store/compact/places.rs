@@ -200,3 +200,123 @@ impl Walk {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::coder::Meter;
+    use super::super::range::{Decoder, Encoder};
+    use super::*;
+
+    const TOLD: [Told; 4] = [
+        Told {
+            rows: false,
+            columns: false,
+        },
+        Told {
+            rows: true,
+            columns: false,
+        },
+        Told {
+            rows: false,
+            columns: true,
+        },
+        Told {
+            rows: true,
+            columns: true,
+        },
+    ];
+
+    fn grid() -> impl Strategy<Value = Grid> {
+        let kernel = prop::sample::select(vec![(1, 1), (9, 3), (25, 5), (3, 3), (6, 2)]);
+        (0usize..12, 0usize..5, kernel).prop_map(|(rows, channels, (kernel, width))| Grid {
+            rows,
+            columns: channels * kernel,
+            kernel,
+            width,
+        })
+    }
+
+    fn weighted() -> impl Strategy<Value = (Grid, Vec<bool>)> {
+        let density = prop::sample::select(vec![0.0, 0.02, 0.2, 0.7, 1.0]);
+        (grid(), density).prop_flat_map(|(grid, density)| {
+            let taken = prop::collection::vec(prop::bool::weighted(density), grid.len());
+            (Just(grid), taken)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn places_come_back(
+            (grid, taken) in weighted(),
+            hints in prop::collection::vec(any::<bool>(), 0..8),
+        ) {
+            let stored = taken.iter().filter(|taken| **taken).count() as u64;
+            let hints = Hints { rows: &hints, columns: &hints };
+            for told in TOLD {
+                let mut encoder = Encoder::default();
+                let mut given = taken.clone();
+                prop_assert_eq!(code(&mut encoder, grid, told, stored, hints, &mut given), 0);
+                prop_assert_eq!(&given, &taken);
+                let bytes = encoder.into_bytes();
+                let mut decoder = Decoder::new(&bytes);
+                let mut read = vec![false; grid.len()];
+                prop_assert_eq!(code(&mut decoder, grid, told, stored, hints, &mut read), 0);
+                prop_assert_eq!(&read, &taken);
+                prop_assert!(decoder.is_exhausted());
+            }
+        }
+
+        #[test]
+        fn any_bytes_make_places(
+            grid in grid(),
+            bytes in prop::collection::vec(any::<u8>(), 0..90),
+            part in 0usize..=100,
+        ) {
+            let stored = (grid.len() * part / 100) as u64;
+            for told in TOLD {
+                let mut taken = vec![false; grid.len()];
+                let hints = Hints::default();
+                let left = code(&mut Decoder::new(&bytes), grid, told, stored, hints, &mut taken);
+                let found = taken.iter().filter(|taken| **taken).count() as u64;
+                prop_assert_eq!(found + left, stored);
+            }
+        }
+    }
+
+    #[test]
+    fn never_much_more_than_a_mask() {
+        // Pseudo-random places of any density, which have nothing to learn but the density.
+        for (rows, columns) in [(1, 64), (30, 30), (64, 300), (300, 64), (1_000, 9)] {
+            let grid = Grid::plain(rows, columns);
+            for percent in [0, 1, 10, 50, 90, 99, 100] {
+                let mut state = 1u64;
+                let taken: Vec<bool> = (0..grid.len())
+                    .map(|_| {
+                        state = state
+                            .wrapping_mul(6_364_136_223_846_793_005)
+                            .wrapping_add(1);
+                        state >> 33 < (1 << 31) / 100 * percent
+                    })
+                    .collect();
+                let stored = taken.iter().filter(|taken| **taken).count() as u64;
+                let (mut given, mut meter) = (taken, Meter::default());
+                code(
+                    &mut meter,
+                    grid,
+                    TOLD[0],
+                    stored,
+                    Hints::default(),
+                    &mut given,
+                );
+                let (bytes, mask) = (meter.0.bits().div_ceil(8), grid.len().div_ceil(8) as u64);
+                // What a model pays for learning that there is nothing to learn.
+                assert!(
+                    bytes <= mask + 8 + mask / 50,
+                    "{rows}x{columns}, {percent} %: {bytes} {mask}"
+                );
+            }
+        }
+    }
+}

@@ -181,3 +181,61 @@ impl Coder for Decoder {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Bit(bool, u16),
+        Plain(u64, u32),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let p = prop_oneof![1u16..=65_535, Just(1), Just(65_535), 1u16..50];
+        prop_oneof![
+            4 => (any::<bool>(), p).prop_map(|(bit, p)| Step::Bit(bit, p)),
+            1 => (any::<u64>(), 0u32..=64).prop_map(|(value, bits)| {
+                Step::Plain(if bits == 64 { value } else { value & ((1 << bits) - 1) }, bits)
+            }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_written_is_read(steps in prop::collection::vec(step(), 0..300)) {
+            let mut encoder = Encoder::default();
+            for step in &steps {
+                match *step {
+                    Step::Bit(bit, p) => drop(encoder.bit(bit, p)),
+                    Step::Plain(value, bits) => drop(encoder.plain(value, bits)),
+                }
+            }
+            let bits = encoder.information().bits();
+            let bytes = encoder.into_bytes();
+            let least = bytes_of(bits) as usize;
+            prop_assert!((least..least + 6).contains(&bytes.len()));
+            let mut decoder = Decoder::new(&bytes);
+            for step in &steps {
+                match *step {
+                    Step::Bit(bit, p) => prop_assert_eq!(decoder.bit(false, p), bit),
+                    Step::Plain(value, bits) => prop_assert_eq!(decoder.plain(0, bits), value),
+                }
+            }
+            prop_assert_eq!(decoder.information().bits(), bits);
+            prop_assert!(decoder.is_exhausted());
+            let long = [&bytes[..], &[7; 8]].concat();
+            let mut decoder = Decoder::new(&long);
+            for step in &steps {
+                match *step {
+                    Step::Bit(_, p) => drop(decoder.bit(false, p)),
+                    Step::Plain(_, bits) => drop(decoder.plain(0, bits)),
+                }
+            }
+            prop_assert!(!decoder.is_exhausted());
+        }
+    }
+}

@@ -23,7 +23,7 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    fn new(path: &str, shape: &[usize], kind: Kind, layer: &'static str) -> Self {
+    pub(super) fn new(path: &str, shape: &[usize], kind: Kind, layer: &'static str) -> Self {
         let (grid, transposed) = match shape {
             _ if kind != Kind::Float => (Grid::plain(1, shape.iter().product()), false),
             [input, output] => (Grid::plain(*output, *input), true),

@@ -263,3 +263,214 @@ fn places(
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::DType;
+    use proptest::prelude::*;
+
+    use super::super::choose::{choose, kind_of};
+    use super::*;
+    use crate::quant::Quantized;
+    use crate::store::survey::Kind;
+
+    fn slot(rows: usize, columns: usize) -> Slot {
+        Slot::new("weight", &[rows, columns, 1], Kind::Float, "conv1d")
+    }
+
+    /// Levels in some places of a matrix.
+    fn matrix() -> impl Strategy<Value = (Slot, Content)> {
+        let element = prop_oneof![4 => Just(0i8), 1 => -3i8..=3];
+        (0usize..9, 0usize..12)
+            .prop_flat_map(move |(rows, columns)| {
+                let elements = prop::collection::vec(element.clone(), rows * columns);
+                (Just([rows, columns]), elements)
+            })
+            .prop_map(|([rows, columns], levels)| {
+                let slot = slot(rows, columns);
+                let bytes = levels
+                    .into_iter()
+                    .flat_map(|level| (f32::from(level) * 0.3 + 0.0).to_le_bytes());
+                let elements = Elements::new(4, bytes.collect());
+                let content = Content::dense(slot.grid, false, DType::F32, elements);
+                (slot, content)
+            })
+    }
+
+    fn round_trip(slot: &Slot, content: &Content, choice: &Choice) -> (Vec<u8>, Vec<u8>) {
+        let mut body = Body::default();
+        let written = body.write(content, choice, Hints::default());
+        let (parts, stream) = (body.parts, body.stream.into_bytes());
+        assert_eq!(check(&choice.coding, slot).unwrap(), parts.len() as u64);
+        let mut reader = Reader::new(&parts);
+        let mut decoder = Decoder::new(&stream);
+        let (again, bytes) = read(
+            &choice.coding,
+            slot,
+            Hints::default(),
+            &mut reader,
+            &mut decoder,
+        )
+        .unwrap();
+        assert_eq!(bytes, written);
+        assert_eq!(again.taken, content.taken);
+        assert_eq!(again.stored, content.stored);
+        assert!(decoder.is_exhausted() && reader.rest().is_empty());
+        (parts, stream)
+    }
+
+    /// A content in every coding that can tell it.
+    fn choices(content: &Content) -> Vec<Choice> {
+        let values: Vec<f32> = content.stored.to_f32(DType::F32).unwrap();
+        let quantised = Quantized::find(&values, &row_ptr(content.grid, &content.taken)).unwrap();
+        let (bits, levels) = (quantised.codes().bits(), kind_of(quantised.levels()));
+        let gaps = gaps::WIDTHS.map(|bits| {
+            let count = gaps::gaps(bits, content.places()).count();
+            (Positions::Gaps { bits, count }, Order(0))
+        });
+        let coded = (0..8).map(|order| (Positions::Coded, Order(order)));
+        let positions = [(Positions::Mask, Order(0))].into_iter().chain(gaps);
+        let values = [
+            Values::Raw,
+            Values::Floats,
+            Values::Codes { bits, levels },
+            Values::CodedCodes { bits, levels },
+        ];
+        positions
+            .chain(coded)
+            .flat_map(|position| values.map(|values| (position, values)))
+            .map(|((positions, order), values)| Choice {
+                coding: TensorCoding {
+                    positions,
+                    values,
+                    stored: Some(content.stored.len()),
+                    packed: false,
+                    equalised: false,
+                    dtype: DType::F32,
+                },
+                order,
+                quantised: Some(quantised.clone()),
+            })
+            .collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn every_coding_comes_back((slot, content) in matrix()) {
+            let sizes = choices(&content).into_iter().map(|choice| {
+                let (parts, stream) = round_trip(&slot, &content, &choice);
+                parts.len() + stream.len()
+            });
+            let least = sizes.min().unwrap();
+            let mut chosen = content.clone();
+            let choice = choose(&mut chosen, Hints::default());
+            let (parts, stream) = round_trip(&slot, &chosen, &choice);
+            // Estimates are rounded to bits, and streams to bytes.
+            prop_assert!(parts.len() + stream.len() <= least + 4);
+        }
+
+        #[test]
+        fn any_bytes_are_a_tensor_or_refused(
+            (slot, content) in matrix(),
+            which in any::<prop::sample::Index>(),
+            flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..5),
+        ) {
+            let mut choices = choices(&content);
+            let choice = choices.swap_remove(which.index(choices.len()));
+            let (mut parts, mut stream) = round_trip(&slot, &content, &choice);
+            for (at, byte) in flips {
+                if let Some(all) = (parts.len() + stream.len()).checked_sub(1) {
+                    let at = at.index(all + 1);
+                    if at < parts.len() { parts[at] = byte } else { stream[at - parts.len()] = byte }
+                }
+            }
+            let mut reader = Reader::new(&parts);
+            let mut decoder = Decoder::new(&stream);
+            let read = read(&choice.coding, &slot, Hints::default(), &mut reader, &mut decoder);
+            if let Ok((again, _)) = read {
+                prop_assert_eq!(again.taken.len(), content.grid.len());
+                prop_assert_eq!(again.places().count(), again.stored.len());
+                prop_assert_eq!(again.stored.len(), content.stored.len());
+            }
+        }
+    }
+
+    #[test]
+    fn entries_that_do_not_fit_the_model_are_refused() {
+        let slot = slot(4, 5);
+        let good = TensorCoding {
+            positions: Positions::Mask,
+            values: Values::Raw,
+            stored: Some(3),
+            packed: false,
+            equalised: false,
+            dtype: DType::F32,
+        };
+        assert_eq!(check(&good, &slot).unwrap(), 3 + 12);
+        let codebook = |entries| super::super::manifest::LevelKind::Codebook { entries };
+        let cases = [
+            (
+                TensorCoding {
+                    stored: Some(21),
+                    ..good
+                },
+                "stores 21",
+            ),
+            (
+                TensorCoding {
+                    stored: Some(usize::MAX),
+                    ..good
+                },
+                "stores",
+            ),
+            (
+                TensorCoding {
+                    dtype: DType::I64,
+                    ..good
+                },
+                "i64, not Float",
+            ),
+            (
+                TensorCoding {
+                    packed: true,
+                    dtype: DType::F16,
+                    ..good
+                },
+                "is packed",
+            ),
+            (
+                TensorCoding {
+                    equalised: true,
+                    ..good
+                },
+                "is equalised",
+            ),
+            (
+                TensorCoding {
+                    positions: Positions::Gaps {
+                        bits: 8,
+                        count: usize::MAX,
+                    },
+                    ..good
+                },
+                "gaps",
+            ),
+            (
+                TensorCoding {
+                    values: Values::Codes {
+                        bits: 2,
+                        levels: codebook(4),
+                    },
+                    ..good
+                },
+                "codebook of 4 entries for 3 codes",
+            ),
+        ];
+        for (coding, says) in cases {
+            let reason = check(&coding, &slot).unwrap_err();
+            assert!(reason.contains(says), "{reason}");
+        }
+    }
+}
