@@ -118,6 +118,14 @@ impl LedgerRow {
     }
 }
 
+/// What [`Chain::steps`] are.
+const STEPS: [&str; 4] = [
+    "dense, f32",
+    "pruned, values alone",
+    "pruned, with indices of 16 bits",
+    "quantised, values alone",
+];
+
 fn ratio(large: u64, small: u64) -> f64 {
     large as f64 / small.max(1) as f64
 }
@@ -137,6 +145,16 @@ impl Chain {
             quantised_bytes: bits.div_ceil(8),
             ..chain
         }
+    }
+
+    /// Bytes after each step.
+    fn steps(&self) -> [u64; 4] {
+        [
+            self.dense_bytes,
+            self.pruned_bytes,
+            self.pruned_indexed_bytes,
+            self.quantised_bytes,
+        ]
     }
 
     /// How many times smaller the codes are than the dense elements: values alone, without indices,
@@ -211,14 +229,6 @@ impl fmt::Display for Ledger {
             "\n{:34}  {:>14}  {:>9}  {:>14}  {:>9}",
             "bytes, and how many times smaller", "weights", "", "all parameters", ""
         )?;
-        let steps: [(&str, fn(&Chain) -> u64); 4] = [
-            ("dense, f32", |chain| chain.dense_bytes),
-            ("pruned, values alone", |chain| chain.pruned_bytes),
-            ("pruned, with indices of 16 bits", |chain| {
-                chain.pruned_indexed_bytes
-            }),
-            ("quantised, values alone", |chain| chain.quantised_bytes),
-        ];
         let line = |f: &mut fmt::Formatter<'_>, name: &str, [weights, all]: [u64; 2]| {
             write!(
                 f,
@@ -227,8 +237,8 @@ impl fmt::Display for Ledger {
                 ratio(self.all.dense_bytes, all)
             )
         };
-        for (name, bytes) in steps {
-            line(f, name, [bytes(&self.weights), bytes(&self.all)])?;
+        for (at, name) in STEPS.into_iter().enumerate() {
+            line(f, name, [self.weights.steps()[at], self.all.steps()[at]])?;
             writeln!(f)?;
         }
         line(f, "file, everything counted", [self.file_bytes; 2])

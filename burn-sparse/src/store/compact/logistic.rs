@@ -27,10 +27,11 @@ static TABLES: LazyLock<Tables> = LazyLock::new(|| {
     let mut squash = vec![0u16; 2 * MOST as usize + 1];
     let mut power = one;
     for odds in 0..=MOST as usize {
-        let p = ((one << 16) / (one + power)).min(65_535) as u16;
+        let whole = one + power;
+        let p = (((one << 16) + whole / 2) / whole).min(65_535) as u16;
         squash[MOST as usize + odds] = p;
         squash[MOST as usize - odds] = p.wrapping_neg();
-        power = power * STEP >> 62;
+        power = (power * STEP) >> 62;
     }
     let mut stretch = vec![0i16; 1 << 16];
     let mut at = 0;
@@ -126,7 +127,7 @@ impl<const N: usize> Mixer<N> {
     pub(super) fn learn(&mut self, bit: bool) {
         let error = (i32::from(bit) << 16) - i32::from(self.p);
         for (weight, input) in self.weights[self.set].iter_mut().zip(self.inputs) {
-            let step = i64::from(input) * i64::from(error) * i64::from(self.rate) >> 20;
+            let step = (i64::from(input) * i64::from(error) * i64::from(self.rate)) >> 20;
             *weight = (*weight + step as i32).clamp(-(1 << 20), 1 << 20);
         }
     }

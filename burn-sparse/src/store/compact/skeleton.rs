@@ -6,6 +6,7 @@ use super::super::survey::{Dense, Kind, Survey};
 use super::places::{Grid, Hints};
 
 /// A place of a model for a tensor of a file.
+#[derive(Debug, Clone)]
 pub(super) struct Slot {
     pub(super) path: String,
     pub(super) shape: Vec<usize>,
