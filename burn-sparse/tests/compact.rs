@@ -206,6 +206,7 @@ fn a_pruned_lenet_takes_two_kilobytes() {
     for (spread, most) in [(0.0, 3_749), (0.4, 2_744), (0.8, 2_263)] {
         let net = LeNet::pruned(spread, 1);
         let ledger = round_trip(&net, LeNet::new());
+        println!("{ledger}");
         assert_eq!(
             (ledger.weights.nnz, ledger.weights.elements),
             (2_570, 430_500)

@@ -3,10 +3,10 @@
 use burn::tensor::DType;
 
 use super::coder::{Coder, Information, Meter};
+use super::coding::{LevelKind, Positions, TensorCoding, Values};
 use super::content::{Content, row_ptr, where_taken};
 use super::elements::Elements;
 use super::gaps;
-use super::manifest::{LevelKind, Positions, TensorCoding, Values};
 use super::places::{Grid, Hints, Told};
 use super::{codes, floats, places};
 use crate::quant::{Levels, Quantized};

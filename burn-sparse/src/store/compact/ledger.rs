@@ -4,8 +4,9 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::coding::{LevelKind, Positions, TensorCoding, Values};
 use super::content::Content;
-use super::manifest::{LevelKind, Manifest, Positions, TensorCoding, Values};
+use super::manifest::Manifest;
 use super::skeleton::Slot;
 use super::tensor::Bytes;
 

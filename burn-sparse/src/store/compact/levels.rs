@@ -3,8 +3,8 @@
 use burn::tensor::DType;
 
 use super::coder::Coder;
+use super::coding::LevelKind;
 use super::elements::{Elements, of_f32};
-use super::manifest::LevelKind;
 use crate::quant::{BitCodes, Levels, Quantized};
 
 /// Whether a row has entries.

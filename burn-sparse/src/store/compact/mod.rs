@@ -76,6 +76,7 @@ mod around;
 mod choose;
 mod coder;
 mod codes;
+mod coding;
 mod content;
 mod decode;
 mod elements;
@@ -94,7 +95,8 @@ mod tensor;
 mod totals;
 mod varint;
 
+pub use coding::{LevelKind, Positions, TensorCoding, Values};
 pub use decode::{from_bytes, ledger, load, read_manifest};
 pub use encode::{save, to_bytes};
 pub use ledger::{Chain, Ledger, LedgerRow};
-pub use manifest::{LevelKind, Manifest, Positions, TensorCoding, Values};
+pub use manifest::Manifest;

@@ -2,9 +2,9 @@
 
 use super::choose::{Choice, Order, code_places};
 use super::coder::Coder;
+use super::coding::{Positions, TensorCoding, Values};
 use super::content::{Content, row_ptr, where_taken};
 use super::elements::Elements;
-use super::manifest::{Positions, TensorCoding, Values};
 use super::places::{Grid, Hints};
 use super::range::{Decoder, Encoder, bytes_of};
 use super::skeleton::Slot;
@@ -113,7 +113,7 @@ pub(super) fn check(coding: &TensorCoding, slot: &Slot) -> Result<u64, String> {
             "stores {stored} elements, but is {shape:?} in this model"
         ));
     }
-    if !super::manifest::is_of(slot.kind, coding.dtype) {
+    if !super::coding::is_of(slot.kind, coding.dtype) {
         let (dtype, kind) = (coding.dtype.name(), slot.kind);
         return Err(format!("holds {dtype}, not {kind:?} values"));
     }
@@ -134,7 +134,7 @@ pub(super) fn check(coding: &TensorCoding, slot: &Slot) -> Result<u64, String> {
             bits.ok_or_else(|| format!("has {count} gaps"))?.div_ceil(8)
         }
     };
-    if let Some((bits, super::manifest::LevelKind::Codebook { entries })) = coding.values.codes()
+    if let Some((bits, super::coding::LevelKind::Codebook { entries })) = coding.values.codes()
         && (entries as u64 > stored || entries > 1 << bits)
     {
         return Err(format!(
@@ -409,7 +409,7 @@ mod tests {
             dtype: DType::F32,
         };
         assert_eq!(check(&good, &slot).unwrap(), 3 + 12);
-        let codebook = |entries| super::super::manifest::LevelKind::Codebook { entries };
+        let codebook = |entries| super::super::coding::LevelKind::Codebook { entries };
         let cases = [
             (
                 TensorCoding {
