@@ -56,6 +56,51 @@ impl Stored {
     }
 }
 
+/// How safetensors names a type that [`little_endian_of`] returns.
+fn safetensors_dtype(dtype: DType) -> Dtype {
+    match dtype {
+        DType::F64 => Dtype::F64,
+        DType::F16 => Dtype::F16,
+        DType::BF16 => Dtype::BF16,
+        DType::I64 => Dtype::I64,
+        DType::I32 => Dtype::I32,
+        DType::I16 => Dtype::I16,
+        DType::I8 => Dtype::I8,
+        DType::U64 => Dtype::U64,
+        DType::U32 => Dtype::U32,
+        DType::U16 => Dtype::U16,
+        DType::U8 => Dtype::U8,
+        DType::Bool(_) => Dtype::BOOL,
+        _ => Dtype::F32,
+    }
+}
+
+/// A parameter's elements as bytes of the format, and their type in it.
+pub(super) fn little_endian_of(
+    data: TensorData,
+    name: &str,
+    at: &str,
+) -> Result<(DType, Vec<u8>), SparseError> {
+    let dtype = match data.dtype() {
+        DType::Flex32 => DType::F32,
+        DType::Bool(_) => DType::Bool(BoolStore::Native),
+        other @ DType::QFloat(_) => {
+            let reason = format!(
+                "`{name}` is quantized ({}); dequantize the model before saving it",
+                other.name()
+            );
+            return Err(fail(at, reason));
+        }
+        other => other,
+    };
+    let data = data
+        .try_cast(dtype)
+        .map_err(|error| fail(at, format!("`{name}` cannot be stored: {error}")))?;
+    let mut bytes = data.as_bytes().to_vec();
+    little_endian(&mut bytes, dtype.size());
+    Ok((dtype, bytes))
+}
+
 /// How a parameter was written.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Written {
@@ -105,34 +150,9 @@ impl<'a> Contents<'a> {
 
     /// Adds a parameter that is not packed: what is not zero of floats if that is smaller, or all.
     pub(super) fn dense(&mut self, name: String, data: TensorData) -> Result<(), SparseError> {
-        let (dtype, as_dtype) = match data.dtype() {
-            DType::F64 => (Dtype::F64, DType::F64),
-            DType::F32 | DType::Flex32 => (Dtype::F32, DType::F32),
-            DType::F16 => (Dtype::F16, DType::F16),
-            DType::BF16 => (Dtype::BF16, DType::BF16),
-            DType::I64 => (Dtype::I64, DType::I64),
-            DType::I32 => (Dtype::I32, DType::I32),
-            DType::I16 => (Dtype::I16, DType::I16),
-            DType::I8 => (Dtype::I8, DType::I8),
-            DType::U64 => (Dtype::U64, DType::U64),
-            DType::U32 => (Dtype::U32, DType::U32),
-            DType::U16 => (Dtype::U16, DType::U16),
-            DType::U8 => (Dtype::U8, DType::U8),
-            DType::Bool(_) => (Dtype::BOOL, DType::Bool(BoolStore::Native)),
-            other @ DType::QFloat(_) => {
-                let reason = format!(
-                    "`{name}` is quantized ({}); dequantize the model before saving it",
-                    other.name()
-                );
-                return Err(fail(self.at, reason));
-            }
-        };
         let shape = data.shape().as_slice().to_vec();
-        let data = data
-            .try_cast(as_dtype)
-            .map_err(|error| fail(self.at, format!("`{name}` cannot be stored: {error}")))?;
-        let mut bytes = data.as_bytes().to_vec();
-        little_endian(&mut bytes, as_dtype.size());
+        let (as_dtype, bytes) = little_endian_of(data, &name, self.at)?;
+        let dtype = safetensors_dtype(as_dtype);
         if as_dtype.is_float() {
             let masked = Masked::new(&bytes, as_dtype.size());
             if masked.len() + SECOND_TENSOR + 3 * name.len() < bytes.len() {

@@ -29,20 +29,29 @@ pub(super) struct Opened {
     total: u64,
 }
 
+/// Opens a file, and says how long it is.
+fn open_file(path: &Path) -> io::Result<(File, u64)> {
+    // Asked before opening: opening a named pipe would wait for a writer.
+    if !fs::metadata(path)?.is_file() {
+        return Err(not_a_file());
+    }
+    let file = File::open(path)?;
+    let total = file.metadata()?.len();
+    Ok((file, total))
+}
+
+/// The first bytes of a file, up to `len`.
+fn read_first(file: &mut File, len: usize) -> io::Result<Vec<u8>> {
+    let mut first = Vec::with_capacity(len);
+    file.by_ref().take(len as u64).read_to_end(&mut first)?;
+    Ok(first)
+}
+
 /// Opens a checkpoint and checks its header and its length.
 pub(super) fn open(path: &Path, at: &str) -> Result<Opened, SparseError> {
     let io = |error| io_error(at, error);
-    // Asked before opening: opening a named pipe would wait for a writer.
-    if !fs::metadata(path).map_err(io)?.is_file() {
-        return Err(io(not_a_file()));
-    }
-    let mut file = File::open(path).map_err(io)?;
-    let total = file.metadata().map_err(io)?.len();
-    let mut head = Vec::with_capacity(FIRST);
-    file.by_ref()
-        .take(FIRST as u64)
-        .read_to_end(&mut head)
-        .map_err(io)?;
+    let (mut file, total) = open_file(path).map_err(io)?;
+    let mut head = read_first(&mut file, FIRST).map_err(io)?;
     let end = manifest::header_end(&head, total, at)?;
     read_more(&mut file, &mut head, end).map_err(io)?;
     let manifest = manifest::parse(&head, total, at)?;
@@ -54,18 +63,32 @@ pub(super) fn open(path: &Path, at: &str) -> Result<Opened, SparseError> {
     })
 }
 
+/// A whole file, if `check` accepts its first `first` bytes.
+pub(super) fn read(
+    path: &Path,
+    at: &str,
+    first: usize,
+    check: impl FnOnce(&[u8]) -> Result<(), SparseError>,
+) -> Result<Vec<u8>, SparseError> {
+    let io = |error| io_error(at, error);
+    let (mut file, total) = open_file(path).map_err(io)?;
+    let head = read_first(&mut file, first).map_err(io)?;
+    check(&head)?;
+    read_rest(file, head, total).map_err(io)
+}
+
+/// All of a file of `total` bytes whose first bytes have been read.
+fn read_rest(mut file: File, mut head: Vec<u8>, total: u64) -> io::Result<Vec<u8>> {
+    let len = usize::try_from(total)
+        .map_err(|_| io::Error::new(io::ErrorKind::OutOfMemory, "larger than memory"))?;
+    read_more(&mut file, &mut head, len)?;
+    Ok(head)
+}
+
 impl Opened {
     /// The whole file.
-    pub(super) fn into_bytes(mut self, at: &str) -> Result<Vec<u8>, SparseError> {
-        let io = |error| io_error(at, error);
-        let len = usize::try_from(self.total).map_err(|_| {
-            io(io::Error::new(
-                io::ErrorKind::OutOfMemory,
-                "larger than memory",
-            ))
-        })?;
-        read_more(&mut self.file, &mut self.head, len).map_err(io)?;
-        Ok(self.head)
+    pub(super) fn into_bytes(self, at: &str) -> Result<Vec<u8>, SparseError> {
+        read_rest(self.file, self.head, self.total).map_err(|error| io_error(at, error))
     }
 }
 
@@ -73,10 +96,10 @@ impl Opened {
 fn read_more(file: &mut File, bytes: &mut Vec<u8>, len: usize) -> io::Result<()> {
     let start = bytes.len();
     bytes
-        .try_reserve_exact(len - start)
+        .try_reserve_exact(len.saturating_sub(start))
         .map_err(|_| io::Error::new(io::ErrorKind::OutOfMemory, "larger than memory"))?;
     bytes.resize(len, 0);
-    file.read_exact(&mut bytes[start..])
+    file.read_exact(&mut bytes[start.min(len)..])
 }
 
 /// Puts a file in the place of `path` once `write` has filled it and the disk has it. Whatever

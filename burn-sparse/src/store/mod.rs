@@ -39,6 +39,8 @@
 //! have the bits of the model's shape and as many set as there are values, and the model is
 //! touched only when all checks have passed.
 //!
+//! [`compact`] writes the same in fewer bytes, for a loader that has the model; no other tool reads that.
+//!
 //! # Example
 //! ```
 //! use burn::module::Module;
@@ -70,6 +72,7 @@
 //! ```
 
 mod bitmask;
+pub mod compact;
 mod contents;
 mod decode;
 mod encode;

@@ -5,11 +5,11 @@ use burn::tensor::{BoolStore, DType, TensorData};
 use super::bitmask;
 use super::contents::SHORT_ROW;
 use super::fill::Ready;
-use super::little_endian;
 use super::manifest::{Index, PackedEntry};
 use super::panel_index;
 use super::survey::{Dense, Kind, Layer};
 use super::tensors::Tensors;
+use super::{fail, little_endian};
 use crate::{SparseError, format::Csr, nn::AnyWeight};
 
 impl<'a> Tensors<'a> {
@@ -148,13 +148,8 @@ impl<'a> Tensors<'a> {
             let kind = dense.kind;
             return Err(self.fail(format!("`{name}` holds {held}, not {kind:?} values")));
         };
-        if dense.kind != Kind::Bool && !dense.device.supports_dtype(dtype) {
-            return Err(self.fail(format!(
-                "`{name}` holds {held}, which {:?} cannot; load it on another device",
-                dense.device
-            )));
-        }
-        let mut bytes = match sparse {
+        check_device(dense, dtype, self.at())?;
+        let bytes = match sparse {
             None => self.bytes(name, held, shape)?.to_vec(),
             Some(_) if dense.kind != Kind::Float => {
                 return Err(self.fail(format!("`{name}` is sparse, but holds no floats")));
@@ -166,17 +161,47 @@ impl<'a> Tensors<'a> {
                 bitmask::expand(mask, values, len, dtype.size())
             }
         };
-        if dense.kind == Kind::Bool && bytes.iter().any(|&byte| byte > 1) {
-            return Err(self.fail(format!("`{name}` holds bytes that are no booleans")));
-        }
-        little_endian(&mut bytes, dtype.size());
-        let data = TensorData::try_from_bytes_vec(bytes, dense.shape.clone(), dtype)
-            .map_err(|error| self.fail(format!("`{name}`: {error}")))?;
-        Ok(Ready {
-            data,
-            device: dense.device.clone(),
-        })
+        ready(dense, dtype, bytes, self.at())
     }
+}
+
+/// Whether the device of a parameter can hold the type.
+pub(super) fn check_device(dense: &Dense, dtype: DType, at: &str) -> Result<(), SparseError> {
+    if dense.kind == Kind::Bool || dense.device.supports_dtype(dtype) {
+        return Ok(());
+    }
+    Err(fail(
+        at,
+        format!(
+            "`{}` holds {}, which {:?} cannot; load it on another device",
+            dense.path,
+            dtype.name().to_uppercase(),
+            dense.device
+        ),
+    ))
+}
+
+/// The value of a parameter from the elements of the format.
+pub(super) fn ready(
+    dense: &Dense,
+    dtype: DType,
+    mut bytes: Vec<u8>,
+    at: &str,
+) -> Result<Ready, SparseError> {
+    let name = &dense.path;
+    if dense.kind == Kind::Bool && bytes.iter().any(|&byte| byte > 1) {
+        return Err(fail(
+            at,
+            format!("`{name}` holds bytes that are no booleans"),
+        ));
+    }
+    little_endian(&mut bytes, dtype.size());
+    let data = TensorData::try_from_bytes_vec(bytes, dense.shape.clone(), dtype)
+        .map_err(|error| fail(at, format!("`{name}`: {error}")))?;
+    Ok(Ready {
+        data,
+        device: dense.device.clone(),
+    })
 }
 
 /// Row pointers and columns from a mask that has been checked.

@@ -76,6 +76,10 @@ impl<'a> Tensors<'a> {
         })
     }
 
+    pub(super) fn at(&self) -> &'a str {
+        self.at
+    }
+
     pub(super) fn fail(&self, reason: impl core::fmt::Display) -> SparseError {
         fail(self.at, reason)
     }
