@@ -19,6 +19,7 @@
 
 pub mod bench;
 pub mod cli;
+pub mod compress;
 pub mod data;
 pub mod device;
 pub mod figure;

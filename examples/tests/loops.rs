@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use clap::Parser;
+use examples::compress::Table;
 use examples::output::OutputError;
 use examples::report::Report;
 use examples::training::{DENSE_FILE, PACKED_FILE, SETTINGS, Sweep, TrainingError};
@@ -16,6 +17,9 @@ mod block_prune;
 #[path = "../custom_loop.rs"]
 #[allow(dead_code, reason = "its main is for the program")]
 mod custom_loop;
+#[path = "../lenet5_compress.rs"]
+#[allow(dead_code, reason = "its main is for the program")]
+mod lenet5_compress;
 #[path = "../trainer_prune.rs"]
 #[allow(dead_code, reason = "its main is for the program")]
 mod trainer_prune;
@@ -189,6 +193,79 @@ fn a_sweep_stopped_and_resumed_ends_the_same() {
         let error = blocks(&folder.path().join("c"), &wrong).unwrap_err();
         assert!(error.to_string().contains(says), "{error}");
     }
+}
+
+fn compress(folder: &Path, more: &[&str]) -> Result<Table, TrainingError> {
+    let output = folder.to_string_lossy();
+    let args = ["x", "--device", "flex", "--output", &output];
+    let data = [
+        "--dataset",
+        "shapes",
+        "--image-size",
+        "16",
+        "--limit",
+        "60",
+        "--limit-test",
+        "20",
+    ];
+    let short = [
+        "--epochs",
+        "1",
+        "--admm-iterations",
+        "1",
+        "--retrain-epochs",
+        "1",
+        "--quant-iterations",
+        "1",
+        "--tune-epochs",
+        "1",
+    ];
+    lenet5_compress::run(&lenet5_compress::Args::parse_from(
+        [&args[..], &data, &short, more].concat(),
+    ))
+}
+
+#[test]
+fn compression_stopped_and_resumed_ends_the_same() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+    let more = ["--ratio", "4,20", "--via", "4", "--method", "admm,oneshot"];
+    let whole = compress(&a, &more).unwrap();
+    assert_eq!(whole.cells().len(), 4);
+    for stop in ["3", "6"] {
+        let resume: &[&str] = if stop == "3" { &[] } else { &["--resume"] };
+        assert!(matches!(
+            compress(&b, &[&more[..], &["--stop-after", stop], resume].concat()),
+            Err(TrainingError::Stopped { .. })
+        ));
+    }
+    let parts = compress(&b, &[&more[..], &["--resume"]].concat()).unwrap();
+    let json = |table: &Table| serde_json::to_value(table).unwrap();
+    assert_eq!(json(&parts), json(&whole));
+
+    for cell in whole.cells() {
+        // What the ledger says is what lies on the disk, and what the loaded network gets right.
+        let name = match cell.setting.via.len() {
+            0 => format!("{}-4", cell.setting.method),
+            _ => format!("{}-4-20", cell.setting.method),
+        };
+        let path = a.join("seed-42").join(name).join(examples::compress::FILE);
+        assert_eq!(fs::metadata(path).unwrap().len(), cell.file.bytes);
+        assert_eq!(cell.file.ledger.file_bytes, cell.file.bytes);
+        assert_eq!(cell.file.accuracy, cell.accuracy_quantised);
+        assert!(cell.file.max_abs_diff < 1e-4, "{}", cell.file.max_abs_diff);
+        let kept = cell.weights as f64 / cell.nnz as f64;
+        assert!((kept / cell.setting.ratio - 1.0).abs() < 0.05, "{kept}");
+    }
+    let [four, twenty] = [&whole.cells()[0], &whole.cells()[1]];
+    assert!(twenty.file.bytes * 2 < four.file.bytes);
+    let text = fs::read_to_string(a.join("report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(report["results"]["rows"].as_array().unwrap().len(), 4);
+
+    let error = compress(&folder.path().join("c"), &["--levels", "fc9=uniform2"]).unwrap_err();
+    assert!(error.to_string().contains("fc9.weight"), "{error}");
 }
 
 #[test]

@@ -24,6 +24,8 @@ pages! {
     shrink => "book/src/shrink.md",
     recurrent => "book/src/recurrent.md",
     files => "book/src/files.md",
+    quantisation => "book/src/quantisation.md",
+    how_small => "book/src/how-small.md",
     networks => "book/src/networks.md",
     results => "book/src/results.md",
     faq => "book/src/faq.md",

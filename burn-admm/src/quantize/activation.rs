@@ -157,7 +157,7 @@ impl ActivationQuantizer {
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let steps = ((1usize << self.bits) - 1) as f64;
         let end = |index: usize| -> Tensor<D> {
-            let end = self.range.val().slice([index..index + 1]);
+            let end = self.range.val().narrow(0, index, 1);
             end.cast(x.dtype()).reshape([1; D])
         };
         // A step of the optimiser may move an end past zero.

@@ -4,7 +4,7 @@ use burn::module::{Module, Param, Reparameterization, Reparameterizer};
 use burn::tensor::{Device, Tensor};
 
 use super::levels::{Fixed, Multiples, Shared};
-use super::{Grid, LevelKind, OnGrid, QuantPlan, QuantizeError, Scope};
+use super::{Grid, LevelKind, OnGrid, QuantPlan, Quantization, QuantizeError};
 use crate::admm::{AdmmError, read_layers};
 use crate::mask::{Mask, fold};
 use crate::plan::ResolvedLayer;
@@ -49,6 +49,7 @@ impl Reparameterization for OnLevels {
 /// What a layer is attached with.
 struct Layer {
     spec: ResolvedLayer,
+    quantization: Quantization,
     /// Both in storage order.
     keep: Vec<bool>,
     weights: Vec<f32>,
@@ -60,7 +61,7 @@ impl Layer {
     fn build(&self, device: &Device) -> OnLevels {
         let mask = Mask::new(&self.keep, device);
         let view = &self.spec.view;
-        let quantization = self.spec.quantization.expect("a layer with levels");
+        let quantization = self.quantization;
         let bits = quantization.bits();
         let rounding = match quantization.kind() {
             LevelKind::Codebook => {
@@ -133,7 +134,9 @@ impl QuantPlan {
         let weights = read_layers(&model, &specs)?;
         let mut layers = HashMap::new();
         for ((spec, keep), weight) in specs.into_iter().zip(keeps).zip(weights) {
-            let quantization = spec.quantization.expect("a layer with levels");
+            let Some(quantization) = spec.quantization else {
+                continue;
+            };
             let on_grid = OnGrid::new(quantization, spec.view.gather(&keep));
             let rows = spec.view.gather(&weight.data);
             let grids = on_grid.grids(&rows, spec.view.shape()).map_err(|source| {
@@ -142,12 +145,12 @@ impl QuantPlan {
                     source,
                 }
             })?;
-            debug_assert!(quantization.scope() == Scope::Channel || grids.len() <= 1);
             let layer = Layer {
                 keep,
                 weights: weight.data,
                 grids,
                 spec,
+                quantization,
             };
             layers.insert(layer.spec.path.clone(), layer);
         }

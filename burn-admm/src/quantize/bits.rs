@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::{QuantPlan, Quantization, QuantizeError};
 use crate::fold;
+use crate::plan::PlanError;
 use crate::table::Table;
 
 /// What must not be exceeded.
@@ -50,10 +51,13 @@ pub struct BitChoice {
 
 impl BitChoice {
     /// A rule for each layer.
-    pub fn plan(&self) -> QuantPlan {
-        self.layers.iter().fold(QuantPlan::none(), |plan, layer| {
+    ///
+    /// # Errors
+    /// [`PlanError::Pattern`] for the path of a parameter that is no pattern.
+    pub fn plan(&self) -> Result<QuantPlan, PlanError> {
+        let mut layers = self.layers.iter();
+        layers.try_fold(QuantPlan::none(), |plan, layer| {
             plan.with_rule(layer.path.clone(), layer.quantization)
-                .expect("the path of a parameter is a pattern")
         })
     }
 }
@@ -198,7 +202,9 @@ impl QuantPlan {
         let before = search.accuracy(&[])?;
         let mut layers = Vec::new();
         for spec in resolved.layers() {
-            let quantization = spec.quantization.expect("a layer with levels");
+            let Some(quantization) = spec.quantization else {
+                continue;
+            };
             let mut alone = Vec::new();
             for bits in low..=high {
                 let rounded = quantization.with_bits(bits)?;

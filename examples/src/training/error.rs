@@ -7,6 +7,7 @@ use burn::store::RecordError;
 use burn::tensor::TensorReadError;
 use burn_admm::baseline::ScheduleError;
 use burn_admm::click_train::ClickTrainError;
+use burn_admm::quantize::QuantizeError;
 use burn_admm::reweighted::ReweightedError;
 use burn_admm::{AdmmError, PlanError};
 use burn_sparse::SparseError;
@@ -97,6 +98,9 @@ pub enum TrainingError {
     /// Pruning within one training run.
     #[error(transparent)]
     Click(Box<ClickTrainError>),
+    /// Quantisation.
+    #[error(transparent)]
+    Quantize(Box<QuantizeError>),
     /// The plan does not fit the network.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -146,6 +150,16 @@ impl From<BenchError> for TrainingError {
 impl From<ReweightedError> for TrainingError {
     fn from(error: ReweightedError) -> Self {
         Self::Reweighted(Box::new(error))
+    }
+}
+
+impl From<QuantizeError> for TrainingError {
+    fn from(error: QuantizeError) -> Self {
+        match error {
+            QuantizeError::Admm(error) => Self::Admm(error),
+            QuantizeError::Plan(error) => Self::Plan(error),
+            error => Self::Quantize(Box::new(error)),
+        }
     }
 }
 

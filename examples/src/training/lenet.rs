@@ -18,6 +18,9 @@ const DENSITIES: [(&str, f64); 4] = [
     ("fc2", 0.07),
 ];
 
+/// Densities of LeNet-300-100 in Han et al. (2015), table 4.
+const DENSITIES_300: [(&str, f64); 3] = [("fc1", 0.08), ("fc2", 0.09), ("fc3", 0.26)];
+
 /// The numbers of a preset: `quick` for a tenth of MNIST, `full` for all of it, where an epoch has
 /// steps enough to make larger batches of them.
 #[must_use]
@@ -93,6 +96,27 @@ pub fn lenet_plan<M: Module>(
     sparsity: f64,
     pattern: Pattern,
 ) -> Result<Plan, TrainingError> {
+    plan(model, &DENSITIES, sparsity, pattern)
+}
+
+/// The same for LeNet-300-100, with the densities of Han et al. (2015).
+///
+/// # Errors
+/// [`TrainingError::Settings`] for a network without these three layers.
+pub fn lenet300_plan<M: Module>(
+    model: &M,
+    sparsity: f64,
+    pattern: Pattern,
+) -> Result<Plan, TrainingError> {
+    plan(model, &DENSITIES_300, sparsity, pattern)
+}
+
+fn plan<M: Module>(
+    model: &M,
+    densities: &[(&str, f64)],
+    sparsity: f64,
+    pattern: Pattern,
+) -> Result<Plan, TrainingError> {
     let layers = weights(model);
     // The network may be part of another module, whose field then stands before the name.
     let find = |name: &str| {
@@ -101,19 +125,22 @@ pub fn lenet_plan<M: Module>(
             .iter()
             .find(|layer| layer.layer == name || layer.layer.ends_with(&inside))
     };
-    let sizes = DENSITIES
-        .map(|(name, _)| find(name).map_or(0, |layer| layer.weight.matrix().iter().product()));
+    let size = |name| find(name).map_or(0, |layer| layer.weight.matrix().iter().product());
+    let sizes: Vec<usize> = densities.iter().map(|(name, _)| size(name)).collect();
     if let Some(i) = sizes.iter().position(|&size| size == 0) {
-        let name = DENSITIES[i].0;
+        let names: Vec<&str> = densities.iter().map(|(name, _)| *name).collect();
         return Err(TrainingError::Settings(format!(
-            "the network has no layer `{name}`; this plan is for LeNet-5"
+            "the network has no layer `{}`; this plan is for one of {}",
+            names[i],
+            names.join(", ")
         )));
     }
     let total: usize = sizes.iter().sum();
     let keep = ((1.0 - sparsity) * total as f64).round() as usize;
-    let counts = budgets(&sizes, &DENSITIES.map(|(_, density)| density), keep);
+    let shares: Vec<f64> = densities.iter().map(|(_, density)| *density).collect();
+    let counts = budgets(&sizes, &shares, keep);
     let mut plan = Plan::dense();
-    for (i, (name, _)) in DENSITIES.iter().enumerate() {
+    for (i, (name, _)) in densities.iter().enumerate() {
         let sparsity = match pattern {
             Pattern::Unstructured => Sparsity::Unstructured(Budget::Nnz(counts[i])),
             Pattern::RowBalanced => {

@@ -308,7 +308,7 @@ fn compression<M: Classifier>(
     })
 }
 
-fn test<M: Classifier>(context: &Context, model: &M) -> Result<f64, TrainingError> {
+pub(super) fn test<M: Classifier>(context: &Context, model: &M) -> Result<f64, TrainingError> {
     accuracy(model, context.data, &context.data.test, &context.device)
 }
 
@@ -325,7 +325,12 @@ fn dense_rate(context: &Context) -> LearningRate {
 }
 
 /// Cosine over `epochs` epochs; constant for none.
-fn rate(context: &Context, peak: f64, warmup_epochs: f64, epochs: usize) -> LearningRate {
+pub(super) fn rate(
+    context: &Context,
+    peak: f64,
+    warmup_epochs: f64,
+    epochs: usize,
+) -> LearningRate {
     let steps = steps(context);
     LearningRate {
         peak,

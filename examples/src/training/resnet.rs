@@ -58,7 +58,7 @@ pub fn resnet_recipe(preset: Preset, seed: u64) -> Recipe {
 #[must_use]
 pub fn recipe_of(arch: Arch, preset: Preset, seed: u64) -> Recipe {
     match arch {
-        Arch::LeNet5 => lenet_recipe(preset, seed),
+        Arch::LeNet5 | Arch::LeNet300 => lenet_recipe(preset, seed),
         _ => resnet_recipe(preset, seed),
     }
 }

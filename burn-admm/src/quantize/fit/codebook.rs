@@ -64,8 +64,9 @@ impl Sorted {
                 }
                 let end = low + (high - low) / 2;
                 let mut best = first;
-                for start in first..=last.min(end - 1) {
-                    let error = least[start] + self.spread(start, end);
+                let starts = first..=last.min(end - 1);
+                for (start, before) in starts.clone().zip(&least[starts]) {
+                    let error = before + self.spread(start, end);
                     if error < next[end] {
                         (next[end], best) = (error, start);
                     }

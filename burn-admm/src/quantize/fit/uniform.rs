@@ -78,7 +78,7 @@ pub(super) fn fit(values: &[f32], bits: u8) -> Grid {
         for _ in 0..ROUNDS {
             let (cross, codes) = sorted.moments(q, most);
             let next = cross / codes;
-            if next == q || !(next > 0.0) {
+            if next == q || next.is_nan() || next <= 0.0 {
                 break;
             }
             q = next;

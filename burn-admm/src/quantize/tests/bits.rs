@@ -44,7 +44,7 @@ fn sensitive_layers_get_more_bits_within_either_budget() {
     assert!(lost.before - lost.after <= 0.02, "{lost}");
     let again = closeness(
         &model,
-        &crate::fold(lost.plan().attach(model.clone()).unwrap()),
+        &crate::fold(lost.plan().unwrap().attach(model.clone()).unwrap()),
     );
     assert!((again - lost.after).abs() < 1e-9);
     assert_eq!(

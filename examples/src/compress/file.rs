@@ -1,0 +1,65 @@
+//! The file, and the network that comes back from it.
+
+use std::fs;
+use std::path::Path;
+
+use burn::tensor::Device;
+use burn_sparse::pack::{random_inputs, verify};
+use burn_sparse::store::compact::{self, Ledger};
+use models::Classifier;
+use serde::Serialize;
+
+use crate::data::Loader;
+use crate::output::{OutputError, file_size};
+use crate::training::{Context, TrainingError, accuracy};
+
+/// Name of the compressed file.
+pub const FILE: &str = "compressed.bsc";
+
+/// Images of a batch of the comparison.
+const BATCH: usize = 32;
+
+/// What came back from a file.
+#[derive(Clone, Debug, Serialize)]
+pub struct FromFile {
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Accuracy on the test images of the network that was loaded.
+    pub accuracy: f64,
+    /// Largest difference of any logit from the network that was trained, levels attached.
+    pub max_abs_diff: f64,
+    /// Where the bytes went.
+    pub ledger: Ledger,
+}
+
+/// Stores a network whose levels and norms are folded, loads it into a fresh one and judges that.
+///
+/// # Errors
+/// Those of files and devices; see [`TrainingError`].
+pub fn from_file<M: Classifier>(
+    context: &Context,
+    build: impl Fn(&Device) -> M,
+    trained: &M,
+    folded: M,
+    folder: &Path,
+) -> Result<FromFile, TrainingError> {
+    let device = context.device.clone().inner();
+    fs::create_dir_all(folder).map_err(|e| OutputError::from_io(folder, e))?;
+    let path = folder.join(FILE);
+    let ledger = compact::save(&folded, &path)?;
+    let loaded = compact::load(Classifier::fold(build(&device)), &path)?;
+
+    let shape = context.data.shape;
+    device.seed(context.recipe.seed);
+    let image = [BATCH, shape.channels, shape.height, shape.width];
+    let mut inputs = random_inputs(image, 2, &device);
+    let test = Loader::eval(context.data, &context.data.test, BATCH);
+    inputs.extend(test.epoch(0, &device).take(2).map(|batch| batch.images));
+    let difference = verify(|x| trained.forward(x), |x| loaded.forward(x), &inputs);
+    Ok(FromFile {
+        bytes: file_size(&path)?,
+        accuracy: accuracy(&loaded, context.data, &context.data.test, &device)?,
+        max_abs_diff: difference.max_abs,
+        ledger,
+    })
+}

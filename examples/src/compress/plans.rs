@@ -1,0 +1,239 @@
+//! What is pruned how far, and which levels the rest gets, by network.
+
+use std::fmt;
+use std::str::FromStr;
+
+use burn::module::Module;
+use burn_admm::Plan;
+use burn_admm::plan::ResolvedPlan;
+use burn_admm::quantize::{QuantPlan, Quantization};
+use burn_sparse::nn::weights;
+use burn_sparse::{Budget, Sparsity};
+use models::Arch;
+use serde::{Deserialize, Serialize};
+
+use crate::training::{Pattern, TrainingError, lenet_plan, lenet300_plan};
+
+/// Levels by pattern of parameter paths, the last that matches wins: `conv*=uniform3,fc*=uniform2`.
+///
+/// ```
+/// use examples::compress::Levels;
+///
+/// let levels: Levels = "conv*=uniform3,fc*=uniform2,*.bias=symmetric6".parse()?;
+/// assert_eq!(levels.to_string(), "conv*=uniform3,fc*=uniform2,*.bias=symmetric6");
+/// assert!("conv*=stars".parse::<Levels>().is_err());
+/// # Ok::<(), String>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Levels(Vec<(String, Quantization)>);
+
+impl FromStr for Levels {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let rules = text.split(',').map(|rule| {
+            let (pattern, levels) = rule.split_once('=').ok_or_else(|| {
+                format!("`{rule}` is no rule; write layer=levels, as in fc*=uniform2")
+            })?;
+            let levels = levels.parse().map_err(|error| format!("{error}"))?;
+            Ok((pattern.to_owned(), levels))
+        });
+        rules.collect::<Result<_, String>>().map(Self)
+    }
+}
+
+impl fmt::Display for Levels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rules = self
+            .0
+            .iter()
+            .map(|(pattern, levels)| format!("{pattern}={levels}"));
+        f.pad(&rules.collect::<Vec<_>>().join(","))
+    }
+}
+
+impl TryFrom<String> for Levels {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Levels> for String {
+    fn from(levels: Levels) -> Self {
+        levels.to_string()
+    }
+}
+
+impl Levels {
+    /// The plan for the layers of a network: a rule `fc*` is for the weights of layers of that name,
+    /// and `*.bias` for the biases of all that have one.
+    ///
+    /// # Errors
+    /// [`TrainingError::Plan`] for a pattern that cannot be read.
+    pub fn plan<M: Module>(&self, model: &M) -> Result<QuantPlan, TrainingError> {
+        let layers = weights(model);
+        let mut plan = QuantPlan::none();
+        for (pattern, levels) in &self.0 {
+            if pattern == "*.bias" {
+                for layer in &layers {
+                    if let Some(bias) = bias_of(model, &layer.layer) {
+                        plan = plan.with_rule(bias, *levels)?;
+                    }
+                }
+                continue;
+            }
+            let pattern = match pattern.as_str() {
+                "*" => "**.weight".to_owned(),
+                name => format!("{name}.weight"),
+            };
+            plan = plan.with_rule(pattern, *levels)?;
+        }
+        Ok(plan)
+    }
+}
+
+/// The path of the bias of a layer, if it has one.
+fn bias_of<M: Module>(model: &M, layer: &str) -> Option<String> {
+    struct Find(Vec<String>, String, bool);
+    impl burn::module::ModuleVisitor for Find {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.0.push(name.to_owned());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.0.pop();
+        }
+        fn visit_float<const D: usize>(
+            &mut self,
+            _: &burn::module::Param<burn::tensor::Tensor<D>>,
+        ) {
+            self.2 |= self.0.join(".") == self.1;
+        }
+    }
+    let mut find = Find(Vec::new(), format!("{layer}.bias"), false);
+    model.visit(&mut find);
+    find.2.then_some(find.1)
+}
+
+/// [`Levels`] of a network unless others are asked for. LeNet-5 gets those of Ren et al. (2019): three
+/// bits for convolutions, two for products.
+#[must_use]
+pub fn defaults(arch: Arch) -> &'static str {
+    match arch {
+        Arch::LeNet5 => "conv*=uniform3,fc*=uniform2,*.bias=symmetric6",
+        Arch::LeNet300 => "fc*=uniform3,*.bias=symmetric6",
+        _ => "*=uniform4",
+    }
+}
+
+/// The plan that leaves one in `ratio` of the weights: by published densities for LeNet-5 and
+/// LeNet-300-100, at one density for all weights of other networks, whose first convolution and last
+/// product keep a fifth at least. Of the hidden biases of the first two about as many stay as units
+/// will.
+///
+/// # Errors
+/// [`TrainingError::Plan`] or [`TrainingError::Settings`] for a network that is not that one.
+pub fn prune_plan<M: Module>(arch: Arch, model: &M, ratio: f64) -> Result<Plan, TrainingError> {
+    let sparsity = 1.0 - 1.0 / ratio;
+    let unstructured = Pattern::Unstructured;
+    let plan = match arch {
+        Arch::LeNet5 => lenet_plan(model, sparsity, unstructured)?,
+        Arch::LeNet300 => lenet300_plan(model, sparsity, unstructured)?,
+        _ => return ends_kept(model, sparsity),
+    };
+    let resolved = plan.resolve(model)?;
+    hidden_biases(model, plan, &resolved)
+}
+
+/// Units of a hidden product that can be left: biases of others only move the next layer's.
+fn hidden_biases<M: Module>(
+    model: &M,
+    mut plan: Plan,
+    resolved: &ResolvedPlan,
+) -> Result<Plan, TrainingError> {
+    let layers = weights(model);
+    let products = layers.iter().filter(|layer| layer.layer.starts_with("fc"));
+    let hidden: Vec<_> = products.collect();
+    for layer in hidden.iter().take(hidden.len().saturating_sub(1)) {
+        let (Some(spec), Some(bias)) = (
+            resolved.layer(&format!("{}.weight", layer.layer)),
+            bias_of(model, &layer.layer),
+        ) else {
+            continue;
+        };
+        let rows = spec.view.rows();
+        // Forty weights make a unit that is worth a bias.
+        let keep = (spec.nnz / 40).clamp(1, rows);
+        plan = plan.with_sparsity(bias, Sparsity::Unstructured(Budget::Nnz(keep)))?;
+    }
+    Ok(plan)
+}
+
+fn ends_kept<M: Module>(model: &M, sparsity: f64) -> Result<Plan, TrainingError> {
+    let layers = weights(model);
+    let mut plan = Plan::new(Sparsity::unstructured(sparsity)?);
+    let ends = [layers.first(), layers.last()].into_iter().flatten();
+    for layer in ends {
+        let kept = Sparsity::unstructured(sparsity.min(0.8))?;
+        plan = plan.with_sparsity(format!("{}.weight", layer.layer), kept)?;
+    }
+    Ok(plan)
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use burn::tensor::Device;
+    use burn_admm::Masks;
+    use models::{Model, ModelConfig};
+
+    use super::*;
+
+    #[test]
+    fn every_network_has_plans_that_fit_it() {
+        let device = Device::flex();
+        for (arch, ratio) in [
+            (Arch::LeNet5, 167.0),
+            (Arch::LeNet300, 23.0),
+            (Arch::ResNet20, 6.0),
+        ] {
+            let model: Model = ModelConfig::new(arch).init(&device);
+            let plan = prune_plan(arch, &model, ratio)
+                .unwrap()
+                .resolve(&model)
+                .unwrap();
+            let weights = plan.layers().iter().filter(|l| l.path.ends_with("weight"));
+            let nnz: usize = weights.clone().map(|layer| layer.nnz).sum();
+            let all: usize = weights.map(|layer| layer.weights()).sum();
+            let got = all as f64 / nnz as f64;
+            assert!((got / ratio - 1.0).abs() < 0.05, "{arch}: {got}");
+
+            let masked = Masks::project(&model, &plan)
+                .unwrap()
+                .attach(model)
+                .unwrap();
+            let levels: Levels = defaults(arch).parse().unwrap();
+            let levels = levels.plan(&masked).unwrap().resolve(&masked).unwrap();
+            let biases = levels.layers().iter().filter(|l| l.path.ends_with("bias"));
+            let expected = match arch {
+                Arch::LeNet5 => 4,
+                Arch::LeNet300 => 3,
+                _ => 0,
+            };
+            assert_eq!(biases.count(), expected, "{arch}");
+        }
+    }
+
+    #[test]
+    fn rules_that_mean_nothing_are_explained() {
+        for (text, says) in [
+            ("fc1", "no rule"),
+            ("fc1=uniform99", "1 to 16"),
+            ("fc1=", "names no"),
+        ] {
+            let error = text.parse::<Levels>().unwrap_err();
+            assert!(error.contains(says), "{text}: {error}");
+        }
+    }
+}
