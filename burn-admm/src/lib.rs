@@ -22,6 +22,7 @@
 //! | find the rates in training instead | [`reweighted`]: a penalty on groups, and a threshold |
 //! | cut emptied channels out | [`shrink`]: a smaller dense network with the same output |
 //! | prune within one training run | [`click_train`] |
+//! | prune only where the device rewards it | [`hardware`]: measured break-even ratios |
 //! | give what is left few bits | [`quantize`]: levels by ADMM, then straight-through training |
 //! | compare | [`baseline`]: magnitude pruning in one shot and gradually |
 #![cfg_attr(
@@ -123,6 +124,7 @@ pub mod admm;
 pub mod baseline;
 pub mod click_train;
 mod constant;
+pub mod hardware;
 mod layout;
 pub mod mask;
 mod params;
