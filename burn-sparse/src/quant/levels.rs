@@ -116,7 +116,7 @@ impl Quantized {
                 }
                 let largest = (1u32 << (bits - 1)) as f32;
                 let unfit = |scale: &f32| !(*scale > 0.0 && (largest * scale).is_finite());
-                if let Some(row) = scales.iter().position(|scale| unfit(scale)) {
+                if let Some(row) = scales.iter().position(unfit) {
                     let scale = scales[row];
                     return Err(invalid(format!(
                         "scale {row} is {scale}; it must be positive and {largest} times it finite"
