@@ -167,21 +167,19 @@ impl Used {
 }
 
 /// Bytes that values must take as floats for codes to be faster: those that fit a near cache arrive
-/// there sooner than codes become numbers. Measured on one processor (Zen 4, a core with 1 MiB of L2
-/// and 16 MiB of L3); NEON was not measured.
+/// there sooner than codes become numbers. Measured on one processor (Zen 4, 1 MiB of L2 for a core and
+/// 32 MiB of L3).
 fn least_bytes(order: &Order, decoder: &Decoder) -> usize {
     const MIB: usize = 1 << 20;
     let windows = matches!(order.layout, Layout::Windows { .. });
     match (order.isa(), decoder) {
         // What finds the elements of the vector takes longer than reading the values.
-        (Isa::Avx512, _) if windows => 8 * MIB,
-        (Isa::Avx2, _) if windows => usize::MAX,
+        (_, _) if windows => 8 * MIB,
         (Isa::Avx512, Decoder::Integers { bits: 10 }) => 8 * MIB,
         (Isa::Avx512, _) => size_of::<f32>() * LEAST_SLOTS,
         (Isa::Avx2, Decoder::Table { bits: 3, .. }) => MIB,
         (Isa::Avx2, Decoder::Integers { bits: 4 }) => 4 * MIB,
-        (Isa::Avx2, _) => 8 * MIB,
-        (Isa::Neon | Isa::Portable, _) => usize::MAX,
+        (Isa::Avx2 | Isa::Neon | Isa::Portable, _) => 8 * MIB,
     }
 }
 
@@ -189,9 +187,13 @@ impl Codes {
     /// Codes for the values of a matrix, if it has levels of few bits and the processor computes with
     /// them at least as fast as with floats.
     pub(super) fn find(order: &Order, matrix: Rows<'_>) -> Option<Self> {
-        // Before the values are looked at, which takes longer than to order few of them.
-        let small = order.slots() < LEAST_SLOTS;
-        if small || matches!(order.layout, Layout::Rows { .. }) {
+        // Before the values are looked at, which takes longer than to order them.
+        let never = match (order.isa(), &order.layout) {
+            (_, Layout::Rows { .. }) | (Isa::Neon | Isa::Portable, _) => true,
+            (Isa::Avx2, Layout::Windows { .. }) => true,
+            _ => order.slots() < LEAST_SLOTS,
+        };
+        if never {
             return None;
         }
         let needs_zero = order.has_holes();
