@@ -68,6 +68,16 @@ pub enum SparseError {
     /// Bits of a code that no code can have.
     #[error("codes have 1 to 16 bits, got {0}")]
     Bits(u8),
+    /// A range of inputs from which no steps can be made.
+    #[error(
+        "inputs from {} to {} cannot be divided into 255 steps; give the lowest and the highest input \
+         that samples have, both finite",
+        .range[0], .range[1]
+    )]
+    InputRange {
+        /// Lowest and highest.
+        range: [f32; 2],
+    },
     /// A NaN or an infinity among weights that were to be packed.
     #[error("weight {index} of {what} is {value}; only finite weights can be packed")]
     NonFinite {

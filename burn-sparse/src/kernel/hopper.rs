@@ -125,6 +125,13 @@ fn kernels() -> Vec<Named> {
                 format!("sparse_linear_{tile}_bias_residual_relu_{dtype_name}"),
                 product(tile, dtype),
             ));
+            for (bits, integers) in [(3, false), (4, true), (8, true)] {
+                let how = if integers { "integers" } else { "table" };
+                kernels.push((
+                    format!("coded_linear_{tile}_{bits}bit_{how}_{dtype_name}"),
+                    coded_product(tile, Coding { bits, integers }, dtype),
+                ));
+            }
         }
         for height in [4, 8, 16] {
             panel_kernels(height, dtype, dtype_name, &mut kernels);
@@ -422,6 +429,35 @@ fn product(tile: GatherTile, dtype: ElemType) -> Box<dyn CubeKernel> {
             m_tiles,
             features
         }),
+        tile,
+        true,
+        dtype,
+    ))
+}
+
+fn coded_product(tile: GatherTile, coding: Coding, dtype: ElemType) -> Box<dyn CubeKernel> {
+    Box::new(coded_linear_kernel::CodedLinearKernel::new(
+        settings(tile.units, AddressType::U32),
+        hopper(),
+        Arc::default(),
+        buffer(),
+        buffer(),
+        buffer(),
+        buffer(),
+        buffer(),
+        buffer(),
+        ComptimeOptionCompilationArg::Some(buffer()),
+        ComptimeOptionCompilationArg::Some(buffer()),
+        buffer(),
+        scalars!(LinearShapeCompilationArg {
+            nnz,
+            rows,
+            row_tiles,
+            m,
+            m_tiles,
+            features
+        }),
+        coding,
         tile,
         true,
         dtype,

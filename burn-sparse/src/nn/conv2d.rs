@@ -113,23 +113,34 @@ pub(super) fn same_padding(kernel: usize, stride: usize, len: usize) -> [usize; 
     [total / 2, total - total / 2]
 }
 
+/// How a kernel of a size, stride and dilation moves over an input of that height and width.
+pub(super) fn window(
+    [kernel, stride, dilation]: [[usize; 2]; 3],
+    groups: usize,
+    padding: &PaddingConfig2d,
+    input: [usize; 2],
+) -> ConvWindow<2> {
+    let padding = match *padding {
+        PaddingConfig2d::Valid => [[0, 0], [0, 0]],
+        PaddingConfig2d::Same => {
+            core::array::from_fn(|i| same_padding(kernel[i], stride[i], input[i]))
+        }
+        PaddingConfig2d::Explicit(top, left, bottom, right) => [[top, bottom], [left, right]],
+    };
+    ConvWindow {
+        kernel,
+        stride,
+        padding,
+        dilation,
+        groups,
+    }
+}
+
 impl Conv2d {
     /// How the kernel moves over an input of that height and width.
     pub fn window(&self, input: [usize; 2]) -> ConvWindow<2> {
-        let padding = match self.padding {
-            PaddingConfig2d::Valid => [[0, 0], [0, 0]],
-            PaddingConfig2d::Same => core::array::from_fn(|i| {
-                same_padding(self.kernel_size[i], self.stride[i], input[i])
-            }),
-            PaddingConfig2d::Explicit(top, left, bottom, right) => [[top, bottom], [left, right]],
-        };
-        ConvWindow {
-            kernel: self.kernel_size,
-            stride: self.stride,
-            padding,
-            dilation: self.dilation,
-            groups: self.groups,
-        }
+        let moves = [self.kernel_size, self.stride, self.dilation];
+        window(moves, self.groups, &self.padding, input)
     }
 
     /// `conv(x) + bias`.

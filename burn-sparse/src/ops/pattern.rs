@@ -218,8 +218,8 @@ impl Pattern {
         Ok(direct)
     }
 
-    /// The weight with these values in the order for products with a single vector. The order is
-    /// found once; `memory` is what `values` lie in.
+    /// The weight with these values in the order for products with a single vector, as codes of few
+    /// bits if they have few levels. The order is found once; `memory` is what `values` lie in.
     #[cfg(feature = "flex")]
     pub(crate) fn bundles(&self, values: &[f32], memory: Arc<Bytes>) -> Arc<Bundles> {
         let mut bundled = lock(&self.inner.bundles);
@@ -233,7 +233,11 @@ impl Pattern {
             let order = Order::new(Rows::from(csr), csr.row_len(), Isa::current());
             Arc::new(order)
         });
-        let bundles = Arc::new(Bundles::new(order.clone(), values));
+        let matrix = Rows {
+            values,
+            ..Rows::from(csr)
+        };
+        let bundles = Arc::new(Bundles::compact(order.clone(), matrix));
         bundled.ready = Some((memory, bundles.clone()));
         bundles
     }
@@ -349,4 +353,56 @@ fn transpose(csr: &Csr, channel_len: usize, groups: usize) -> Vec<i32> {
         }
     }
     out
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use burn::tensor::{Device, Distribution};
+
+    use super::*;
+    use crate::ops::{Epilogue, SparseWeight, sparse_linear};
+
+    /// Layers are trained after they were packed: new values get new codes, or none.
+    #[test]
+    fn codes_follow_the_values() {
+        let (device, n) = (Device::flex(), 512);
+        let levels = |scale: f32| -> Vec<f32> {
+            (0..n * n)
+                .map(|at| ((at * 7 % 15) as f32 - 7.5) * scale)
+                .collect()
+        };
+        let csr = Csr::from_dense(&levels(0.25), [n, n]).unwrap();
+        let weight = SparseWeight::new(csr, &device);
+        let pattern = weight.pattern().clone();
+        let x = Tensor::<2>::random([1, n], Distribution::Default, &device);
+        let product = |values: Tensor<1>| -> Vec<f32> {
+            let weight = SparseWeight::from_parts(values, pattern.clone());
+            let y = sparse_linear(x.clone(), &weight, Epilogue::new());
+            y.into_data().try_to_vec().unwrap()
+        };
+        let bits = || {
+            lock(&pattern.inner.bundles)
+                .ready
+                .as_ref()
+                .map(|(_, bundles)| bundles.bits())
+        };
+        let first = product(weight.values());
+        let coded = bits().unwrap();
+        let doubled = product(weight.values() * 2.0);
+        assert_eq!(bits(), Some(coded));
+        assert_eq!(
+            coded < 32,
+            matches!(Isa::current(), Isa::Avx512),
+            "{coded} bits"
+        );
+        assert!(
+            first
+                .iter()
+                .zip(&doubled)
+                .all(|(y, twice)| 2.0 * y == *twice)
+        );
+        let random = Tensor::<1>::random([n * n], Distribution::Default, &device);
+        product(random);
+        assert_eq!(bits(), Some(32));
+    }
 }

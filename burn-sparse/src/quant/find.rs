@@ -1,11 +1,8 @@
 //! Recognising levels in values.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{BitCodes, Levels, MAX_BITS, Quantized};
-
-/// Largest integer of a code.
-const LARGEST: u32 = 1 << (MAX_BITS - 1);
 
 impl Quantized {
     /// The smallest codes whose levels give back `values` bit for bit; nothing if they have more than
@@ -18,30 +15,61 @@ impl Quantized {
     /// # Panics
     /// If the rows do not cover the values.
     pub fn find(values: &[f32], row_ptr: &[u32]) -> Option<Self> {
-        let end = row_ptr.last().map_or(0, |&end| end as usize);
-        assert_eq!(end, values.len(), "rows of {end} values");
-        if values.iter().any(|value| !value.is_finite()) {
-            return None;
-        }
+        Self::find_within(values, row_ptr, MAX_BITS)
+    }
+
+    /// As [`find`](Self::find), with codes of at most `bits` bits. With few bits, values that are not
+    /// quantised are told apart in a fraction of the time.
+    ///
+    /// # Panics
+    /// If the rows do not cover the values, or for bits outside 1 to 16.
+    ///
+    /// # Example
+    /// ```
+    /// use burn_sparse::quant::Quantized;
+    ///
+    /// let values = [0.25, -0.5, 0.75, 1.0];
+    /// assert_eq!(Quantized::find_within(&values, &[0, 4], 2).unwrap().codes().bits(), 2);
+    /// assert!(Quantized::find_within(&values, &[0, 4], 1).is_none());
+    /// ```
+    pub fn find_within(values: &[f32], row_ptr: &[u32], bits: u8) -> Option<Self> {
+        check(values, row_ptr, bits)?;
         let rows = row_ptr.len().saturating_sub(1);
-        let candidates = [
-            codebook(values),
-            scaled(&[values]),
-            (rows > 1)
-                .then(|| {
-                    let rows = row_ptr.windows(2);
-                    let rows: Vec<&[f32]> = rows
-                        .map(|ends| &values[ends[0] as usize..ends[1] as usize])
-                        .collect();
-                    scaled(&rows)
-                })
-                .flatten(),
-        ];
-        let found = candidates.into_iter().flatten();
+        let [one, each] = integers(values, row_ptr, bits);
+        let found = [codebook(values, bits), one, each].into_iter().flatten();
         let found =
             found.min_by_key(|(codes, levels)| codes.as_bytes().len() + 4 * levels.numbers().len());
         found.and_then(|(codes, levels)| Self::new(codes, levels, rows).ok())
     }
+
+    /// As [`find_within`](Self::find_within), without codebooks: kernels that compute integers prefer
+    /// some bits more to a table.
+    pub(crate) fn find_integers(values: &[f32], row_ptr: &[u32], bits: u8) -> Option<Self> {
+        check(values, row_ptr, bits)?;
+        let rows = row_ptr.len().saturating_sub(1);
+        let found = integers(values, row_ptr, bits).into_iter().flatten();
+        let found = found.min_by_key(|(codes, _)| codes.bits());
+        found.and_then(|(codes, levels)| Self::new(codes, levels, rows).ok())
+    }
+}
+
+/// Nothing if a value is not finite.
+fn check(values: &[f32], row_ptr: &[u32], bits: u8) -> Option<()> {
+    let end = row_ptr.last().map_or(0, |&end| end as usize);
+    assert_eq!(end, values.len(), "rows of {end} values");
+    assert!((1..=MAX_BITS).contains(&bits), "codes of {bits} bits");
+    values.iter().all(|value| value.is_finite()).then_some(())
+}
+
+/// One scale for all rows, and one for each.
+fn integers(values: &[f32], row_ptr: &[u32], bits: u8) -> [Option<(BitCodes, Levels)>; 2] {
+    let rows = || {
+        let rows = row_ptr.windows(2);
+        rows.map(|ends| &values[ends[0] as usize..ends[1] as usize])
+            .collect::<Vec<_>>()
+    };
+    let each = (row_ptr.len() > 2).then(|| scaled(&rows(), bits));
+    [scaled(&[values], bits), each.flatten()]
 }
 
 /// Bits for `count` different codes.
@@ -50,11 +78,11 @@ fn bits_for(count: usize) -> u8 {
 }
 
 /// One entry for each different value, ascending.
-fn codebook(values: &[f32]) -> Option<(BitCodes, Levels)> {
+fn codebook(values: &[f32], bits: u8) -> Option<(BitCodes, Levels)> {
     let mut entries: HashMap<u32, u16> = HashMap::new();
     for value in values {
         entries.entry(value.to_bits()).or_default();
-        if entries.len() > 1 << MAX_BITS {
+        if entries.len() > 1 << bits {
             return None;
         }
     }
@@ -69,10 +97,10 @@ fn codebook(values: &[f32]) -> Option<(BitCodes, Levels)> {
 }
 
 /// Integers and a scale for each group of values.
-fn scaled(groups: &[&[f32]]) -> Option<(BitCodes, Levels)> {
+fn scaled(groups: &[&[f32]], most_bits: u8) -> Option<(BitCodes, Levels)> {
     let scales: Vec<f32> = groups
         .iter()
-        .map(|group| scale(group))
+        .map(|group| scale(group, 1 << (most_bits - 1)))
         .collect::<Option<_>>()?;
     let integer = |value: &f32, scale: &f32| (value / scale).round() as i32;
     let integers = || {
@@ -86,7 +114,7 @@ fn scaled(groups: &[&[f32]]) -> Option<(BitCodes, Levels)> {
         .unsigned_abs()
         .max(high.unsigned_abs() + u32::from(zeros));
     let bits = bits_for(2 * reach.max(1) as usize);
-    if bits > MAX_BITS {
+    if bits > most_bits {
         return None;
     }
     let half = 1 << (bits - 1);
@@ -103,29 +131,34 @@ fn scaled(groups: &[&[f32]]) -> Option<(BitCodes, Levels)> {
     Some((codes, levels))
 }
 
-/// The largest scale whose multiples all values are.
-fn scale(values: &[f32]) -> Option<f32> {
-    let zero = |value: &f32| value.to_bits() == 0;
-    let mut magnitudes: Vec<f32> = values
-        .iter()
-        .filter(|value| !zero(value))
-        .map(|value| value.abs())
-        .collect();
+/// The largest scale whose multiples up to `largest` all values are.
+fn scale(values: &[f32], largest: u32) -> Option<f32> {
+    // A zero is a multiple of anything, a negative one of nothing.
+    let mut seen = HashSet::new();
+    for value in values.iter().filter(|value| value.to_bits() != 0) {
+        seen.insert(value.to_bits() << 1);
+        if seen.len() > largest as usize {
+            return None;
+        }
+    }
+    let mut magnitudes: Vec<f32> = seen.iter().map(|bits| f32::from_bits(bits >> 1)).collect();
     magnitudes.sort_by(f32::total_cmp);
-    magnitudes.dedup();
     let (Some(&least), Some(&most)) = (magnitudes.first(), magnitudes.last()) else {
         return Some(1.0);
     };
-    // A negative zero is no multiple of anything.
-    if least == 0.0 || magnitudes.len() > LARGEST as usize {
+    if least == 0.0 {
         return None;
     }
-    (1..=LARGEST)
+    let fits = |scale: &f32| {
+        let multiple = |value: &f32| is_multiple(*value, *scale, largest);
+        *scale > 0.0 && magnitudes.iter().all(multiple)
+    };
+    (1..=largest)
         .take_while(|&k| {
-            f64::from(most) / f64::from(least) * f64::from(k) < f64::from(LARGEST) + 0.5
+            f64::from(most) / f64::from(least) * f64::from(k) < f64::from(largest) + 0.5
         })
         .flat_map(|k| near(least / k as f32))
-        .find(|scale| *scale > 0.0 && magnitudes.iter().all(|value| is_multiple(*value, *scale)))
+        .find(fits)
 }
 
 /// A quotient and its neighbours: rounding may have moved the product and the quotient by half a unit
@@ -136,9 +169,9 @@ fn near(quotient: f32) -> impl Iterator<Item = f32> {
     [quotient, below, above, below.next_down(), above.next_up()].into_iter()
 }
 
-fn is_multiple(value: f32, scale: f32) -> bool {
+fn is_multiple(value: f32, scale: f32, largest: u32) -> bool {
     let k = (value / scale).round();
-    k >= 1.0 && k <= LARGEST as f32 && k * scale == value
+    k >= 1.0 && k <= largest as f32 && k * scale == value
 }
 
 #[cfg(test)]
@@ -186,7 +219,8 @@ mod tests {
             let values: Vec<f32> = picks.iter().map(|pick| levels[pick.index(levels.len())]).collect();
             let rows = [0, values.len() as u32];
             let found = Quantized::find(&values, &rows).unwrap();
-            prop_assert!(found.codes().bits() <= 4);
+            // Fewer bytes may be one scale and wider codes.
+            prop_assert!(found.bytes() <= 4 * levels.len() + (3 * values.len()).div_ceil(8));
             let again = found.values(&rows);
             prop_assert!(again.iter().zip(&values).all(|(a, b)| a.to_bits() == b.to_bits()));
         }

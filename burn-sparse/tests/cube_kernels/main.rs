@@ -5,6 +5,7 @@
 //! it (`BURN_SPARSE_REQUIRE=vulkan,cpu`).
 #![cfg(feature = "cubecl-backend")]
 
+mod coded;
 mod conv;
 mod grad;
 mod linear;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{Axis, Dtype, Pattern, SearchArgs};
+use super::{Axis, Dtype, Pattern, QuantArgs, SearchArgs};
 use crate::cli::{Preset, positive, sparsity};
 use crate::device::DeviceChoice;
 
@@ -39,6 +39,14 @@ pub enum Command {
     /// and times what either search found beside what packing would choose.
     #[command(after_help = SEARCH_HELP)]
     Search(SearchArgs),
+    /// Time weights of few bits beside floats, for one input after the other
+    ///
+    /// A linear layer or a step of a recurrent one reads each weight once, so that its bytes are what
+    /// takes time. Dense floats, dense 8-bit integers, packed floats and packed codes run in turns, on
+    /// the CPU. Small layers stay in a near cache, where codes gain nothing: those that packing would
+    /// choose are marked.
+    #[command(after_help = QUANT_HELP)]
+    Quant(QuantArgs),
 }
 
 const RUN_HELP: &str = "\
@@ -80,6 +88,14 @@ Examples:
   cargo run --release --example bench -- search --layer '^layer3'
   # half the evaluations, blocks of four channels
   cargo run --release --example bench -- search --evaluations 160 --pattern blocks4";
+
+const QUANT_HELP: &str = "\
+Examples:
+  # blocks of 16 outputs, 512 to 2048 inputs
+  cargo run --release --example bench -- quant
+  # scattered weights of a large recurrent layer
+  cargo run --release --example bench -- quant --kind gru --size 2048 --pattern unstructured \\
+      --sparsity 0.9 --bits 4,2";
 
 /// The end of the program's help.
 #[must_use]

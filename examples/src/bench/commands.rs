@@ -9,7 +9,7 @@ use super::sweep::{layers, plan, some};
 use super::{
     Axis, BenchError, BenchReport, Case, Command, CommonArgs, CompareArgs, Comparison,
     ConditionArgs, Growth, GrowthArgs, Machine, Point, RunArgs, Runner, Settings, cases, draw,
-    resnet50, search,
+    quant, resnet50, search,
 };
 use crate::cli::{Preset, command_line};
 use crate::device::{Backend, Selected, select};
@@ -52,6 +52,7 @@ pub fn execute(command: &Command) -> Result<Ending, BenchError> {
         Command::Compare(args) => compare(args),
         Command::Growth(args) => growth(args),
         Command::Search(args) => search(args),
+        Command::Quant(args) => quant(args),
     }
 }
 

@@ -14,6 +14,7 @@
 //! * [`Growth`], [`draw`]: one thing varies, and where sparse and dense cross.
 //! * [`Comparison`]: two reports, with a verdict that knows the spread.
 //! * [`search`](fn@search): plans of the CPU kernels, looked for genetically and at random.
+//! * [`quant`](fn@quant): weights of few bits beside floats.
 //! * [`Command`], [`execute`]: the program.
 
 mod args;
@@ -33,6 +34,7 @@ mod operands;
 mod parse;
 mod pattern;
 mod plot;
+mod quant;
 mod report;
 mod roofline;
 mod row;
@@ -61,6 +63,7 @@ pub use operands::{Operands, Output};
 pub use pattern::Pattern;
 pub(crate) use plot::Drawing;
 pub use plot::draw;
+pub use quant::{QuantArgs, QuantKind, quant};
 pub use report::{BenchReport, Settings};
 pub use roofline::{Peaks, ThreadPeak};
 pub use row::{Bytes, Counts, Gflops, Key, Measured, Outcome, Row};

@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::{BUNDLE, Bundles, RowFinish, order::Layout, panels::PanelSums};
+use super::{BUNDLE, Bundles, RowFinish, Values, coded::Coded, order::Layout, panels::PanelSums};
 
 /// Columns at a time, with sums of their own: an addition waits for the one before it for as long
 /// as four others take.
@@ -13,12 +13,26 @@ const AT_ONCE: usize = 4;
 impl Bundles {
     /// The rows of `out`, beginning with those of part `first` of the order.
     pub(super) fn part(&self, x: &[f32], first: usize, finish: RowFinish<'_>, out: &mut [f32]) {
+        let values = match &self.values {
+            Values::Floats(values) => values,
+            Values::Codes(codes) => {
+                return Coded {
+                    order: self.order(),
+                    codes,
+                    x,
+                    first,
+                    finish,
+                    out,
+                }
+                .run();
+            }
+        };
         let isa = self.order().isa();
         match &self.order().layout {
             Layout::Shared { starts, columns } => isa.dispatch(Shared {
                 starts,
                 columns,
-                values: &self.values,
+                values,
                 x,
                 first,
                 finish,
@@ -26,7 +40,7 @@ impl Bundles {
             }),
             Layout::Panels(panels) => isa.dispatch(PanelSums {
                 panels,
-                values: &self.values,
+                values,
                 x,
                 first,
                 finish,
@@ -35,7 +49,7 @@ impl Bundles {
             Layout::Rows { starts, columns } => isa.dispatch(Scalars {
                 starts,
                 columns,
-                values: &self.values,
+                values,
                 x,
                 first: first * BUNDLE,
                 finish,
@@ -52,7 +66,7 @@ impl Bundles {
                 starts,
                 firsts,
                 picks,
-                values: &self.values,
+                values,
                 x,
                 finish,
                 out,

@@ -43,12 +43,15 @@ impl Windows<'_> {
 }
 
 /// A vector register of `L` lanes.
-trait Lanes<const L: usize>: Copy {
+pub(super) trait Lanes<const L: usize>: Copy {
     type Register: Copy;
 
     fn zero(self) -> Self::Register;
 
-    /// `sums + values ⊙ window[picks]` for a window of `2 L` elements.
+    /// `window[picks]` for a window of `2 L` elements.
+    fn picked(self, window: [&[f32; L]; 2], picks: &[u8; L]) -> Self::Register;
+
+    /// `sums + values ⊙ window[picks]`.
     fn add(
         self,
         sums: Self::Register,
@@ -69,6 +72,13 @@ impl Lanes<16> for V4 {
     }
 
     #[inline(always)]
+    fn picked(self, window: [&[f32; 16]; 2], picks: &[u8; 16]) -> __m512 {
+        let [low, high] = window.map(|half| pulp::cast(*half));
+        let picks = self.avx512f._mm512_cvtepu8_epi32(pulp::cast(*picks));
+        self.avx512f._mm512_permutex2var_ps(low, picks, high)
+    }
+
+    #[inline(always)]
     fn add(
         self,
         sums: __m512,
@@ -76,9 +86,7 @@ impl Lanes<16> for V4 {
         picks: &[u8; 16],
         values: &[f32; 16],
     ) -> __m512 {
-        let [low, high] = window.map(|half| pulp::cast(*half));
-        let picks = self.avx512f._mm512_cvtepu8_epi32(pulp::cast(*picks));
-        let x = self.avx512f._mm512_permutex2var_ps(low, picks, high);
+        let x = self.picked(window, picks);
         self.avx512f._mm512_fmadd_ps(x, pulp::cast(*values), sums)
     }
 
@@ -97,13 +105,7 @@ impl Lanes<8> for V3 {
     }
 
     #[inline(always)]
-    fn add(
-        self,
-        sums: __m256,
-        window: [&[f32; 8]; 2],
-        picks: &[u8; 8],
-        values: &[f32; 8],
-    ) -> __m256 {
+    fn picked(self, window: [&[f32; 8]; 2], picks: &[u8; 8]) -> __m256 {
         let [low, high] = window.map(|half| pulp::cast(*half));
         let bytes: __m128i = self.sse2._mm_set_epi64x(0, i64::from_le_bytes(*picks));
         let picks = self.avx2._mm256_cvtepu8_epi32(bytes);
@@ -111,7 +113,18 @@ impl Lanes<8> for V3 {
         let low = self.avx2._mm256_permutevar8x32_ps(low, picks);
         let high = self.avx2._mm256_permutevar8x32_ps(high, picks);
         let which = self.avx2._mm256_slli_epi32::<28>(picks);
-        let x = self.avx._mm256_blendv_ps(low, high, pulp::cast(which));
+        self.avx._mm256_blendv_ps(low, high, pulp::cast(which))
+    }
+
+    #[inline(always)]
+    fn add(
+        self,
+        sums: __m256,
+        window: [&[f32; 8]; 2],
+        picks: &[u8; 8],
+        values: &[f32; 8],
+    ) -> __m256 {
+        let x = self.picked(window, picks);
         self.fma._mm256_fmadd_ps(x, pulp::cast(*values), sums)
     }
 

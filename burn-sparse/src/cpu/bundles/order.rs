@@ -186,6 +186,11 @@ impl Order {
         }
     }
 
+    /// The entry of each slot, [`NONE`] for those without; nothing for rows.
+    pub(super) fn slot_entries(&self) -> &[u32] {
+        &self.slots
+    }
+
     /// Puts values into their slots.
     pub(super) fn fill(&self, values: &[f32], slots: &mut [f32]) {
         if let Layout::Rows { .. } = self.layout {

@@ -34,6 +34,28 @@ pub(super) struct Panels {
     rows: Vec<u8>,
 }
 
+impl Panels {
+    /// Where the columns of each bundle start.
+    pub(super) fn column_ptr(&self) -> &[u32] {
+        &self.column_ptr
+    }
+
+    /// The bundles of a span.
+    pub(super) fn bundles(&self, span: usize) -> Range<usize> {
+        self.starts[span] as usize..self.starts[span + 1] as usize
+    }
+
+    /// The columns of a bundle.
+    pub(super) fn columns(&self, bundle: usize) -> &[u32] {
+        &self.columns[self.column_ptr[bundle] as usize..self.column_ptr[bundle + 1] as usize]
+    }
+
+    /// The rows of a bundle, counted from the start of the span.
+    pub(super) fn rows(&self, bundle: usize) -> &[u8] {
+        &self.rows[bundle * BUNDLE..][..BUNDLE]
+    }
+}
+
 /// The width of blocks that costs least in a few spans, and what the whole matrix costs with it.
 pub(super) fn best_width(matrix: Rows<'_>, d_input: usize, lanes: usize) -> (usize, usize) {
     let step = span_rows(matrix).len().div_ceil(SAMPLE).max(1);

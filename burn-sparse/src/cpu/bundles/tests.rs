@@ -5,6 +5,7 @@ use crate::{
     catalogue,
     cpu::{Isa, Rows},
     format::Csr,
+    quant::{BitCodes, Levels, Quantized},
     reference::{self, error_bound},
 };
 
@@ -190,4 +191,202 @@ fn a_vector_of_another_length_panics() {
     let csr = Csr::from_dense(&[1.0; 6], [2, 3]).unwrap();
     let order = Order::new(Rows::from(&csr), 3, Isa::current());
     Bundles::new(Arc::new(order), &[1.0; 6]).run(&[0.0; 4], RowFinish::default(), &mut [0.0; 2]);
+}
+
+/// A level of `bits` bits for each entry of `csr`: by what `kind` names, with scales of very different
+/// size for different rows.
+fn quantised(csr: &Csr, kind: &str, bits: u8) -> Quantized {
+    let count = 1u16 << bits;
+    let scales = |rows: usize| {
+        (0..rows.max(1))
+            .map(|r| 0.9f32.powi((r % 40) as i32))
+            .collect()
+    };
+    let levels = match kind {
+        "nonzero" => Levels::Nonzero {
+            scales: scales(csr.rows()),
+        },
+        "signed" => Levels::Signed {
+            scales: scales(csr.rows()),
+        },
+        "one scale" => Levels::Nonzero { scales: vec![0.37] },
+        _ => Levels::Codebook((0..count).map(|c| (f32::from(c) + 0.3).sin()).collect()),
+    };
+    // Every code occurs, if there are as many entries.
+    let codes = (0..csr.stored()).map(|entry| (entry * 7919) as u16 % count);
+    let codes = BitCodes::new(bits, codes).unwrap();
+    Quantized::new(codes, levels, csr.rows()).unwrap()
+}
+
+/// Runs codes where they are chosen and where they are forced.
+fn check_codes(csr: &Csr, isa: Isa, kind: &str, bits: u8) -> Vec<usize> {
+    let (rows, len) = (csr.rows(), csr.row_len());
+    let quantized = quantised(csr, kind, bits);
+    let values = quantized.values(csr.row_ptr());
+    let matrix = Rows {
+        values: &values,
+        ..Rows::from(csr)
+    };
+    let order = Arc::new(Order::new(matrix, len, isa));
+    let dense = {
+        let (row_ptr, columns) = (csr.row_ptr().to_vec(), csr.columns().to_vec());
+        let csr = Csr::new([rows, len], row_ptr, columns, values.clone());
+        csr.unwrap().to_dense()
+    };
+    let (x, bias) = (catalogue::values(len, 2), catalogue::values(rows, 3));
+    let sums = reference::linear(&x, &dense, Some(&bias), len);
+    // As many products of values below 1 and the largest weight, a bias, and the scale of the row.
+    let longest = (0..rows).map(|row| csr.row_nnz(row)).max().unwrap_or(0) + 2;
+    let largest = values
+        .iter()
+        .fold(1.0f32, |most, value| most.max(value.abs()));
+    let magnitude = longest as f64 * f64::from(largest);
+    let bound = error_bound(longest + 1, magnitude, f64::from(f32::EPSILON));
+    let mut taken = Vec::new();
+    let forced = Bundles::coded(order.clone(), &quantized);
+    let chosen = Bundles::compact(order.clone(), matrix);
+    for bundles in forced.into_iter().chain([chosen]) {
+        taken.push(bundles.bits());
+        for relu in [false, true] {
+            let mut out = vec![f32::NAN; rows];
+            let finish = RowFinish {
+                bias: Some(&bias),
+                residual: None,
+                relu,
+            };
+            bundles.run(&x, finish, &mut out);
+            for (row, (&y, &expected)) in out.iter().zip(&sums).enumerate() {
+                let expected = if relu { expected.max(0.0) } else { expected };
+                let (name, layout, found) = (isa.name(), order.layout(), bundles.bits());
+                assert!(
+                    (f64::from(y) - expected).abs() <= bound,
+                    "{name}, {rows} by {len}, {layout}, {kind} of {bits} bits as {found}: {y} in row \
+                     {row}, expected {expected}"
+                );
+            }
+        }
+    }
+    taken
+}
+
+const KINDS: [&str; 4] = ["nonzero", "signed", "one scale", "codebook"];
+
+#[test]
+fn codes_of_every_kind_and_shape_match_the_reference() {
+    let shapes = [
+        [1, 1],
+        [3, 5],
+        [16, 32],
+        [17, 31],
+        [33, 33],
+        [9, 17],
+        [100, 1],
+        [1, 100],
+        [65, 257],
+    ];
+    for isa in sets() {
+        for bits in [1, 2, 3, 4, 5, 7, 8] {
+            for kind in KINDS {
+                for shape in shapes {
+                    for (density, shared) in [(0.0, 1), (0.1, 1), (0.3, 16), (1.0, 1)] {
+                        check_codes(&pruned(shape, density, shared), isa, kind, bits);
+                    }
+                }
+                for shape in [[129, 257], [300, 70]] {
+                    check_codes(&block_pruned(shape, 64, 33), isa, kind, bits);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn codes_that_threads_share_match_the_reference() {
+    for isa in sets() {
+        for (bits, kind) in [
+            (2, "signed"),
+            (3, "nonzero"),
+            (4, "codebook"),
+            (8, "signed"),
+        ] {
+            for shared in [1, 16] {
+                check_codes(&pruned([1001, 1003], 0.2, shared), isa, kind, bits);
+            }
+        }
+    }
+}
+
+#[test]
+fn few_bits_are_taken_where_they_are_fast() {
+    // 4 MiB of floats, and less than 256 KiB.
+    let (large, small) = (
+        pruned([1024, 2048], 0.5, BUNDLE),
+        pruned([128, 512], 0.2, BUNDLE),
+    );
+    let scattered = pruned([1024, 2048], 0.1, 1);
+    for isa in sets() {
+        let taken = |csr: &Csr, kind, bits| *check_codes(csr, isa, kind, bits).last().unwrap();
+        let of = |avx512: usize, avx2: usize| match isa {
+            Isa::Avx512 => avx512,
+            Isa::Avx2 => avx2,
+            Isa::Neon | Isa::Portable => 32,
+        };
+        for (kind, bits, expected) in [
+            ("nonzero", 2, of(2, 3)),
+            ("signed", 2, of(2, 3)),
+            ("nonzero", 3, of(3, 3)),
+            ("one scale", 3, of(3, 3)),
+            ("signed", 4, of(4, 4)),
+            ("codebook", 4, of(4, 32)),
+            ("signed", 8, of(8, 32)),
+            ("nonzero", 8, 32),
+            ("codebook", 8, 32),
+        ] {
+            assert_eq!(
+                taken(&large, kind, bits),
+                expected,
+                "{} {kind} {bits}",
+                isa.name()
+            );
+            assert_eq!(
+                taken(&small, kind, bits),
+                32,
+                "{} {kind} {bits}",
+                isa.name()
+            );
+        }
+        assert_eq!(taken(&scattered, "nonzero", 3), 32);
+    }
+}
+
+#[test]
+fn values_without_levels_stay_floats() {
+    let csr = pruned([40, 70], 0.3, 1);
+    for isa in sets() {
+        let order = Arc::new(Order::new(Rows::from(&csr), 70, isa));
+        assert_eq!(Bundles::compact(order, Rows::from(&csr)).bits(), 32);
+    }
+}
+
+#[test]
+fn codes_that_do_not_fit_are_refused() {
+    let csr = pruned([20, 30], 1.0, 1);
+    let order = Arc::new(Order::new(Rows::from(&csr), 30, Isa::current()));
+    let coded = |codes: usize, bits: u8, scales: usize, rows: usize| {
+        let codes = BitCodes::new(bits, (0..codes).map(|c| c as u16 % (1 << bits))).unwrap();
+        let levels = Levels::Signed {
+            scales: vec![1.0; scales],
+        };
+        let quantized = Quantized::new(codes, levels, rows).unwrap();
+        Bundles::coded(order.clone(), &quantized)
+    };
+    assert!(coded(600, 4, 20, 20).is_ok());
+    for (codes, bits, scales, says) in [
+        (599, 4, 1, "599 codes for a matrix of 600 entries"),
+        (600, 4, 19, "19 scales for a matrix of 20 rows"),
+        (600, 12, 1, "600 different values"),
+    ] {
+        let error = coded(codes, bits, scales, scales).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
 }
