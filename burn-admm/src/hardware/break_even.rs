@@ -110,13 +110,11 @@ pub fn break_even<M: Module>(
 ) -> Result<Vec<BreakEven>, BreakEvenError> {
     let model = fold(model.clone());
     let trace = Trace::of(|| forward(&model));
-    let mut layers: Vec<(String, u64, Vec<(f64, f64)>)> = weights(&model)
-        .into_iter()
-        .filter_map(|named| {
-            let problem = trace.problem(named.weight.id())?;
-            Some((named.layer, problem.dense_macs(), Vec::new()))
-        })
-        .collect();
+    let known = weights(&model).into_iter().filter_map(|named| {
+        let problem = trace.problem(named.weight.id())?;
+        Some(BreakEven::of(named.layer, problem.dense_macs(), Vec::new()))
+    });
+    let mut layers: Vec<BreakEven> = known.collect();
     if layers.is_empty() {
         return Err(BreakEvenError::NoLayers);
     }
@@ -124,8 +122,8 @@ pub fn break_even<M: Module>(
     for (done, &sparsity) in SPARSITIES.iter().enumerate() {
         progress(done, SPARSITIES.len());
         let mut plan = Plan::dense();
-        for (layer, ..) in &layers {
-            let name = match layer.as_str() {
+        for layer in &layers {
+            let name = match layer.layer.as_str() {
                 "" => "weight".to_owned(),
                 layer => format!("{layer}.weight"),
             };
@@ -138,14 +136,14 @@ pub fn break_even<M: Module>(
             let (Some(dense), Some(time)) = (packed.dense_ms, packed.packed_ms) else {
                 continue;
             };
-            if let Some((.., points)) = layers.iter_mut().find(|(l, ..)| *l == packed.layer) {
-                points.push((packed.sparsity(), time / dense));
+            if let Some(layer) = layers.iter_mut().find(|l| l.layer == packed.layer) {
+                layer.points.push((packed.sparsity(), time / dense));
             }
         }
     }
     progress(SPARSITIES.len(), SPARSITIES.len());
     let layers = layers.into_iter();
     Ok(layers
-        .map(|(layer, macs, points)| BreakEven::of(layer, macs, points))
+        .map(|layer| BreakEven::of(layer.layer, layer.macs, layer.points))
         .collect())
 }

@@ -3,7 +3,7 @@
 //! A sparse layer is faster than a dense one only from some ratio on, its break-even. Pruned less than
 //! that it costs accuracy and gains nothing, so it had better stay dense and leave its share of
 //! the accuracy to layers that gain. Ren et al., "ADMM-NN" (ASPLOS 2019), section 4: they find the
-//! break-even of an AlexNet layer by synthesis, 2.22; here it is measured on the device at hand.
+//! break-even of one convolution by synthesis, 2.22; here it is measured on the device at hand.
 //!
 //! 1. [`break_even`] measures, for every layer of this workspace's kinds in a network, the time of random
 //!    sparse weights against the dense layer's;
