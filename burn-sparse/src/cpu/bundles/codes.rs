@@ -174,6 +174,9 @@ fn least_bytes(order: &Order, decoder: &Decoder) -> usize {
     let windows = matches!(order.layout, Layout::Windows { .. });
     match (order.isa(), decoder) {
         // What finds the elements of the vector takes longer than reading the values.
+        (Isa::Avx512, Decoder::Table { .. } | Decoder::Integers { bits: 8 }) if windows => {
+            5 * MIB / 4
+        }
         (_, _) if windows => 8 * MIB,
         (Isa::Avx512, Decoder::Integers { bits: 10 }) => 8 * MIB,
         (Isa::Avx512, _) => size_of::<f32>() * LEAST_SLOTS,

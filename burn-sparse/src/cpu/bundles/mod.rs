@@ -104,7 +104,7 @@ impl Bundles {
     /// | | integers of 4 bits | 4 bits | 4 MiB |
     /// | | 16 different ones, other integers | 4 bits, picked; 10 bits | 8 MiB |
     ///
-    /// Scattered entries (layout `windows`) become codes with AVX-512 from 8 MiB on; finding the
+    /// Scattered entries (layout `windows`) become codes with AVX-512 from 1.25 MiB on; finding the
     /// elements of the vector takes most of their time. Integers may have a scale for each row, with
     /// which the sum of the row is multiplied. Other instruction sets and single entries (layout
     /// `rows`) stay floats, where no gain was measured; [`coded`](Self::coded) runs on all.
