@@ -32,7 +32,8 @@ use serde_json::json;
 /// written to a compressed file, read back, compared with the trained one and tested: all numbers of
 /// the table are of the network from the file. The ledger says where its bytes went.
 ///
-/// The dense rival is trained on for as many epochs as pruning and quantising take.
+/// The dense rival is trained on for as many epochs as pruning and quantising take, those of the
+/// longest where ratios differ.
 #[derive(Parser, Debug)]
 #[command(version, after_help = HELP)]
 pub(crate) struct Args {

@@ -181,7 +181,13 @@ impl Admm {
                 let [z_values, u_values] = copies;
                 let part = set.sparsity;
                 let Some(mut set) = set.restored(z_values?, u_values?) else {
-                    return Err(opened.corrupt(format!("{z} is not within {part}")));
+                    let within = match spec.quantization {
+                        Some(levels) => format!(
+                            "on {levels} levels of the weights that are kept now; attach the mask of the run first"
+                        ),
+                        None => format!("within {part}"),
+                    };
+                    return Err(opened.corrupt(format!("{z} is not {within}")));
                 };
                 set.primal = f64::from_bits(saved.primal_bits);
                 set.dual_norm = f64::from_bits(saved.dual_norm_bits);

@@ -14,8 +14,10 @@ pub struct HardwareLayer {
     pub macs: u64,
     /// Weights for each that stays from which it is faster sparse; none if it never is.
     pub break_even: Option<f64>,
-    /// Weights for each that stays to start from: of earlier work, or one ratio for all.
+    /// Weights for each that stays to start from: of earlier work, or one ratio for all; above 1.
     pub start: f64,
+    /// The largest ratio there is: the weights of an output channel, of which one stays at least.
+    pub most: f64,
 }
 
 impl HardwareLayer {
@@ -30,6 +32,7 @@ impl HardwareLayer {
             macs: measured.macs,
             break_even: measured.ratio,
             start,
+            most: measured.row_len as f64,
         }
     }
 }
@@ -173,15 +176,21 @@ pub enum HardwareError<E> {
     /// The plan for the ratios.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// Layers that are all faster dense.
+    #[error(
+        "no layer is faster sparse at any ratio that it can have on this device; prune for size, or for \
+         another device"
+    )]
+    NeverFaster,
     /// No ratio above break-even keeps the accuracy.
     #[error(
         "no layer can be pruned beyond its break-even within {allowed:.2} points: the mildest ratios \
-         lose {lost:.2}; allow more, or train longer"
+         beyond them lose {lost:.2}; allow more, or train longer"
     )]
     NothingPays {
         /// Points that may be lost.
         allowed: f64,
-        /// Points that the mildest ratios tried lose.
+        /// The fewest points that were lost by ratios that lost too many.
         lost: f64,
     },
 }
@@ -192,6 +201,8 @@ struct Search<F> {
     before: f64,
     probe: F,
     runs: [usize; 2],
+    /// Accuracy that was lost by the mildest ratios of those that lost too much.
+    least: f64,
 }
 
 impl<E, F: FnMut(&Plan, Effort) -> Result<f64, E>> Search<F> {
@@ -203,8 +214,12 @@ impl<E, F: FnMut(&Plan, Effort) -> Result<f64, E>> Search<F> {
     }
 
     fn passes(&mut self, ratios: &[f64], effort: Effort) -> Result<bool, HardwareError<E>> {
-        let accuracy = self.accuracy(ratios, effort)?;
-        Ok(self.before - accuracy <= self.config.lost)
+        let lost = self.before - self.accuracy(ratios, effort)?;
+        let passes = lost <= self.config.lost;
+        if !passes {
+            self.least = self.least.min(lost);
+        }
+        Ok(passes)
     }
 
     /// The largest factor between `low`, which passes, and `high` whose ratios pass too.
@@ -236,7 +251,7 @@ fn scaled(layers: &[HardwareLayer], dense: &[bool], factor: f64) -> Vec<f64> {
             if *dense {
                 1.0
             } else {
-                (1.0 + (layer.start - 1.0) * factor).max(1.0)
+                (1.0 + (layer.start - 1.0) * factor).clamp(1.0, layer.most)
             }
         })
         .collect()
@@ -249,14 +264,16 @@ fn scaled(layers: &[HardwareLayer], dense: &[bool], factor: f64) -> Vec<f64> {
 /// 2. Layers below their break-even become dense.
 /// 3. The others are pushed further, by a common factor and then one by one, those with most
 ///    multiplications first. Back to 2 until nothing changes.
-/// 4. The result is confirmed at full length; as long as it does not hold, all ratios shrink by a tenth.
+/// 4. The result is confirmed at full length; as long as it does not hold, all ratios shrink by a tenth,
+///    twenty times at most.
 ///
 /// `before` is the accuracy of the dense network, and `probe` trains a network under a plan and gives its
 /// accuracy, both between 0 and 1 and on validation data.
 ///
 /// # Errors
-/// [`HardwareError::Settings`] for no layers or numbers out of range, [`HardwareError::NothingPays`] if
-/// dense is all that is left, otherwise those of `probe`.
+/// [`HardwareError::Settings`] for no layers or numbers out of range, [`HardwareError::NeverFaster`] if no
+/// layer has a break-even, [`HardwareError::NothingPays`] if dense is all that is left or twenty full
+/// runs did not hold, otherwise those of `probe`.
 ///
 /// # Example
 /// ```
@@ -267,6 +284,7 @@ fn scaled(layers: &[HardwareLayer], dense: &[bool], factor: f64) -> Vec<f64> {
 ///     macs,
 ///     break_even: Some(break_even),
 ///     start,
+///     most: 576.0,
 /// };
 /// // The first layer, which keeps more, would not reach its break-even.
 /// let layers = [layer("conv1.weight", 100, 4.0, 1.2), layer("conv2.weight", 900, 2.0, 3.0)];
@@ -287,15 +305,23 @@ pub fn hardware_aware<E>(
     config: HardwareConfig,
     probe: impl FnMut(&Plan, Effort) -> Result<f64, E>,
 ) -> Result<HardwareRatios, HardwareError<E>> {
-    check(layers, config).map_err(HardwareError::Settings)?;
+    check(layers, before, config).map_err(HardwareError::Settings)?;
+    // What is never faster sparse is no candidate: it would only spend accuracy.
+    let mut dense: Vec<bool> = layers
+        .iter()
+        .map(|layer| layer.break_even.is_none_or(|least| least > layer.most))
+        .collect();
+    if dense.iter().all(|dense| *dense) {
+        return Err(HardwareError::NeverFaster);
+    }
     let mut search = Search {
         layers: layers.to_vec(),
         config,
         before,
         probe,
         runs: [0, 0],
+        least: f64::INFINITY,
     };
-    let mut dense = vec![false; layers.len()];
     let mut ratios = vec![1.0; layers.len()];
     for _ in 0..config.rounds.max(1) {
         let all = |factor: f64| scaled(layers, &dense, factor);
@@ -308,7 +334,8 @@ pub fn hardware_aware<E>(
             let base = next.clone();
             let pushed = |more: f64| {
                 let mut ratios = base.clone();
-                ratios[index] = 1.0 + (ratios[index] - 1.0) * more;
+                let ratio = 1.0 + (ratios[index] - 1.0) * more;
+                ratios[index] = ratio.min(layers[index].most);
                 ratios
             };
             let more = search.largest([1.0, 4.0], pushed)?;
@@ -336,12 +363,14 @@ pub fn hardware_aware<E>(
     confirm(search, ratios)
 }
 
+/// Full runs at most.
+const CONFIRMATIONS: usize = 20;
+
 fn confirm<E, F: FnMut(&Plan, Effort) -> Result<f64, E>>(
     mut search: Search<F>,
     mut ratios: Vec<f64>,
 ) -> Result<HardwareRatios, HardwareError<E>> {
-    let mut lost = 0.0;
-    loop {
+    for _ in 0..CONFIRMATIONS {
         // A ratio that has shrunk below break-even gains nothing either.
         for (ratio, layer) in ratios.iter_mut().zip(&search.layers) {
             if layer.break_even.is_none_or(|least| *ratio < least) {
@@ -349,13 +378,10 @@ fn confirm<E, F: FnMut(&Plan, Effort) -> Result<f64, E>>(
             }
         }
         if ratios.iter().all(|ratio| *ratio == 1.0) {
-            return Err(HardwareError::NothingPays {
-                allowed: 100.0 * search.config.lost,
-                lost: 100.0 * lost,
-            });
+            break;
         }
         let accuracy = search.accuracy(&ratios, Effort::Full)?;
-        lost = search.before - accuracy;
+        let lost = search.before - accuracy;
         if lost <= search.config.lost {
             let layers = search.layers.into_iter().zip(ratios);
             let layers = layers.map(|(layer, ratio)| LayerRatio {
@@ -369,10 +395,14 @@ fn confirm<E, F: FnMut(&Plan, Effort) -> Result<f64, E>>(
                 runs: search.runs,
             });
         }
-        ratios
-            .iter_mut()
-            .for_each(|ratio| *ratio = 1.0 + (*ratio - 1.0) * 0.9);
+        search.least = search.least.min(lost);
+        let shrunk = |ratio: &mut f64| *ratio = 1.0 + (*ratio - 1.0) * 0.9;
+        ratios.iter_mut().for_each(shrunk);
     }
+    Err(HardwareError::NothingPays {
+        allowed: 100.0 * search.config.lost,
+        lost: 100.0 * search.least,
+    })
 }
 
 fn reason(layer: &HardwareLayer, ratio: f64) -> String {
@@ -383,18 +413,39 @@ fn reason(layer: &HardwareLayer, ratio: f64) -> String {
     }
 }
 
-fn check(layers: &[HardwareLayer], config: HardwareConfig) -> Result<(), String> {
+fn check(layers: &[HardwareLayer], before: f64, config: HardwareConfig) -> Result<(), String> {
     if layers.is_empty() {
         return Err("there are no layers to prune".to_owned());
     }
-    if let Some(layer) = layers
-        .iter()
-        .find(|l| !(l.start.is_finite() && l.start >= 1.0))
-    {
-        let (weight, start) = (&layer.weight, layer.start);
-        return Err(format!(
-            "`{weight}` starts from a ratio of {start}; it must be at least 1"
-        ));
+    if !before.is_finite() {
+        return Err(format!("the accuracy of the dense network is {before}"));
+    }
+    for layer in layers {
+        let HardwareLayer {
+            weight,
+            break_even,
+            start,
+            most,
+            ..
+        } = layer;
+        if !(start.is_finite() && *start > 1.0) {
+            return Err(format!(
+                "`{weight}` starts from a ratio of {start}; it must be above 1, and layers that stay dense \
+                 be left out"
+            ));
+        }
+        if !(most.is_finite() && *most >= 1.0) {
+            return Err(format!(
+                "`{weight}` has {most} weights in an output channel"
+            ));
+        }
+        if let Some(least) = break_even
+            && !(least.is_finite() && *least >= 1.0)
+        {
+            return Err(format!(
+                "`{weight}` has a break-even of {least}; it must be at least 1"
+            ));
+        }
     }
     if !(config.lost.is_finite() && config.lost >= 0.0) {
         return Err(format!("lost must not be negative, got {}", config.lost));

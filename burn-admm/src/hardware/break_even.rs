@@ -17,6 +17,8 @@ pub struct BreakEven {
     pub layer: String,
     /// Multiplications of the dense layer for one forward pass.
     pub macs: u64,
+    /// Weights of an output channel: of which one stays at least, so the largest ratio.
+    pub row_len: usize,
     /// Sparsity and time of the sparse layer over time of the dense one, ascending.
     pub points: Vec<(f64, f64)>,
     /// Weights for each that stays at the break-even; none if dense won at every sparsity.
@@ -31,12 +33,17 @@ impl BreakEven {
     /// ```
     /// use burn_admm::hardware::BreakEven;
     ///
-    /// let layer = BreakEven::of("conv1", 1_000, vec![(0.5, 1.6), (0.75, 1.25), (0.875, 0.8)]);
+    /// let layer = BreakEven::of("conv1", 1_000, 64, vec![(0.5, 1.6), (0.75, 1.25), (0.875, 0.8)]);
     /// // Half way between 4x and 8x, as 1 is between 1.25 and 0.8 by factors.
     /// assert!((layer.ratio.unwrap() - 32f64.sqrt()).abs() < 1e-9);
-    /// assert_eq!(BreakEven::of("fc", 10, vec![(0.9, 1.1)]).ratio, None);
+    /// assert_eq!(BreakEven::of("fc", 10, 64, vec![(0.9, 1.1)]).ratio, None);
     /// ```
-    pub fn of(layer: impl Into<String>, macs: u64, points: Vec<(f64, f64)>) -> Self {
+    pub fn of(
+        layer: impl Into<String>,
+        macs: u64,
+        row_len: usize,
+        points: Vec<(f64, f64)>,
+    ) -> Self {
         let ratio_of = |sparsity: f64| 1.0 / (1.0 - sparsity);
         let wins = |time: f64| time <= 1.0;
         let first = points.first().filter(|(_, time)| wins(*time));
@@ -51,6 +58,7 @@ impl BreakEven {
         Self {
             layer: layer.into(),
             macs,
+            row_len,
             points,
             ratio,
         }
@@ -112,7 +120,13 @@ pub fn break_even<M: Module>(
     let trace = Trace::of(|| forward(&model));
     let known = weights(&model).into_iter().filter_map(|named| {
         let problem = trace.problem(named.weight.id())?;
-        Some(BreakEven::of(named.layer, problem.dense_macs(), Vec::new()))
+        let row_len = named.weight.matrix()[1];
+        Some(BreakEven::of(
+            named.layer,
+            problem.dense_macs(),
+            row_len,
+            Vec::new(),
+        ))
     });
     let mut layers: Vec<BreakEven> = known.collect();
     if layers.is_empty() {
@@ -144,6 +158,6 @@ pub fn break_even<M: Module>(
     progress(SPARSITIES.len(), SPARSITIES.len());
     let layers = layers.into_iter();
     Ok(layers
-        .map(|layer| BreakEven::of(layer.layer, layer.macs, layer.points))
+        .map(|layer| BreakEven::of(layer.layer, layer.macs, layer.row_len, layer.points))
         .collect())
 }

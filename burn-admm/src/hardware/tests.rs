@@ -14,6 +14,7 @@ fn layer(weight: &str, macs: u64, break_even: Option<f64>, start: f64) -> Hardwa
         macs,
         break_even,
         start,
+        most: 1000.0,
     }
 }
 
@@ -106,10 +107,22 @@ fn what_cannot_be_is_said() {
     let one = [layer("a", 1, Some(2.0), 3.0)];
     assert!(hardware_aware(&one, 0.9, negative, none).is_err());
     let error = hardware_aware(&one, 0.9, config, none).unwrap_err();
-    assert!(
-        matches!(error, HardwareError::NothingPays { .. }),
-        "{error}"
-    );
+    assert!(error.to_string().contains("lose 40.00"), "{error}");
+    let never = [layer("a", 1, None, 3.0), layer("b", 1, None, 3.0)];
+    let error = hardware_aware(&never, 0.9, config, none).unwrap_err();
+    assert!(matches!(error, HardwareError::NeverFaster), "{error}");
+    assert!(hardware_aware(&one, f64::NAN, config, none).is_err());
+    let nan = [layer("a", 1, Some(f64::NAN), 3.0)];
+    assert!(hardware_aware(&nan, 0.9, config, none).is_err());
+    // However mild, the full run loses too much: it is not asked for ever.
+    let at_once = [layer("a", 1, Some(1.0), 3.0)];
+    let mut full = 0;
+    let found = hardware_aware(&at_once, 0.9, config, |_, effort| {
+        full += usize::from(effort == Effort::Full);
+        let accuracy = if effort == Effort::Full { 0.5 } else { 0.9 };
+        Ok::<_, Infallible>(accuracy)
+    });
+    assert!(found.is_err() && full == 20, "{full}");
     let failing = |_: &Plan, _: Effort| Err::<f64, _>("no data");
     let error = hardware_aware(&one, 0.9, config, failing).unwrap_err();
     assert_eq!(error.to_string(), "training under the ratios: no data");

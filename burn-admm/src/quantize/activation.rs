@@ -60,8 +60,11 @@ impl Observer {
     /// 2 to 16, [`QuantizeError::Range`] if nothing but zeros was seen.
     pub fn range(&self, bits: u8, saturation: Saturation) -> Result<[f32; 2], QuantizeError> {
         check_bits(bits)?;
-        let [low, high] = saturation.range(&self.histogram, 1 << bits)?;
-        let range = [low.min(0.0), high.max(0.0)];
+        let mut histogram = self.histogram.clone();
+        // Levels are judged with zero among them.
+        histogram.add(&[0.0])?;
+        let range = saturation.range(&histogram, 1 << bits)?;
+        let range = [range[0].min(0.0), range[1].max(0.0)];
         check_range(range)?;
         Ok(range)
     }
@@ -101,11 +104,14 @@ fn check_range([low, high]: [f32; 2]) -> Result<(), QuantizeError> {
 /// identity; what saturates passes its gradient to the end of the range at which it did (Choi et al.,
 /// "PACT", 2018, equation 3).
 ///
-/// The range is fixed as calibrated, or [learned](Self::learned).
+/// The range is fixed as calibrated, or [learned](Self::learned): each end by a factor, so that it never
+/// crosses zero.
 #[derive(Module, Debug)]
 pub struct ActivationQuantizer {
-    /// Low and high.
+    /// Low and high as they were calibrated.
     range: Param<Tensor<1>>,
+    /// The logarithms of how much they have grown.
+    growth: Param<Tensor<1>>,
     bits: usize,
 }
 
@@ -121,6 +127,7 @@ impl ActivationQuantizer {
         let data = TensorData::new(range.to_vec(), [2]);
         let range: Tensor<1> = Tensor::from_data(data, device);
         Ok(Self {
+            growth: Param::from_tensor(range.zeros_like()).set_require_grad(false),
             range: Param::from_tensor(range).set_require_grad(false),
             bits: usize::from(bits),
         })
@@ -129,7 +136,7 @@ impl ActivationQuantizer {
     /// Lets the range train.
     #[must_use]
     pub fn learned(mut self) -> Self {
-        self.range = self.range.set_require_grad(true);
+        self.growth = self.growth.set_require_grad(true);
         self
     }
 
@@ -138,14 +145,18 @@ impl ActivationQuantizer {
     /// # Errors
     /// [`QuantizeError::Read`] if the device fails.
     pub fn range(&self) -> Result<[f32; 2], QuantizeError> {
-        let range = self.range.val().detach().try_into_vec_as::<f32>()?;
+        let range = self.ends().detach().try_into_vec_as::<f32>()?;
         Ok([range[0], range[1]])
     }
 
-    /// Which parameter the range is.
+    /// Which parameter trains.
     #[cfg(test)]
-    pub(super) fn range_id(&self) -> burn::module::ParamId {
-        self.range.id
+    pub(super) fn growth_id(&self) -> burn::module::ParamId {
+        self.growth.id
+    }
+
+    fn ends(&self) -> Tensor<1> {
+        self.range.val() * self.growth.val().exp()
     }
 
     /// Bits of a level.
@@ -156,12 +167,12 @@ impl ActivationQuantizer {
     /// `x` on its levels, of the same shape.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let steps = ((1usize << self.bits) - 1) as f64;
+        let ends = self.ends();
         let end = |index: usize| -> Tensor<D> {
-            let end = self.range.val().narrow(0, index, 1);
+            let end = ends.clone().narrow(0, index, 1);
             end.cast(x.dtype()).reshape([1; D])
         };
-        // A step of the optimiser may move an end past zero.
-        let (low, high) = (end(0).clamp_max(0.0), end(1).clamp_min(0.0));
+        let (low, high) = (end(0), end(1));
         let scale = (high.clone() - low.clone())
             .detach()
             .div_scalar(steps)

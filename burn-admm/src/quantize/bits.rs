@@ -95,7 +95,7 @@ pub enum BitsError<E> {
     /// The evaluation failed.
     #[error("evaluating the network: {0}")]
     Evaluate(E),
-    /// Fewer bits than a kind of levels has, or none to choose from.
+    /// No bits to choose from.
     #[error("bits from {low} to {high}: {reason}")]
     Range {
         /// The fewest.
@@ -155,7 +155,8 @@ impl QuantPlan {
     /// `evaluate` gives the accuracy of a network between 0 and 1, on validation data.
     ///
     /// # Errors
-    /// [`BitsError::Range`] for bits that a kind does not have, [`BitsError::Unreachable`] for a budget
+    /// [`BitsError::Range`] for no bits to choose from, [`QuantizeError::Bits`] for bits that a kind does not
+    /// have, before anything is evaluated; [`BitsError::Unreachable`] for a budget
     /// that cannot be met, naming the nearest; otherwise those of [`attach`](Self::attach) and of
     /// `evaluate`.
     ///
@@ -193,7 +194,8 @@ impl QuantPlan {
             let reason = "there are none";
             return Err(BitsError::Range { low, high, reason });
         }
-        let resolved = self.resolve(model)?;
+        self.clone().with_bits(high)?;
+        let resolved = self.clone().with_bits(low)?.resolve(model)?;
         let mut search = Search {
             model,
             evaluate,

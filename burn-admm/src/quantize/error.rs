@@ -42,7 +42,10 @@ pub enum QuantizeError {
         value: f32,
     },
     /// A codebook with more entries than there are values.
-    #[error("{what}: a codebook of {entries} entries for {values} values; use fewer bits")]
+    #[error(
+        "{what}: a codebook of {entries} entries for {values} values; use fewer bits, or leave it out by a \
+         rule without levels"
+    )]
     Codebook {
         /// The parameter or channel.
         what: String,

@@ -12,10 +12,15 @@ use crate::MatrixView;
 /// `∂y/∂w = 1` where nothing is clamped and 0 elsewhere, and `∂y/∂q = n − w/q` where nothing is
 /// clamped and `n` elsewhere, times `1/√(weights · most)` (Esser et al., "Learned step size
 /// quantization", ICLR 2020, sections 2.1 and 2.2).
+///
+/// What trains is `ρ` of `q = q₀ exp(ρ)`: a step of an optimiser changes the interval by a factor. As a
+/// number like the weights it would be smaller than a step of Adam, and gone after one.
 #[derive(Module, Debug)]
 pub(super) struct Multiples {
-    /// Intervals; one, or one for each output channel.
+    /// Intervals as they were fitted; one, or one for each output channel.
     scale: Param<Tensor<1>>,
+    /// The logarithm of how much they have grown.
+    growth: Param<Tensor<1>>,
     /// The least and the largest multiple; one, or one for each output channel. Whole numbers, so that
     /// nothing ever trains them.
     low: Param<Tensor<1, Int>>,
@@ -82,7 +87,8 @@ impl Multiples {
         }
         let per_scale = view.len().max(1) as f64 / grids.len().max(1) as f64;
         Self {
-            scale: floats(scales, device, learn),
+            growth: floats(vec![0.0; scales.len()], device, learn),
+            scale: floats(scales, device, false),
             low: integers(lows, device),
             high: integers(highs, device),
             zero,
@@ -102,12 +108,11 @@ impl Multiples {
 
     pub(super) fn apply<const D: usize>(&self, weight: Tensor<D>) -> Tensor<D> {
         let dtype = weight.dtype();
-        let scale = self.scale.val();
-        // The scaled gradient, at exactly the interval's value.
-        let moving = scale.clone() - scale.clone().detach();
-        let scale = scale.detach() + moving.mul_scalar(self.gradient);
-        // Steps of the optimiser may not take an interval to zero or below.
-        let scale = scale.clamp_min(f32::MIN_POSITIVE);
+        let growth = self.growth.val();
+        // The scaled gradient, at exactly the value.
+        let moving = growth.clone() - growth.clone().detach();
+        let growth = growth.detach() + moving.mul_scalar(self.gradient);
+        let scale = self.scale.val() * growth.exp();
         let scale: Tensor<D> = self.along(scale.cast(dtype));
         let bound = |of: &Param<Tensor<1, Int>>| self.along(of.val().float().cast(dtype));
         let steps = weight / scale.clone();

@@ -82,6 +82,19 @@ impl QuantPlan {
         Ok(self)
     }
 
+    /// The same kinds of levels, all in so many bits.
+    ///
+    /// # Errors
+    /// [`QuantizeError::Bits`] for bits that a kind does not have.
+    pub fn with_bits(mut self, bits: u8) -> Result<Self, QuantizeError> {
+        let set = |levels: Option<Quantization>| levels.map(|l| l.with_bits(bits)).transpose();
+        self.default = set(self.default)?;
+        for rule in &mut self.rules {
+            rule.quantization = set(rule.quantization)?;
+        }
+        Ok(self)
+    }
+
     /// Reads a plan from JSON.
     ///
     /// # Errors
@@ -188,7 +201,8 @@ fn check_codebook(layer: &ResolvedLayer) -> Result<(), QuantizeError> {
         Scope::Layer => (1 << quantization.bits(), layer.nnz),
         Scope::Channel => (1 << quantization.bits(), layer.view.row_len()),
     };
-    if entries > values {
+    // A layer without weights has nothing to look up.
+    if values > 0 && entries > values {
         let what = layer.path.clone();
         return Err(QuantizeError::Codebook {
             what,

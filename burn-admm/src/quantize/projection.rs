@@ -38,14 +38,17 @@ impl OnGrid {
     ) -> Result<Vec<Grid>, ProjectionError> {
         let row_len = self.check(weights, shape)?;
         let mut grids = Vec::new();
-        for (weights, keep) in weights.chunks(row_len).zip(self.keep.chunks(row_len)) {
+        let runs = weights.chunks(row_len).zip(self.keep.chunks(row_len));
+        for (run, (weights, keep)) in runs.enumerate() {
             let kept = weights.iter().zip(keep).filter(|(_, keep)| **keep);
             let kept: Vec<f32> = kept.map(|(w, _)| *w).collect();
             grids.push(fit(self.quantization, &kept).map_err(|error| match error {
-                QuantizeError::NonFinite { value, .. } => ProjectionError::NonFinite {
-                    index: weights.iter().position(|w| !w.is_finite()).unwrap_or(0),
-                    value,
-                },
+                QuantizeError::NonFinite { value, .. } => {
+                    let mut kept = weights.iter().zip(keep);
+                    let at = kept.position(|(w, keep)| *keep && !w.is_finite());
+                    let index = run * row_len + at.unwrap_or(0);
+                    ProjectionError::NonFinite { index, value }
+                }
                 other => ProjectionError::Unsupported(other.to_string()),
             })?);
         }

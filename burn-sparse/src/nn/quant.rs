@@ -16,7 +16,7 @@ use crate::{
 /// feature, inputs with one scale for the layer, exact 32-bit sums, outputs in f32.
 ///
 /// It is made from a trained layer and a range of inputs, and not trained further: it has no parameters,
-/// and a record of it holds none. Keep the layer it came from, dense or packed, in checkpoints. On
+/// a record of it holds none, and its output has no history, so that layers before it get no gradient. Keep the layer it came from, dense or packed, in checkpoints. On
 /// devices other than Flex, inputs and outputs are copied to the host and back.
 ///
 /// Zeros of a pruned weight cost as much as other weights; where most are zero, packed layers are faster.

@@ -34,7 +34,7 @@ pub struct Cell {
     pub setting: Setting,
     /// The seed.
     pub seed: u64,
-    /// Of the dense network, trained on for as many epochs as pruning and quantising took.
+    /// Of the dense network, trained on for as many epochs as the longest of the cells took.
     pub accuracy_dense: f64,
     /// After pruning and retraining.
     pub accuracy_pruned: f64,

@@ -105,7 +105,7 @@ impl Sorted {
     fn lloyd(&self, mut centres: Vec<f64>) -> (Vec<f64>, f64) {
         let k = centres.len();
         let mut ends = self.ends(&centres);
-        for _ in 0..ROUNDS {
+        for _ in 0..ROUNDS.min(EXACT / k) {
             let mut start = 0;
             let mut next: Vec<f64> = Vec::with_capacity(k);
             for &end in &ends {
@@ -201,15 +201,17 @@ impl Sorted {
         let quantiles = (0..k).map(|i| f64::from(self.values[(2 * i + 1) * n / (2 * k)]));
         let (low, high) = (f64::from(self.values[0]), f64::from(self.values[n - 1]));
         let equal = (0..k).map(|i| low + (high - low) * (i as f64 + 0.5) / k as f64);
-        let step = n.div_ceil(sample);
-        let sample: Vec<f32> = self.values.iter().step_by(step).copied().collect();
-        let sample = Self::new(&sample);
-        let exact = sample.exact(k.min(sample.values.len()));
-        let starts = [quantiles.collect(), equal.collect(), exact];
-        let seeded = (0..SEEDED).map(|seed| sample.seeded(k, seed));
+        let mut starts: Vec<Vec<f64>> = vec![quantiles.collect(), equal.collect()];
+        // Of large codebooks only the plain starts: the others would take minutes.
+        if sample >= 2 * k {
+            let step = n.div_ceil(sample);
+            let sample: Vec<f32> = self.values.iter().step_by(step).copied().collect();
+            let sample = Self::new(&sample);
+            starts.push(sample.exact(k.min(sample.values.len())));
+            starts.extend((0..SEEDED).map(|seed| sample.seeded(k, seed)));
+        }
         let best = starts
             .into_iter()
-            .chain(seeded)
             .map(|start| self.lloyd(start))
             .min_by(|a, b| a.1.total_cmp(&b.1));
         let (centres, error) = best.unwrap_or_default();
@@ -219,7 +221,7 @@ impl Sorted {
     /// As long as it helps, merges the two neighbours that lose least by it and splits the cluster
     /// that gains most: what Lloyd's algorithm alone, which moves centres past few values, never does.
     fn rearranged(&self, mut centres: Vec<f64>, mut error: f64) -> Vec<f64> {
-        for _ in 0..2 * centres.len() {
+        for _ in 0..(2 * centres.len()).min(MOVES / centres.len().max(1)) {
             let ends = self.ends(&centres);
             let starts = core::iter::once(0).chain(ends.iter().copied());
             let runs: Vec<(usize, usize)> = starts.zip(ends.iter().copied()).collect();
@@ -274,6 +276,8 @@ impl Sorted {
     }
 }
 
+/// Clusters that are looked at, in all rounds, for a merge and a split.
+const MOVES: usize = 1 << 17;
 /// Steps up to which the exact solution is computed: a few tenths of a second.
 const EXACT: usize = 1 << 26;
 
@@ -286,7 +290,7 @@ pub(in crate::quantize) fn fit(values: &[f32], k: usize) -> Grid {
     if k * n * (n.ilog2() as usize + 1) <= EXACT {
         return Grid::Codebook(rounded(&sorted.exact(k)));
     }
-    sorted.best_of_starts(k, (EXACT / (k * n.ilog2() as usize)).max(k))
+    sorted.best_of_starts(k, EXACT / (k * n.ilog2() as usize))
 }
 
 /// Lloyd's algorithm whatever the number of values, started from a third of them.

@@ -5,6 +5,8 @@ use super::known_scale;
 
 /// Intervals that the search starts from.
 const STARTS: usize = 64;
+/// The interval of nothing but zeros: its multiples are normal numbers, and their squares vanish.
+const NOTHING: f32 = 1e-30;
 /// Alternations; they end when the codes stay.
 const ROUNDS: usize = 50;
 
@@ -69,7 +71,9 @@ pub(super) fn fit(values: &[f32], bits: u8) -> Grid {
     let sorted = Sorted::new(values);
     let largest = sorted.magnitudes.last().copied().unwrap_or(0.0);
     if largest == 0.0 {
-        return Grid::Nonzero { scale: 1.0, most };
+        // Zero is no level; these are as near as makes no difference.
+        let scale = NOTHING;
+        return Grid::Nonzero { scale, most };
     }
     let widest = 2.0 * f64::from(largest) / f64::from(most).max(1.0);
     let starts = (1..=STARTS).map(|start| widest * start as f64 / STARTS as f64);

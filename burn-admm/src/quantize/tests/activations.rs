@@ -51,8 +51,9 @@ fn gradients_pass_inside_and_move_the_ends_outside() {
     let gradients = y.sum().backward();
     assert_eq!(vec(x.grad(&gradients).unwrap()), [0.0, 1.0, 1.0, 0.0, 0.0]);
     let mut gradients = GradientsParams::from_grads(gradients, &quantizer);
-    let range = gradients.remove::<1>(quantizer.range_id()).unwrap();
-    assert_eq!(vec(range), [1.0, 2.0]);
+    // Of the logarithms: one value at the low end of -1, two at the high end of 1.
+    let growth = gradients.remove::<1>(quantizer.growth_id()).unwrap();
+    assert_eq!(vec(growth), [-1.0, 2.0]);
 }
 
 #[test]

@@ -275,6 +275,14 @@ fn what_cannot_be_quantised_is_named() {
         error,
         Err(ProjectionError::NonFinite { index: 1, .. })
     ));
+    let keep = vec![false, true, true, true];
+    let rows = Quantization::uniform(2).unwrap().with_scope(Scope::Channel);
+    let weights = [f32::NAN, 1.0, 0.5, f32::INFINITY];
+    let error = OnGrid::new(rows, keep).project(&weights, WeightShape::matrix(2, 2));
+    let Err(ProjectionError::NonFinite { index: 3, value }) = error else {
+        panic!("{error:?}");
+    };
+    assert_eq!(value, f32::INFINITY);
     let error = on_grid.project(&[1.0; 3], WeightShape::matrix(2, 2));
     assert!(matches!(error, Err(ProjectionError::Shape { .. })));
 }

@@ -61,6 +61,11 @@ pub(super) fn run(
         return;
     }
     let filled = weight.filled();
+    let size = m * filled;
+    assert!(
+        u32::try_from(size).is_ok(),
+        "int8_linear: {m} inputs of {size} bytes; split them into pieces of less than 4 GiB"
+    );
     // Zero weights stand beside what fills inputs up.
     let mut bytes = vec![0u8; m * filled];
     if len > 0 {
