@@ -16,7 +16,7 @@ use burn::tensor::Device;
 use burn_admm::{AdmmConfig, RhoSchedule};
 use clap::Parser;
 use examples::cli::{CommonArgs, DataArgs, Preset, positive};
-use examples::compress::{Levels, Setting, Table, defaults, one_cell, prune_plan};
+use examples::compress::{Levels, Setting, Table, defaults, one_cell, prune_plan, ratio};
 use examples::data::{ImageDataset, Source, load};
 use examples::training::{
     Context, Dense, Method, PruneArgs, QuantRecipe, Recipe, SETTINGS, TrainingError, check_images,
@@ -97,13 +97,6 @@ const HELP: &str = "Examples:
       --method admm,oneshot,gradual --seeds 3
   # a CIFAR network with four bits
   cargo run --release --example lenet5_compress -- --arch resnet20 --dataset cifar10 --ratio 6";
-
-fn ratio(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(value) if value >= 1.0 && value.is_finite() => Ok(value),
-        _ => Err("expected a number of at least 1, such as 85".into()),
-    }
-}
 
 fn main() -> ExitCode {
     exit_code(run(&Args::parse()))

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use clap::Parser;
-use examples::compress::Table;
+use examples::compress::{Size, Table};
 use examples::output::OutputError;
 use examples::report::Report;
 use examples::training::{DENSE_FILE, PACKED_FILE, SETTINGS, Sweep, TrainingError};
@@ -14,6 +14,9 @@ use examples::training::{DENSE_FILE, PACKED_FILE, SETTINGS, Sweep, TrainingError
 #[path = "../block_prune.rs"]
 #[allow(dead_code, reason = "its main is for the program")]
 mod block_prune;
+#[path = "../compressed_size.rs"]
+#[allow(dead_code, reason = "its main is for the program")]
+mod compressed_size;
 #[path = "../custom_loop.rs"]
 #[allow(dead_code, reason = "its main is for the program")]
 mod custom_loop;
@@ -266,6 +269,54 @@ fn compression_stopped_and_resumed_ends_the_same() {
 
     let error = compress(&folder.path().join("c"), &["--levels", "fc9=uniform2"]).unwrap_err();
     assert!(error.to_string().contains("fc9.weight"), "{error}");
+}
+
+fn sizes(folder: &Path, more: &[&str]) -> Result<Vec<Size>, TrainingError> {
+    let output = folder.to_string_lossy();
+    let args = ["x", "--device", "flex", "--output", &output];
+    compressed_size::run(&compressed_size::Args::parse_from(
+        [&args[..], more].concat(),
+    ))
+}
+
+#[test]
+fn sizes_are_those_of_the_files_and_a_second_run_finds_them() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let both = ["--arch", "lenet300,lenet5", "--ratio", "40"];
+    let found = sizes(folder.path(), &both).unwrap();
+    assert_eq!(found.len(), 2);
+    for size in &found {
+        let path = folder
+            .path()
+            .join(size.arch.name())
+            .join(examples::compress::FILE);
+        assert_eq!(fs::metadata(path).unwrap().len(), size.bytes);
+        assert_eq!(size.ledger.file_bytes, size.bytes);
+        // Logits near one, of sums of hundreds of terms.
+        assert!(size.max_abs_diff < 1e-4, "{}", size.max_abs_diff);
+        let kept = size.weights as f64 / size.nnz as f64;
+        assert!((kept / 40.0 - 1.0).abs() < 0.01, "{kept}");
+        assert!(size.random && size.ledger.everything_of_weights() > 100.0);
+    }
+    let again = sizes(folder.path(), &[&both[..], &["--resume"]].concat()).unwrap();
+    assert_eq!(again, found);
+    let other = sizes(folder.path(), &["--arch", "lenet5", "--resume"]).unwrap_err();
+    assert!(matches!(other, TrainingError::OtherRun { .. }), "{other}");
+
+    // Weights of one's own.
+    let path = folder.path().join("own.safetensors");
+    let own = models::ModelConfig::new(models::Arch::LeNet300).with_classes(7);
+    models::weights::save(&own.init(&burn::tensor::Device::flex()), &path).unwrap();
+    let path = path.to_string_lossy();
+    let given = ["--arch", "lenet300", "--ratio", "5", "--weights", &path];
+    let found = sizes(&folder.path().join("own"), &given).unwrap();
+    assert_eq!(
+        (found[0].random, found[0].weights),
+        (false, 235_200 + 30_000 + 700)
+    );
+    let error = sizes(folder.path(), &["--weights", &path]).unwrap_err();
+    assert!(error.to_string().contains("--arch"), "{error}");
 }
 
 #[test]

@@ -39,6 +39,8 @@ pub enum Arch {
     Vgg16Bn,
     /// Inverted residuals with depthwise convolutions, 3.5 M parameters.
     MobileNetV2,
+    /// Five convolutions and three products, 61.1 M parameters.
+    AlexNet,
     /// Two convolutions and two products, 0.43 M parameters.
     LeNet5,
     /// Three products, 0.27 M parameters.
@@ -47,7 +49,7 @@ pub enum Arch {
 
 impl Arch {
     /// Every architecture, in the order of the documentation.
-    pub const ALL: [Arch; 13] = [
+    pub const ALL: [Arch; 14] = [
         Arch::ResNet18,
         Arch::ResNet34,
         Arch::ResNet50,
@@ -59,6 +61,7 @@ impl Arch {
         Arch::Vgg16,
         Arch::Vgg16Bn,
         Arch::MobileNetV2,
+        Arch::AlexNet,
         Arch::LeNet5,
         Arch::LeNet300,
     ];
@@ -77,6 +80,7 @@ impl Arch {
             Arch::Vgg16 => "vgg16",
             Arch::Vgg16Bn => "vgg16bn",
             Arch::MobileNetV2 => "mobilenetv2",
+            Arch::AlexNet => "alexnet",
             Arch::LeNet5 => "lenet5",
             Arch::LeNet300 => "lenet300",
         }
@@ -92,7 +96,8 @@ impl Arch {
             | Arch::ResNet152
             | Arch::Vgg16
             | Arch::Vgg16Bn
-            | Arch::MobileNetV2 => [3, 224, 224],
+            | Arch::MobileNetV2
+            | Arch::AlexNet => [3, 224, 224],
             Arch::ResNet20 | Arch::ResNet32 | Arch::ResNet56 => [3, 32, 32],
             Arch::LeNet5 | Arch::LeNet300 => [1, 28, 28],
         }
@@ -108,7 +113,8 @@ impl Arch {
             | Arch::ResNet152
             | Arch::Vgg16
             | Arch::Vgg16Bn
-            | Arch::MobileNetV2 => 1000,
+            | Arch::MobileNetV2
+            | Arch::AlexNet => 1000,
             Arch::ResNet20 | Arch::ResNet32 | Arch::ResNet56 | Arch::LeNet5 | Arch::LeNet300 => 10,
         }
     }

@@ -6,6 +6,7 @@
 //! | [`ResNet`] for CIFAR | 20, 32, 56 | the same paper, section 4.2 |
 //! | [`Vgg`] for ImageNet and CIFAR | 16, with and without batch norms | Simonyan and Zisserman, *Very Deep Convolutional Networks*, table 1 |
 //! | [`MobileNetV2`] for ImageNet and CIFAR | any width | Sandler et al., *Inverted Residuals and Linear Bottlenecks*, table 2 |
+//! | [`AlexNet`] for ImageNet | 64-192-384-256-256 | Krizhevsky, *One weird trick*, torchvision's |
 //! | [`LeNet300`] | 300-100-10 | LeCun et al. 1998, three products |
 //! | [`LeNet5`] | 20-50-500-10 | Caffe's variant of LeCun et al. 1998, the one pruning papers count on |
 //! | [`SpeechGru`] for recordings | one to eight layers of any width | the GRU that Dong et al., *RTMobile*, prune, with a head for words |
@@ -38,6 +39,7 @@
 //! # Ok::<(), models::UnknownArch>(())
 //! ```
 
+mod alexnet;
 mod arch;
 #[cfg(feature = "shrink")]
 mod channels;
@@ -55,6 +57,7 @@ mod transparent;
 mod vgg;
 pub mod weights;
 
+pub use alexnet::{AlexNet, AlexNetConfig};
 pub use arch::{Arch, UnknownArch};
 pub use classifier::Classifier;
 pub use layers::ConvNorm;

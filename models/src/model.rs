@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::transparent::transparent;
 use crate::{
-    Arch, Classifier, LeNet5, LeNet5Config, LeNet300, LeNet300Config, MobileNetV2,
-    MobileNetV2Config, ResNet, ResNetConfig, Shortcut, Stem, Summary, Vgg, VggConfig, VggHead,
+    AlexNet, AlexNetConfig, Arch, Classifier, LeNet5, LeNet5Config, LeNet300, LeNet300Config,
+    MobileNetV2, MobileNetV2Config, ResNet, ResNetConfig, Shortcut, Stem, Summary, Vgg, VggConfig,
+    VggHead,
 };
 
 /// Names an architecture with what may vary about it, and builds it.
@@ -17,13 +18,12 @@ pub struct ModelConfig {
     /// The number of classes; as published unless set.
     pub classes: usize,
     /// The images it is made for; as published unless set. It chooses the stem of a residual
-    /// network, the strides of `mobilenetv2` and the head of a VGG, and is no matter for `lenet5` and
-    /// `lenet300`.
+    /// network, the strides of `mobilenetv2` and the head of a VGG, and is no matter for others.
     pub stem: Option<Stem>,
     /// The shortcuts of a residual network; as published unless set, and no matter for others.
     pub shortcut: Option<Shortcut>,
-    /// What all widths of a network are multiplied by; one unless set, and no matter for `lenet5`.
-    /// The hidden layers of a VGG's head for ImageNet keep theirs.
+    /// What all widths of a network are multiplied by; one unless set, and no matter for `lenet5`,
+    /// `lenet300` and `alexnet`. The hidden layers of a VGG's head for ImageNet keep theirs.
     pub width: Option<f64>,
     /// `[channels, height, width]` of an image; as published unless set. Only `lenet5` and
     /// `lenet300` heed more than the channels.
@@ -83,6 +83,7 @@ impl ModelConfig {
             Network::ResNet(config) => Model::ResNet(config.init(device)),
             Network::Vgg(config) => Model::Vgg(config.init(device)),
             Network::MobileNetV2(config) => Model::MobileNetV2(config.init(device)),
+            Network::AlexNet(config) => Model::AlexNet(config.init(device)),
             Network::LeNet5(config) => Model::LeNet5(config.init(device)),
             Network::LeNet300(config) => Model::LeNet300(config.init(device)),
         }
@@ -97,6 +98,7 @@ impl ModelConfig {
             Network::ResNet(config) => config.summary(size),
             Network::Vgg(config) => config.summary(size),
             Network::MobileNetV2(config) => config.summary(size),
+            Network::AlexNet(config) => config.summary(size),
             Network::LeNet5(config) => config
                 .with_input([self.input[0], size[0], size[1]])
                 .summary(),
@@ -148,6 +150,9 @@ impl ModelConfig {
                 config.width = self.width.unwrap_or(config.width);
                 Network::MobileNetV2(config)
             }
+            Arch::AlexNet => {
+                Network::AlexNet(AlexNetConfig::new(self.classes).with_channels(self.input[0]))
+            }
             Arch::LeNet5 => Network::LeNet5(LeNet5Config::new(self.classes).with_input(self.input)),
             Arch::LeNet300 => {
                 Network::LeNet300(LeNet300Config::new(self.classes).with_input(self.input))
@@ -190,6 +195,7 @@ enum Network {
     ResNet(ResNetConfig),
     Vgg(VggConfig),
     MobileNetV2(MobileNetV2Config),
+    AlexNet(AlexNetConfig),
     LeNet5(LeNet5Config),
     LeNet300(LeNet300Config),
 }
@@ -210,6 +216,8 @@ pub enum Model {
     Vgg(Vgg),
     /// A `MobileNetV2`.
     MobileNetV2(MobileNetV2),
+    /// AlexNet.
+    AlexNet(AlexNet),
     /// LeNet-5.
     LeNet5(LeNet5),
     /// LeNet-300-100.
@@ -223,6 +231,7 @@ macro_rules! any {
             Model::ResNet($network) => $body,
             Model::Vgg($network) => $body,
             Model::MobileNetV2($network) => $body,
+            Model::AlexNet($network) => $body,
             Model::LeNet5($network) => $body,
             Model::LeNet300($network) => $body,
         }
@@ -236,6 +245,7 @@ macro_rules! map {
             Model::ResNet($network) => Model::ResNet($body),
             Model::Vgg($network) => Model::Vgg($body),
             Model::MobileNetV2($network) => Model::MobileNetV2($body),
+            Model::AlexNet($network) => Model::AlexNet($body),
             Model::LeNet5($network) => Model::LeNet5($body),
             Model::LeNet300($network) => Model::LeNet300($body),
         }
@@ -246,6 +256,7 @@ transparent!(Model {
     ResNet,
     Vgg,
     MobileNetV2,
+    AlexNet,
     LeNet5,
     LeNet300
 });

@@ -100,7 +100,7 @@ fn codebook(values: &[f32], bits: u8) -> Option<(BitCodes, Levels)> {
 fn scaled(groups: &[&[f32]], most_bits: u8) -> Option<(BitCodes, Levels)> {
     let scales: Vec<f32> = groups
         .iter()
-        .map(|group| scale(group, 1 << (most_bits - 1)))
+        .map(|group| common_scale(group, 1 << (most_bits - 1)))
         .collect::<Option<_>>()?;
     let integer = |value: &f32, scale: &f32| (value / scale).round() as i32;
     let integers = || {
@@ -131,8 +131,17 @@ fn scaled(groups: &[&[f32]], most_bits: u8) -> Option<(BitCodes, Levels)> {
     Some((codes, levels))
 }
 
-/// The largest scale whose multiples up to `largest` all values are.
-fn scale(values: &[f32], largest: u32) -> Option<f32> {
+/// The largest scale of which all finite `values` are whole multiples, `largest` times at most in magnitude,
+/// as `(k as f32) * scale` in f32 arithmetic; 1 if all are zero, nothing for a negative zero.
+///
+/// # Example
+/// ```
+/// use burn_sparse::quant::common_scale;
+///
+/// assert_eq!(common_scale(&[0.5, -0.75, 0.0], 4), Some(0.25));
+/// assert_eq!(common_scale(&[0.5, -0.75, 0.0], 2), None);
+/// ```
+pub fn common_scale(values: &[f32], largest: u32) -> Option<f32> {
     // A zero is a multiple of anything, a negative one of nothing.
     let mut seen = HashSet::new();
     for value in values.iter().filter(|value| value.to_bits() != 0) {

@@ -17,6 +17,7 @@ mod find;
 mod levels;
 
 pub use bit_codes::BitCodes;
+pub use find::common_scale;
 pub use levels::{Levels, Quantized};
 
 /// Most bits of a code.

@@ -44,10 +44,7 @@ pub fn from_file<M: Classifier>(
     folder: &Path,
 ) -> Result<FromFile, TrainingError> {
     let device = context.device.clone().inner();
-    fs::create_dir_all(folder).map_err(|e| OutputError::from_io(folder, e))?;
-    let path = folder.join(FILE);
-    let ledger = compact::save(&folded, &path)?;
-    let loaded = compact::load(Classifier::fold(build(&device)), &path)?;
+    let stored = stored(&build, &folded, folder, &device)?;
 
     let shape = context.data.shape;
     device.seed(context.recipe.seed);
@@ -55,11 +52,37 @@ pub fn from_file<M: Classifier>(
     let mut inputs = random_inputs(image, 2, &device);
     let test = Loader::eval(context.data, &context.data.test, BATCH);
     inputs.extend(test.epoch(0, &device).take(2).map(|batch| batch.images));
+    let loaded = &stored.model;
     let difference = verify(|x| trained.forward(x), |x| loaded.forward(x), &inputs);
     Ok(FromFile {
-        bytes: file_size(&path)?,
-        accuracy: accuracy(&loaded, context.data, &context.data.test, &device)?,
+        bytes: stored.bytes,
+        accuracy: accuracy(loaded, context.data, &context.data.test, &device)?,
         max_abs_diff: difference.max_abs,
+        ledger: stored.ledger,
+    })
+}
+
+/// A network on disk, and as it was read back.
+pub(super) struct Stored<M> {
+    pub(super) model: M,
+    pub(super) bytes: u64,
+    pub(super) ledger: Ledger,
+}
+
+/// Writes a folded network into `folder` and reads it into a fresh one.
+pub(super) fn stored<M: Classifier>(
+    build: impl Fn(&Device) -> M,
+    folded: &M,
+    folder: &Path,
+    device: &Device,
+) -> Result<Stored<M>, TrainingError> {
+    fs::create_dir_all(folder).map_err(|e| OutputError::from_io(folder, e))?;
+    let path = folder.join(FILE);
+    let ledger = compact::save(folded, &path)?;
+    let model = compact::load(Classifier::fold(build(device)), &path)?;
+    Ok(Stored {
+        model,
+        bytes: file_size(&path)?,
         ledger,
     })
 }

@@ -12,7 +12,7 @@ use burn_sparse::{Budget, Sparsity};
 use models::Arch;
 use serde::{Deserialize, Serialize};
 
-use crate::training::{Pattern, TrainingError, lenet_plan, lenet300_plan};
+use crate::training::{Pattern, TrainingError, alexnet_plan, lenet_plan, lenet300_plan};
 
 /// Levels by pattern of parameter paths, the last that matches wins: `conv*=uniform3,fc*=uniform2`.
 ///
@@ -79,7 +79,7 @@ impl Levels {
         for (pattern, levels) in &self.0 {
             if pattern == "*.bias" {
                 for layer in &layers {
-                    if let Some(bias) = bias_of(model, &layer.layer) {
+                    if let Some(bias) = bias_of(model, &layer.layer)? {
                         plan = plan.with_rule(bias, *levels)?;
                     }
                 }
@@ -96,40 +96,55 @@ impl Levels {
 }
 
 /// The path of the bias of a layer, if it has one.
-fn bias_of<M: Module>(model: &M, layer: &str) -> Option<String> {
-    struct Find(Vec<String>, String, bool);
-    impl burn::module::ModuleVisitor for Find {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.0.push(name.to_owned());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.0.pop();
-        }
-        fn visit_float<const D: usize>(
-            &mut self,
-            _: &burn::module::Param<burn::tensor::Tensor<D>>,
-        ) {
-            self.2 |= self.0.join(".") == self.1;
-        }
-    }
-    let mut find = Find(Vec::new(), format!("{layer}.bias"), false);
-    model.visit(&mut find);
-    find.2.then_some(find.1)
+fn bias_of<M: Module>(model: &M, layer: &str) -> Result<Option<String>, TrainingError> {
+    let path = format!("{layer}.bias");
+    let found = Plan::dense().explain(model)?.parameter(&path).is_some();
+    Ok(found.then_some(path))
 }
 
 /// [`Levels`] of a network unless others are asked for. LeNet-5 gets those of Ren et al. (2019): three
-/// bits for convolutions, two for products.
+/// bits for convolutions, two for products. So do `AlexNet` and VGG-16 (five and three) and ResNet-50
+/// (six).
 #[must_use]
 pub fn defaults(arch: Arch) -> &'static str {
     match arch {
         Arch::LeNet5 => "conv*=uniform3,fc*=uniform2,*.bias=symmetric6",
         Arch::LeNet300 => "fc*=uniform3,*.bias=symmetric6",
+        Arch::AlexNet | Arch::Vgg16 => {
+            "features.*=uniform5,classifier.*=uniform3,*.bias=symmetric8"
+        }
+        Arch::ResNet50 => "*=uniform6",
         _ => "*=uniform4",
     }
 }
 
-/// The plan that leaves one in `ratio` of the weights: by published densities for LeNet-5 and
-/// LeNet-300-100, at one density for all weights of other networks, whose first convolution and last
+/// Reads weights for each that stays, for the command line.
+///
+/// # Errors
+/// A sentence for the command line.
+pub fn ratio(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value >= 1.0 && value.is_finite() => Ok(value),
+        _ => Err("expected a number of at least 1, such as 85".into()),
+    }
+}
+
+/// Weights for each that the published joint compression of a network keeps (Ren et al., 2019): what
+/// sizes are compared with. Six for networks of which there is none.
+#[must_use]
+pub fn published_ratio(arch: Arch) -> f64 {
+    match arch {
+        Arch::LeNet5 => 167.0,
+        Arch::LeNet300 => 12.0,
+        Arch::AlexNet => 27.0,
+        Arch::Vgg16 => 20.0,
+        Arch::ResNet50 => 7.08,
+        _ => 6.0,
+    }
+}
+
+/// The plan that leaves one in `ratio` of the weights: by published densities for LeNet-5,
+/// LeNet-300-100 and `AlexNet`, at one density for all weights of other networks, whose first convolution and last
 /// product keep a fifth at least. Of the hidden biases of the first two about as many stay as units
 /// will.
 ///
@@ -141,6 +156,7 @@ pub fn prune_plan<M: Module>(arch: Arch, model: &M, ratio: f64) -> Result<Plan, 
     let plan = match arch {
         Arch::LeNet5 => lenet_plan(model, sparsity, unstructured)?,
         Arch::LeNet300 => lenet300_plan(model, sparsity, unstructured)?,
+        Arch::AlexNet => return alexnet_plan(model, sparsity, unstructured),
         _ => return ends_kept(model, sparsity),
     };
     let resolved = plan.resolve(model)?;
@@ -159,7 +175,7 @@ fn hidden_biases<M: Module>(
     for layer in hidden.iter().take(hidden.len().saturating_sub(1)) {
         let (Some(spec), Some(bias)) = (
             resolved.layer(&format!("{}.weight", layer.layer)),
-            bias_of(model, &layer.layer),
+            bias_of(model, &layer.layer)?,
         ) else {
             continue;
         };
@@ -197,6 +213,7 @@ mod tests {
             (Arch::LeNet5, 167.0),
             (Arch::LeNet300, 23.0),
             (Arch::ResNet20, 6.0),
+            (Arch::AlexNet, 27.0),
         ] {
             let model: Model = ModelConfig::new(arch).init(&device);
             let plan = prune_plan(arch, &model, ratio)
@@ -219,6 +236,7 @@ mod tests {
             let expected = match arch {
                 Arch::LeNet5 => 4,
                 Arch::LeNet300 => 3,
+                Arch::AlexNet => 8,
                 _ => 0,
             };
             assert_eq!(biases.count(), expected, "{arch}");

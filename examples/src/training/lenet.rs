@@ -1,4 +1,4 @@
-//! LeNet-5 on MNIST: its presets, and how much each layer keeps.
+//! LeNet-5 on MNIST: its presets, and how much each layer keeps; for AlexNet the latter.
 
 use burn::module::Module;
 use burn_admm::{Plan, PlanError};
@@ -20,6 +20,18 @@ const DENSITIES: [(&str, f64); 4] = [
 
 /// Densities of LeNet-300-100 in Han et al. (2015), table 4.
 const DENSITIES_300: [(&str, f64); 3] = [("fc1", 0.08), ("fc2", 0.09), ("fc3", 0.26)];
+
+/// Layer densities of the `AlexNet` pruned 21 times in Zhang et al. (2018).
+const DENSITIES_ALEXNET: [(&str, f64); 8] = [
+    ("features.0", 0.81),
+    ("features.3", 0.20),
+    ("features.6", 0.19),
+    ("features.8", 0.20),
+    ("features.10", 0.20),
+    ("classifier.1", 0.028),
+    ("classifier.4", 0.059),
+    ("classifier.6", 0.093),
+];
 
 /// The numbers of a preset: `quick` for a tenth of MNIST, `full` for all of it, where an epoch has
 /// steps enough to make larger batches of them.
@@ -109,6 +121,18 @@ pub fn lenet300_plan<M: Module>(
     pattern: Pattern,
 ) -> Result<Plan, TrainingError> {
     plan(model, &DENSITIES_300, sparsity, pattern)
+}
+
+/// The same for `AlexNet`, with the densities of Zhang et al. (2018).
+///
+/// # Errors
+/// [`TrainingError::Settings`] for a network without these eight layers.
+pub fn alexnet_plan<M: Module>(
+    model: &M,
+    sparsity: f64,
+    pattern: Pattern,
+) -> Result<Plan, TrainingError> {
+    plan(model, &DENSITIES_ALEXNET, sparsity, pattern)
 }
 
 fn plan<M: Module>(

@@ -36,7 +36,7 @@ pub use comparison::Comparison;
 pub use deploy::{DENSE_FILE, Deployed, PACKED_FILE, deploy, latency};
 pub use error::{TrainingError, exit_code};
 pub use evaluate::{accuracy, hits};
-pub use lenet::{lenet_plan, lenet_recipe, lenet300_plan};
+pub use lenet::{alexnet_plan, lenet_plan, lenet_recipe, lenet300_plan};
 pub use moments::Moments;
 pub use pipeline::{Dense, PruneResults, Pruned, check_plan, prune, train_dense, train_on};
 pub use quantize::{QuantRecipe, QuantResults, Quantised, quantise};

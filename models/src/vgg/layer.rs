@@ -1,4 +1,4 @@
-//! The parts of a VGG, numbered as in torchvision.
+//! The parts of a VGG and of AlexNet, numbered as in torchvision.
 
 use burn::nn::pool::MaxPool2d;
 use burn::nn::{BatchNorm, Dropout, Relu};
@@ -15,13 +15,13 @@ use crate::transparent::transparent;
     reason = "a few dozen exist for a network, and none is moved in a loop"
 )]
 pub enum VggLayer {
-    /// A 3×3 convolution.
+    /// A convolution.
     Conv(Conv2d),
     /// The batch norm of the convolution before it, until it is folded.
     Norm(Option<BatchNorm>),
     /// A ReLU. It runs inside the convolution before it where there is no batch norm between them.
     Relu(Relu),
-    /// A 2×2 max pool.
+    /// A max pool.
     Pool(MaxPool2d),
 }
 
@@ -43,7 +43,7 @@ impl VggLayer {
 }
 
 /// What comes out of the last of `layers`.
-pub(super) fn forward(layers: &[VggLayer], images: Tensor<4>) -> Tensor<4> {
+pub(crate) fn forward(layers: &[VggLayer], images: Tensor<4>) -> Tensor<4> {
     let mut x = images;
     let mut layers = layers.iter().peekable();
     while let Some(layer) = layers.next() {

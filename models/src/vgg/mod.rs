@@ -4,9 +4,11 @@
 #[cfg(feature = "shrink")]
 mod channels;
 mod config;
-mod layer;
+pub(crate) mod layer;
 mod network;
 
+#[cfg(feature = "shrink")]
+pub(crate) use channels::trace;
 pub use config::{VggConfig, VggHead};
 pub use layer::{VggClassifier, VggLayer};
 pub use network::Vgg;

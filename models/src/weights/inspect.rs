@@ -44,6 +44,7 @@ pub fn config(arch: Arch, path: impl AsRef<Path>) -> Result<ModelConfig, Weights
             &[FIRST_OF_VGG, "classifier.weight", "classifier.6.weight"],
             vgg,
         ),
+        Arch::AlexNet => (&[FIRST_OF_VGG, "classifier.6.weight"], alexnet),
         Arch::MobileNetV2 => (&[FIRST_OF_MOBILENET, "classifier.1.weight"], mobilenet),
         Arch::LeNet5 => (&["conv1.weight", "fc2.weight"], lenet),
         Arch::LeNet300 => (&["fc1.weight", "fc3.weight"], lenet300),
@@ -130,6 +131,10 @@ fn vgg(config: &mut ModelConfig, file: &Shapes) {
     };
     config.stem = Some(stem);
     ends(config, file, FIRST_OF_VGG, last);
+}
+
+fn alexnet(config: &mut ModelConfig, file: &Shapes) {
+    ends(config, file, FIRST_OF_VGG, "classifier.6.weight");
 }
 
 fn mobilenet(config: &mut ModelConfig, file: &Shapes) {

@@ -18,6 +18,7 @@ fn networks_for_imagenet_have_the_published_costs() {
         (Arch::Vgg16, 138_357_544, 15_470_264_320),
         (Arch::Vgg16Bn, 138_365_992, 15_470_264_320),
         (Arch::MobileNetV2, 3_504_872, 300_774_272),
+        (Arch::AlexNet, 61_100_840, 714_188_480),
     ];
     for (arch, params, macs) in published {
         let summary = ModelConfig::new(arch).summary([224, 224]);
@@ -228,6 +229,7 @@ fn a_state_dict_has_as_many_entries_as_torchvisions() {
         (Arch::Vgg16, 32),
         (Arch::Vgg16Bn, 97),
         (Arch::MobileNetV2, 314),
+        (Arch::AlexNet, 16),
     ];
     for (arch, count) in entries {
         let config = ModelConfig::new(arch);

@@ -1,4 +1,4 @@
-//! What holds for VGG and `MobileNetV2` alike: outputs, gradients, folding, packing.
+//! What holds for VGG, `MobileNetV2` and AlexNet alike: outputs, gradients, folding, packing.
 
 use std::collections::BTreeMap;
 
@@ -9,18 +9,19 @@ use burn_sparse::nn::Trace;
 use burn_sparse::pack::{self, Choice, Format, PackConfig};
 use burn_sparse::store;
 use models::{
-    Arch, Classifier, MobileNetStage, MobileNetV2Config, Model, ModelConfig, Stem, VggConfig,
-    VggHead, VggLayer,
+    AlexNetConfig, Arch, Classifier, MobileNetStage, MobileNetV2Config, Model, ModelConfig, Stem,
+    VggConfig, VggHead, VggLayer,
 };
 
 use crate::common::{difference, floats, image, scramble, shapes, values};
 use crate::plain::{self, Maps, StateDict};
 
-/// A small network of either family.
+/// A small network of any family.
 #[derive(Clone, Debug)]
 enum Small {
     Vgg(VggConfig),
     MobileNet(MobileNetV2Config),
+    AlexNet(AlexNetConfig),
 }
 
 impl Small {
@@ -28,6 +29,7 @@ impl Small {
         match self {
             Small::Vgg(config) => Model::Vgg(config.init(device)),
             Small::MobileNet(config) => Model::MobileNetV2(config.init(device)),
+            Small::AlexNet(config) => Model::AlexNet(config.init(device)),
         }
     }
 
@@ -36,6 +38,7 @@ impl Small {
         match self {
             Small::Vgg(config) => plain::vgg(config, file, image),
             Small::MobileNet(config) => plain::mobilenet(config, file, image),
+            Small::AlexNet(_) => plain::alexnet(file, image),
         }
     }
 
@@ -43,6 +46,7 @@ impl Small {
         match self {
             Small::Vgg(config) => Small::Vgg(config.with_dropout(0.0)),
             Small::MobileNet(config) => Small::MobileNet(config.with_dropout(0.0)),
+            Small::AlexNet(config) => Small::AlexNet(config.with_dropout(0.0)),
         }
     }
 
@@ -52,6 +56,7 @@ impl Small {
             // Two pools.
             Small::Vgg(_) => [[32, 32], [33, 17], [7, 30], [4, 4]],
             Small::MobileNet(_) => [[32, 32], [33, 17], [7, 9], [1, 1]],
+            Small::AlexNet(_) => [[64, 64], [71, 63], [63, 95], [63, 63]],
         }
     }
 }
@@ -93,6 +98,7 @@ fn variants() -> Vec<Small> {
     for stem in [Stem::ImageNet, Stem::Cifar] {
         out.push(Small::MobileNet(small_mobilenet().with_stem(stem)));
     }
+    out.push(Small::AlexNet(AlexNetConfig::new(5).with_hidden(9)));
     out
 }
 
@@ -190,7 +196,8 @@ fn nothing_is_left_to_fold_and_no_other_path_changes() {
         for (name, shape) in before.iter().filter(|(name, _)| name.ends_with("weight")) {
             assert_eq!(after.get(name), Some(shape), "{name}");
         }
-        let images: Tensor<4> = image([2, 3, 16, 16], &device);
+        let [h, w] = variant.sizes()[0];
+        let images: Tensor<4> = image([2, 3, h, w], &device);
         let once = floats(folded.forward(images.clone()));
         assert_eq!(once, floats(folded.fold().forward(images)));
     }
@@ -203,7 +210,8 @@ fn gradients_reach_every_parameter_and_are_slopes() {
         let variant = variant.without_dropout();
         // Values that a mapper computes are no leaves; training makes them such.
         let model = lively(variant.init(&device)).valid().train();
-        let images: Tensor<4> = image([3, 3, 32, 32], &device);
+        let [h, w] = variant.sizes()[0];
+        let images: Tensor<4> = image([3, 3, h, w], &device);
         let target: Tensor<2> = image([3, 5], &device);
         let loss = |model: &Model| (model.forward(images.clone()) * target.clone()).sum();
         let grads = loss(&model).backward();

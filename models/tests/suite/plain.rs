@@ -1,4 +1,4 @@
-//! VGG and `MobileNetV2` by plain loops in f64, from the tensors of a `state_dict` by torchvision's
+//! VGG, `MobileNetV2` and AlexNet by plain loops in f64, from the tensors of a `state_dict` by torchvision's
 //! names.
 
 use std::collections::BTreeMap;
@@ -69,7 +69,19 @@ impl Maps {
         Self { size, data }
     }
 
+    /// With as much padding as keeps the size at a stride of one.
     fn conv(&self, file: &StateDict, name: &str, stride: usize, groups: usize) -> Self {
+        let pad = file.shape(&format!("{name}.weight"))[2] / 2;
+        self.conv_padded(file, name, (stride, pad), groups)
+    }
+
+    fn conv_padded(
+        &self,
+        file: &StateDict,
+        name: &str,
+        (stride, pad): (usize, usize),
+        groups: usize,
+    ) -> Self {
         let shape = file.shape(&format!("{name}.weight"));
         let weight = file.values(&format!("{name}.weight"));
         let &[outputs, seen, k, _] = shape else {
@@ -78,7 +90,6 @@ impl Maps {
         let [channels, h, w] = self.size;
         assert_eq!(seen * groups, channels, "{name}");
         let bias = file.0.get(&format!("{name}.bias"));
-        let pad = k / 2;
         let out = |size: usize| (size + 2 * pad - k) / stride + 1;
         Self::from_fn([outputs, out(h), out(w)], |o, row, col| {
             let first = o / (outputs / groups) * seen;
@@ -105,11 +116,13 @@ impl Maps {
         })
     }
 
-    fn halved(&self) -> Self {
+    /// The largest of windows of `k` by `k` at every other position.
+    fn pooled(&self, k: usize) -> Self {
         let [c, h, w] = self.size;
-        Self::from_fn([c, h / 2, w / 2], |c, row, col| {
-            let near = [(0, 0), (0, 1), (1, 0), (1, 1)].into_iter();
-            near.filter_map(|(r, q)| self.at(c, (2 * row + r) as isize, (2 * col + q) as isize))
+        let out = |size: usize| (size - k) / 2 + 1;
+        Self::from_fn([c, out(h), out(w)], |c, row, col| {
+            let near = (0..k * k).map(|i| (2 * row + i / k, 2 * col + i % k));
+            near.filter_map(|(row, col)| self.at(c, row as isize, col as isize))
                 .fold(f64::NEG_INFINITY, f64::max)
         })
     }
@@ -152,7 +165,7 @@ pub(crate) fn vgg(config: &VggConfig, file: &StateDict, image: Maps) -> Vec<f64>
             x = x.each(relu);
             at += 1;
         }
-        x = x.halved();
+        x = x.pooled(2);
         at += 1;
     }
     match config.head {
@@ -205,4 +218,20 @@ pub(crate) fn mobilenet(config: &MobileNetV2Config, file: &StateDict, image: Map
     }
     let x = norm6(x, &format!("features.{index}"), 1, 1);
     file.linear("classifier.1", &x.averaged(1))
+}
+
+/// Scores of an AlexNet.
+pub(crate) fn alexnet(file: &StateDict, image: Maps) -> Vec<f64> {
+    let conv = |x: Maps, at: usize, stride, pad| {
+        x.conv_padded(file, &format!("features.{at}"), (stride, pad), 1)
+            .each(relu)
+    };
+    let x = conv(image, 0, 4, 2).pooled(3);
+    let x = conv(x, 3, 1, 2).pooled(3);
+    let x = conv(conv(conv(x, 6, 1, 1), 8, 1, 1), 10, 1, 1).pooled(3);
+    let mut x = x.averaged(6);
+    for layer in ["classifier.1", "classifier.4"] {
+        x = file.linear(layer, &x).into_iter().map(relu).collect();
+    }
+    file.linear("classifier.6", &x)
 }

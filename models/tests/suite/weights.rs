@@ -681,6 +681,14 @@ fn sizes_without_data_are_not_believed() {
                 "features.17.conv.2.weight",
             ],
         ),
+        (
+            Arch::AlexNet,
+            [
+                "features.0.weight",
+                "classifier.6.weight",
+                "classifier.4.weight",
+            ],
+        ),
         (Arch::LeNet5, ["conv1.weight", "fc2.weight", "fc1.weight"]),
         (Arch::LeNet300, ["fc3.weight", "fc2.weight", "fc1.weight"]),
     ] {

@@ -1,7 +1,8 @@
 //! Equal intervals without zero: the error over the interval has several minima, so a grid comes first.
 
+use burn_sparse::quant::common_scale;
+
 use super::super::Grid;
-use super::known_scale;
 
 /// Intervals that the search starts from.
 const STARTS: usize = 64;
@@ -65,16 +66,16 @@ impl Sorted {
 
 pub(super) fn fit(values: &[f32], bits: u8) -> Grid {
     let most = 1 << (bits - 1);
-    if let Some(scale) = known_scale(values, most) {
-        return Grid::Nonzero { scale, most };
-    }
-    let sorted = Sorted::new(values);
-    let largest = sorted.magnitudes.last().copied().unwrap_or(0.0);
+    let largest = values.iter().fold(0.0f32, |most, v| most.max(v.abs()));
     if largest == 0.0 {
         // Zero is no level; these are as near as makes no difference.
         let scale = NOTHING;
         return Grid::Nonzero { scale, most };
     }
+    if let Some(scale) = common_scale(values, most) {
+        return Grid::Nonzero { scale, most };
+    }
+    let sorted = Sorted::new(values);
     let widest = 2.0 * f64::from(largest) / f64::from(most).max(1.0);
     let starts = (1..=STARTS).map(|start| widest * start as f64 / STARTS as f64);
     let refined = starts.map(|start| {
