@@ -48,7 +48,7 @@ pub(crate) struct Args {
     #[arg(long, value_parser = ratio, value_name = "RATIO")]
     ratio: Option<f64>,
 
-    /// Levels by layer, as in lenet5_compress: conv*=uniform3,fc*=uniform2; as published unless set
+    /// Levels by layer, as in `lenet5_compress`: conv*=uniform3,fc*=uniform2; as published unless set
     #[arg(long, value_name = "RULES")]
     levels: Option<Levels>,
 

@@ -1,4 +1,4 @@
-//! AlexNet in its second form: Krizhevsky, *One weird trick for parallelizing convolutional neural
+//! `AlexNet` in its second form: Krizhevsky, *One weird trick for parallelizing convolutional neural
 //! networks*, the one that torchvision has weights of.
 
 use burn::module::Module;

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
-use burn_sparse::nn::{Activation, Conv2d, Conv2dConfig, Linear, LinearConfig};
+use burn_sparse::nn::{Activation, Conv2d, Conv2dConfig, Linear, LinearConfig, max_pool2d};
 use serde::{Deserialize, Serialize};
 
 use crate::summary::Window;
@@ -144,12 +144,10 @@ impl LeNet5 {
             "this LeNet-5 was built for images of {:?}",
             self.size
         );
-        let x = self
-            .pool1
-            .forward(self.conv1.forward_fused(images, None, Activation::Relu));
-        let x = self
-            .pool2
-            .forward(self.conv2.forward_fused(x, None, Activation::Relu));
+        let x = self.conv1.forward_fused(images, None, Activation::Relu);
+        let x = max_pool2d(&self.pool1, x);
+        let x = self.conv2.forward_fused(x, None, Activation::Relu);
+        let x = max_pool2d(&self.pool2, x);
         let x = relu(self.fc1.forward(x.flatten::<2>(1, 3)));
         self.fc2.forward(x)
     }

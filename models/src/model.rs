@@ -216,7 +216,7 @@ pub enum Model {
     Vgg(Vgg),
     /// A `MobileNetV2`.
     MobileNetV2(MobileNetV2),
-    /// AlexNet.
+    /// `AlexNet`.
     AlexNet(AlexNet),
     /// LeNet-5.
     LeNet5(LeNet5),

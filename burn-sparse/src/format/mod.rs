@@ -8,11 +8,12 @@
 //! | [`PatternKernels`] | a pattern and four values for each 3×3 kernel that stays | kernel patterns with connectivity |
 //! | [`Punched`] | a bit for each kernel position of a block, and dense values | block-punched pruning |
 //!
-//! All are made from a [`Csr`] and give it back. [`PanelEntries`] is no format but an index beside one: for
-//! kernels, which rows of a [`Csr`] read the same inputs.
+//! All are made from a [`Csr`] and give it back. [`PanelEntries`] and [`CodeWords`] are no formats but
+//! indices beside one, for kernels: which rows of a [`Csr`] read the same inputs, and its values as codes.
 
 mod alike;
 mod bcrc;
+mod code_words;
 mod csr;
 mod kernel_pattern;
 mod panel_entries;
@@ -23,6 +24,7 @@ mod testing;
 
 pub(crate) use alike::{Alike, alike};
 pub use bcrc::{Bcrc, RawBcrc};
+pub use code_words::CodeWords;
 pub use csr::Csr;
 pub use kernel_pattern::{PatternKernels, RawPatternKernels};
 pub use panel_entries::PanelEntries;

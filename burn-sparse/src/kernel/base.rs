@@ -7,7 +7,7 @@ use burn_cubecl::{
 };
 use cubecl::{ir::ElemType, prelude::*, server::CubeCountSelection};
 
-use super::Panels;
+use super::{Codes, Panels};
 
 /// How a kernel's tile is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,6 +32,8 @@ pub struct Entries {
     pub row_ptr: CubeTensor,
     /// Which rows share inputs, if that is known.
     pub panels: Option<Panels>,
+    /// The values as codes, if they are some.
+    pub codes: Option<Codes>,
     /// Stored entries; tensors may be longer once prepared.
     stored: usize,
 }
@@ -45,6 +47,7 @@ impl Entries {
             indices,
             row_ptr,
             panels: None,
+            codes: None,
             stored,
         }
     }
@@ -53,6 +56,13 @@ impl Entries {
     #[must_use]
     pub fn with_panels(mut self, panels: impl Into<Option<Panels>>) -> Self {
         self.panels = panels.into();
+        self
+    }
+
+    /// With codes for the kernels that use them.
+    #[must_use]
+    pub fn with_codes(mut self, codes: impl Into<Option<Codes>>) -> Self {
+        self.codes = codes.into();
         self
     }
 
@@ -79,6 +89,9 @@ impl Entries {
         if let Some(panels) = &self.panels {
             panels.assert_fit(rows, len);
         }
+        if let Some(codes) = &self.codes {
+            codes.assert_fit(rows, len);
+        }
         let row_ptr = index_tensor(self.row_ptr, "row pointers");
         if len == 0 {
             return Self {
@@ -86,6 +99,7 @@ impl Entries {
                 indices: row_ptr.clone(),
                 row_ptr,
                 panels: self.panels,
+                codes: self.codes,
                 stored: 0,
             };
         }
@@ -94,6 +108,7 @@ impl Entries {
             indices: index_tensor(self.indices, "indices"),
             row_ptr,
             panels: self.panels,
+            codes: self.codes,
             stored: len,
         }
     }

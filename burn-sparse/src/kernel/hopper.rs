@@ -97,6 +97,27 @@ fn every_kernel_compiles_for_hopper() {
     );
 }
 
+/// Floats, and codes of either kind.
+const CODINGS: [Coding; 4] = [
+    Coding::FLOATS,
+    codes(3, false),
+    codes(4, true),
+    codes(8, true),
+];
+
+const fn codes(bits: usize, integers: bool) -> Coding {
+    Coding { bits, integers }
+}
+
+/// The part of a kernel's name that says what its values are.
+fn values_of(coding: Coding) -> String {
+    match (coding.bits, coding.integers) {
+        (0, _) => String::new(),
+        (bits, true) => format!("_{bits}bit_integers"),
+        (bits, false) => format!("_{bits}bit_table"),
+    }
+}
+
 /// Every kernel in every variant that a GPU can be given.
 fn kernels() -> Vec<Named> {
     let mut kernels = Vec::new();
@@ -121,15 +142,11 @@ fn kernels() -> Vec<Named> {
             }
         }
         for tile in GATHER_TILES {
-            kernels.push((
-                format!("sparse_linear_{tile}_bias_residual_relu_{dtype_name}"),
-                product(tile, dtype),
-            ));
-            for (bits, integers) in [(3, false), (4, true), (8, true)] {
-                let how = if integers { "integers" } else { "table" };
+            for coding in CODINGS {
+                let values = values_of(coding);
                 kernels.push((
-                    format!("coded_linear_{tile}_{bits}bit_{how}_{dtype_name}"),
-                    coded_product(tile, Coding { bits, integers }, dtype),
+                    format!("sparse_linear_{tile}{values}_bias_residual_relu_{dtype_name}"),
+                    product(tile, coding, dtype),
                 ));
             }
         }
@@ -191,10 +208,13 @@ fn panel_kernels(height: usize, dtype: ElemType, dtype_name: &str, kernels: &mut
     }
     for tile in PANEL_GATHER_TILES {
         if tile.check_bands(height, tile.inputs, hardware).is_ok() {
-            kernels.push((
-                format!("panels{height}_linear_{tile}_fused_{dtype_name}"),
-                panel_product(tile, height, dtype),
-            ));
+            for coding in CODINGS {
+                let values = values_of(coding);
+                kernels.push((
+                    format!("panels{height}_linear_{tile}{values}_fused_{dtype_name}"),
+                    panel_product(tile, coding, height, dtype),
+                ));
+            }
         }
     }
     for tile in MATRIX_TILES.map(matrix_tile) {
@@ -381,13 +401,19 @@ fn panel_matrix(
     ))
 }
 
-fn panel_product(tile: GatherTile, height: usize, dtype: ElemType) -> Box<dyn CubeKernel> {
+fn panel_product(
+    tile: GatherTile,
+    coding: Coding,
+    height: usize,
+    dtype: ElemType,
+) -> Box<dyn CubeKernel> {
     Box::new(panel_linear_kernel::PanelLinearKernel::new(
         settings(tile.units, AddressType::U32),
         hopper(),
         Arc::default(),
         buffer(),
         buffer(),
+        optional!(coding.bits > 0),
         buffer(),
         buffer(),
         ComptimeOptionCompilationArg::Some(buffer()),
@@ -402,6 +428,7 @@ fn panel_product(tile: GatherTile, height: usize, dtype: ElemType) -> Box<dyn Cu
             features
         }),
         panel_shape(),
+        coding,
         tile,
         height,
         true,
@@ -409,41 +436,14 @@ fn panel_product(tile: GatherTile, height: usize, dtype: ElemType) -> Box<dyn Cu
     ))
 }
 
-fn product(tile: GatherTile, dtype: ElemType) -> Box<dyn CubeKernel> {
+fn product(tile: GatherTile, coding: Coding, dtype: ElemType) -> Box<dyn CubeKernel> {
     Box::new(sparse_linear_kernel::SparseLinearKernel::new(
         settings(tile.units, AddressType::U32),
         hopper(),
         Arc::default(),
         buffer(),
         buffer(),
-        buffer(),
-        buffer(),
-        ComptimeOptionCompilationArg::Some(buffer()),
-        ComptimeOptionCompilationArg::Some(buffer()),
-        buffer(),
-        scalars!(LinearShapeCompilationArg {
-            nnz,
-            rows,
-            row_tiles,
-            m,
-            m_tiles,
-            features
-        }),
-        tile,
-        true,
-        dtype,
-    ))
-}
-
-fn coded_product(tile: GatherTile, coding: Coding, dtype: ElemType) -> Box<dyn CubeKernel> {
-    Box::new(coded_linear_kernel::CodedLinearKernel::new(
-        settings(tile.units, AddressType::U32),
-        hopper(),
-        Arc::default(),
-        buffer(),
-        buffer(),
-        buffer(),
-        buffer(),
+        optional!(coding.bits > 0),
         buffer(),
         buffer(),
         ComptimeOptionCompilationArg::Some(buffer()),

@@ -28,5 +28,5 @@ pub use sparse_conv::{ConvKernel, ConvTile, sparse_conv};
 pub use sparse_conv_grad::{
     GradInputTile, GradValuesTile, sparse_conv_grad_input, sparse_conv_grad_values,
 };
-pub use sparse_linear::{CodedEntries, GatherTile, LinearTile, coded_linear, sparse_linear};
+pub use sparse_linear::{Codes, GatherTile, LinearTile, sparse_linear};
 pub use stretch::stretch;

@@ -36,6 +36,8 @@ pub struct PackedWeight<const D: usize> {
     shape: [usize; D],
     values: Param<Tensor<1>>,
     pattern: Pattern,
+    /// Whether no optimiser, record or mapper may have changed the values since.
+    as_packed: bool,
 }
 
 /// Output channels and weights of each.
@@ -76,6 +78,7 @@ impl<const D: usize> PackedWeight<D> {
             shape,
             values,
             pattern: weight.pattern().clone(),
+            as_packed: true,
         })
     }
 
@@ -86,7 +89,11 @@ impl<const D: usize> PackedWeight<D> {
 
     /// The operand for [`ops`](crate::ops).
     pub fn sparse(&self) -> SparseWeight {
-        SparseWeight::from_parts(self.values.val(), self.pattern.clone())
+        let (values, pattern) = (self.values.val(), self.pattern.clone());
+        match self.as_packed {
+            true => SparseWeight::known(values, pattern),
+            false => SparseWeight::from_parts(values, pattern),
+        }
     }
 
     /// The positions and the values as they were packed.
@@ -305,7 +312,8 @@ impl<const D: usize> Module for Weight<D> {
             Self::Dense(param) => Self::Dense(Module::map(param, mapper)),
             Self::Packed(packed) => {
                 mapper.enter_module("values", "Struct:PackedWeight");
-                let packed = packed.map_values(|values| Module::map(values, mapper));
+                let mut packed = packed.map_values(|values| Module::map(values, mapper));
+                packed.as_packed = false;
                 mapper.exit_module("values", "Struct:PackedWeight");
                 Self::Packed(packed)
             }

@@ -68,7 +68,9 @@ optional!(OptionalInt, IntTensor);
 /// read channel `c` and belong to output channels `row[..]`. Gradients for the input gather along it.
 ///
 /// `panels` is the [`index`](crate::format::PanelEntries::index) of the panels of `pattern`, for CubeCL
-/// devices and weights whose rows share inputs.
+/// devices and weights whose rows share inputs, and `codes` that of its
+/// [codes](crate::format::CodeWords::index), for weights whose `values` are still those of `pattern` and
+/// of few levels. Kernels may read either instead of `values`.
 #[backend_extension(
     Autodiff,
     Fusion: cfg(feature = "cubecl-backend"),
@@ -139,6 +141,7 @@ pub trait SparseOps: Backend {
         row_ptr: IntTensor<Self>,
         #[extension_type] transpose: OptionalInt<Self>,
         #[extension_type] panels: OptionalInt<Self>,
+        #[extension_type] codes: OptionalInt<Self>,
         #[extension_type] bias: OptionalFloat<Self>,
         #[extension_type] residual: OptionalFloat<Self>,
         pattern: Pattern,

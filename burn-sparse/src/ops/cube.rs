@@ -6,7 +6,7 @@ use burn_cubecl::CubeBackend;
 use super::{OptionalFloat, OptionalInt, Pattern, SparseOps};
 use crate::{
     ConvProblem,
-    kernel::{self, Choice, Entries, Epilogue, Panels},
+    kernel::{self, Choice, Codes, Entries, Epilogue, Panels},
 };
 
 /// The panels of a pattern, whose index comes with the call.
@@ -79,13 +79,18 @@ impl SparseOps for CubeBackend {
         row_ptr: IntTensor<Self>,
         _transpose: OptionalInt<Self>,
         panels: OptionalInt<Self>,
+        codes: OptionalInt<Self>,
         bias: OptionalFloat<Self>,
         residual: OptionalFloat<Self>,
         pattern: Pattern,
         relu: bool,
     ) -> FloatTensor<Self> {
         let panels = panels_of(panels, &pattern, 1, 1);
-        let entries = Entries::new(values, columns, row_ptr).with_panels(panels);
+        let codes = codes.into_option().zip(pattern.code_words());
+        let codes = codes.map(|(index, codes)| Codes::new(index, &codes));
+        let entries = Entries::new(values, columns, row_ptr)
+            .with_panels(panels)
+            .with_codes(codes);
         let epilogue = Epilogue {
             bias: bias.into_option(),
             residual: residual.into_option(),

@@ -1,13 +1,13 @@
 //! Dense convolution: what a layer runs until it is packed, and what packed layers compete with.
 
 use burn::backend::{Backend, Dispatch, backend_extension, ops::ModuleOps, tensor::FloatTensor};
-#[cfg(feature = "cubecl-backend")]
-use burn::tensor::Shape;
 use burn::tensor::{
     DType, Device, Tensor,
     module::{conv2d, linear},
     ops::ConvOptions,
 };
+#[cfg(feature = "cubecl-backend")]
+use burn::tensor::{IntDType, Shape};
 use burn_autodiff::{
     Autodiff, NodeId,
     checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
@@ -50,6 +50,15 @@ pub trait DenseOps: Backend {
     /// as many output as input channels.
     #[fusion(dtype = input, shape = Shape::from(problem.output_shape()))]
     fn max_pool(input: FloatTensor<Self>, problem: ConvProblem) -> FloatTensor<Self>;
+
+    /// Gradient of [`max_pool`](Self::max_pool): of each window, the first of its largest elements gets
+    /// that of the output.
+    #[fusion(dtype = grad, shape = Shape::from(problem.input_shape()))]
+    fn max_pool_grad(
+        input: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        problem: ConvProblem,
+    ) -> FloatTensor<Self>;
 
     /// Gradient of [`dense_conv`](Self::dense_conv) for its input, which is only read for its
     /// shape.
@@ -187,7 +196,24 @@ impl DenseOps for burn_cubecl::CubeBackend {
     }
 
     fn max_pool(input: FloatTensor<Self>, problem: ConvProblem) -> FloatTensor<Self> {
-        burn_max_pool::<Self>(input, &problem)
+        let (kernel, stride, padding, dilation) = pool_window(&problem);
+        Self::max_pool2d(input, kernel, stride, padding, dilation, false)
+    }
+
+    fn max_pool_grad(
+        input: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        problem: ConvProblem,
+    ) -> FloatTensor<Self> {
+        let (kernel, stride, padding, dilation) = pool_window(&problem);
+        let x = input.clone();
+        let int = IntDType::I32;
+        let pooled =
+            Self::max_pool2d_with_indices(x, kernel, stride, padding, dilation, false, int).indices;
+        Self::max_pool2d_with_indices_backward(
+            input, kernel, stride, padding, dilation, false, grad, pooled,
+        )
+        .x_grad
     }
 
     fn dense_conv_grad_input(
@@ -209,17 +235,36 @@ impl DenseOps for burn_cubecl::CubeBackend {
     }
 }
 
-/// Burn's own, which pads both sides alike.
-fn burn_max_pool<B: Backend>(input: FloatTensor<B>, problem: &ConvProblem) -> FloatTensor<B> {
+/// Kernel, stride, padding and dilation for Burn's own, which pads both sides alike.
+#[cfg(feature = "cubecl-backend")]
+fn pool_window(problem: &ConvProblem) -> ([usize; 2], [usize; 2], [usize; 2], [usize; 2]) {
     let padding = problem.padding.map(|[before, after]| {
-        assert_eq!(
-            before, after,
-            "max pooling with gradients pads both sides alike"
-        );
+        assert_eq!(before, after, "this device pads both sides alike");
         before
     });
-    let (kernel, stride, dilation) = (problem.kernel, problem.stride, problem.dilation);
-    B::max_pool2d(input, kernel, stride, padding, dilation, false)
+    (problem.kernel, problem.stride, padding, problem.dilation)
+}
+
+#[derive(Debug)]
+struct MaxPool;
+
+impl<B: DenseOps> Backward<B, 1> for MaxPool {
+    type State = (NodeId, ConvProblem);
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 1>,
+        grads: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
+        let grad = grads.consume::<B>(&ops.node);
+        let (input, problem) = ops.state;
+        let input = checkpointer.retrieve_node_output::<FloatTensor<B>>(input);
+        if let [Some(node)] = ops.parents {
+            let grad = B::max_pool_grad(input, grad, problem);
+            grads.register::<B>(node.id, grad);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -284,7 +329,22 @@ impl<B: DenseOps, C: CheckpointStrategy> DenseOps for Autodiff<B, C> {
     }
 
     fn max_pool(input: FloatTensor<Self>, problem: ConvProblem) -> FloatTensor<Self> {
-        burn_max_pool::<Self>(input, &problem)
+        let prep = MaxPool.prepare::<C>([input.node()]).compute_bound();
+        match prep.stateful() {
+            OpsKind::Tracked(mut prep) => {
+                let state = (prep.checkpoint(&input), problem);
+                prep.finish(state, B::max_pool(input.into_primitive(), problem))
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::max_pool(input.into_primitive(), problem)),
+        }
+    }
+
+    fn max_pool_grad(
+        _input: FloatTensor<Self>,
+        _grad: FloatTensor<Self>,
+        _problem: ConvProblem,
+    ) -> FloatTensor<Self> {
+        panic!("the gradient of this pool has no gradient of its own");
     }
 
     fn dense_conv_grad_input(

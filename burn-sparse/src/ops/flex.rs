@@ -213,6 +213,7 @@ impl SparseOps for Flex {
         row_ptr: IntTensor<Self>,
         _transpose: OptionalInt<Self>,
         _panels: OptionalInt<Self>,
+        _codes: OptionalInt<Self>,
         bias: OptionalFloat<Self>,
         residual: OptionalFloat<Self>,
         pattern: Pattern,
@@ -324,6 +325,17 @@ impl DenseOps for Flex {
         let mut out = Output::<f32>::new(problem.output_shape(), !input.is_contiguous());
         cpu::max_pool(images(&input).expect(ROWS), &problem, out.images());
         restore_dtype(out.into_tensor(), dtype)
+    }
+
+    fn max_pool_grad(
+        input: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        problem: ConvProblem,
+    ) -> FloatTensor<Self> {
+        let dtype = grad.dtype();
+        let (input, grad) = (f32s(input), f32s(grad));
+        let out = cpu::max_pool_grad(slice(&input), slice(&grad), &problem);
+        restore(out, problem.input_shape(), dtype)
     }
 
     fn dense_conv(

@@ -43,6 +43,10 @@ pub fn sparse_linear<const D: usize>(
         true => None,
         false => pattern.panels(1, 1, &device),
     };
+    let codes = match is_flex(&device) || recording || !weight.as_packed() {
+        true => None,
+        false => pattern.codes(&device),
+    };
     let flat = |tensor: Tensor<D>, len: usize| tensor.reshape([m, len]).into_dispatch();
     let out = Dispatch::sparse_linear(
         flat(input, d_input),
@@ -51,6 +55,7 @@ pub fn sparse_linear<const D: usize>(
         pattern.row_ptr(&device).into_dispatch(),
         transpose.map(Tensor::into_dispatch).into(),
         panels.map(Tensor::into_dispatch).into(),
+        codes.map(Tensor::into_dispatch).into(),
         epilogue.bias.map(Tensor::into_dispatch).into(),
         epilogue
             .residual

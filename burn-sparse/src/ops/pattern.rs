@@ -1,6 +1,6 @@
 //! Where the non-zeros are, on the host and, once asked for, on a device.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 #[cfg(feature = "flex")]
@@ -11,7 +11,7 @@ use crate::cpu::{Bundles, Direct, Order, Rows};
 use crate::{
     ConvProblem, SparseError,
     cpu::{Isa, Plan, Sharing},
-    format::{Csr, PanelEntries},
+    format::{CodeWords, Csr, PanelEntries},
 };
 
 /// The positions of a packed weight's entries, shared by its clones.
@@ -33,6 +33,7 @@ struct Inner {
     bundles: Mutex<Bundled>,
     plans: Mutex<Vec<(ConvProblem, Plan)>>,
     panels: Mutex<Vec<Found>>,
+    codes: OnceLock<Option<Arc<CodeWords>>>,
 }
 
 /// The panels of a weight, or that it has none.
@@ -78,6 +79,7 @@ enum Key {
     Offsets(ConvProblem),
     Transpose { channel_len: usize, groups: usize },
     Panels { positions: usize, groups: usize },
+    Codes,
 }
 
 /// Input sizes remembered for a layer. A fully convolutional network fed images of ever new sizes
@@ -96,6 +98,7 @@ impl Pattern {
                 bundles: Mutex::default(),
                 plans: Mutex::default(),
                 panels: Mutex::default(),
+                codes: OnceLock::new(),
             }),
         }
     }
@@ -310,6 +313,19 @@ impl Pattern {
         let panels = self.panel_entries(positions, groups)?;
         let key = Key::Panels { positions, groups };
         self.cached(device, key, |_| Ok(panels.index().to_vec()))
+            .ok()
+    }
+
+    /// The values of the matrix as codes, if they are levels.
+    pub(crate) fn code_words(&self) -> Option<Arc<CodeWords>> {
+        let find = || CodeWords::find(&self.inner.csr).map(Arc::new);
+        self.inner.codes.get_or_init(find).clone()
+    }
+
+    /// The index of [`code_words`](Self::code_words) on a device.
+    pub(crate) fn codes(&self, device: &Device) -> Option<Tensor<1, Int>> {
+        let codes = self.code_words()?;
+        self.cached(device, Key::Codes, |_| Ok(codes.index().to_vec()))
             .ok()
     }
 }

@@ -24,6 +24,8 @@ use crate::{SparseError, format::Csr};
 pub struct SparseWeight {
     values: Tensor<1>,
     pattern: Pattern,
+    /// Whether the values are those of the pattern's matrix.
+    as_packed: bool,
 }
 
 impl SparseWeight {
@@ -36,6 +38,7 @@ impl SparseWeight {
         Self {
             values,
             pattern: Pattern::new(csr),
+            as_packed: true,
         }
     }
 
@@ -50,7 +53,25 @@ impl SparseWeight {
             values.dims()[0],
             pattern.csr().stored()
         );
-        Self { values, pattern }
+        Self {
+            values,
+            pattern,
+            as_packed: false,
+        }
+    }
+
+    /// The same, of values that are known to be those of the pattern's matrix.
+    pub(crate) fn known(values: Tensor<1>, pattern: Pattern) -> Self {
+        Self {
+            as_packed: true,
+            ..Self::from_parts(values, pattern)
+        }
+    }
+
+    /// Whether the values are known to be those of the pattern's matrix. Kernels of devices may then read
+    /// them as codes.
+    pub(crate) fn as_packed(&self) -> bool {
+        self.as_packed
     }
 
     /// The values, one per entry, `[stored]`.

@@ -1,9 +1,10 @@
-//! The sparse product with values as codes.
+//! The sparse product with values as codes, of single entries and of panels.
 
 use burn::tensor::DType;
+use burn_cubecl::CubeDevice;
 use burn_sparse::{
-    SparseError,
-    kernel::{CodedEntries, Epilogue, GatherTile, coded_linear},
+    format::{CodeWords, Csr, PanelEntries},
+    kernel::{Choice, Codes, Epilogue, GatherTile, LinearTile, Panels, sparse_linear},
     quant::{BitCodes, Levels, Quantized},
 };
 
@@ -24,54 +25,131 @@ fn levels(kind: &str, bits: u8, rows: usize) -> Levels {
     }
 }
 
-fn run([m, features, rows]: [usize; 3], bits: u8, kind: &str, dtype: DType, fused: bool) {
-    let mut rng = rng((m * 1000 + features + rows) as u64);
-    let csr = weight(&mut rng, [rows, features], 0.3, dtype);
-    let codes = (0..csr.stored()).map(|entry| (entry * 7919) as u16 % (1 << bits));
-    let codes = BitCodes::new(bits, codes).unwrap();
-    let quantized = Quantized::new(codes, levels(kind, bits, rows), rows).unwrap();
-    let values = quantized.values(csr.row_ptr());
-    let input = numbers(&mut rng, m * features, dtype);
-    let bias = numbers(&mut rng, rows, dtype);
-    let residual = numbers(&mut rng, m * rows, dtype);
-    let mut exact = vec![Exact::default(); m * rows];
-    for i in 0..m {
-        for k in 0..rows {
-            let sum = &mut exact[i * rows + k];
+/// A product of codes, and what it gives exactly.
+struct Product {
+    sizes: [usize; 3],
+    csr: Csr,
+    words: CodeWords,
+    /// Rows that agree, for a weight in bands of so many.
+    panels: Option<PanelEntries>,
+    dtype: DType,
+    fused: bool,
+    input: Vec<f32>,
+    bias: Vec<f32>,
+    residual: Vec<f32>,
+    exact: Vec<Exact>,
+    what: String,
+}
+
+impl Product {
+    fn new(
+        sizes: [usize; 3],
+        (bits, kind): (u8, &str),
+        band: Option<usize>,
+        dtype: DType,
+        fused: bool,
+    ) -> Self {
+        let [m, features, rows] = sizes;
+        let mut rng = rng((m * 1000 + features + rows) as u64);
+        let csr = match band {
+            Some(height) => {
+                let bands = Structure::Bands(height);
+                structured(&mut rng, [rows, features], 1, bands, dtype)
+            }
+            None => weight(&mut rng, [rows, features], 0.3, dtype),
+        };
+        let codes = (0..csr.stored()).map(|entry| (entry * 7919) as u16 % (1 << bits));
+        let codes = BitCodes::new(bits, codes).unwrap();
+        let quantized = Quantized::new(codes, levels(kind, bits, rows), rows).unwrap();
+        let values = quantized.values(csr.row_ptr());
+        let mut random = |len| numbers(&mut rng, len, dtype);
+        let [input, bias, residual] = [m * features, rows, m * rows].map(&mut random);
+        let mut exact = vec![Exact::default(); m * rows];
+        for (at, sum) in exact.iter_mut().enumerate() {
+            let (i, k) = (at / rows, at % rows);
             for j in csr.row_ptr()[k] as usize..csr.row_ptr()[k + 1] as usize {
                 let x = input[i * features + csr.columns()[j] as usize];
                 sum.add(f64::from(values[j]) * f64::from(x));
             }
             if fused {
                 sum.add(f64::from(bias[k]));
-                sum.add(f64::from(residual[i * rows + k]));
+                sum.add(f64::from(residual[at]));
                 *sum = sum.relu();
             }
         }
+        let panels = band.map(|height| {
+            PanelEntries::new(&csr, 1, height, features).expect("a valid height and width")
+        });
+        Self {
+            sizes,
+            words: CodeWords::new(&csr, &quantized).unwrap(),
+            csr,
+            panels,
+            dtype,
+            fused,
+            input,
+            bias,
+            residual,
+            exact,
+            what: format!("{sizes:?} {bits} {kind} {dtype:?} bands {band:?}"),
+        }
     }
-    for (name, device) in devices() {
-        let entries = CodedEntries::new(&csr, &quantized, &device).unwrap();
-        assert_eq!((entries.nnz(), entries.bits()), (csr.stored(), bits.into()));
-        let units = max_units(&device);
-        let tiles = [[64, 16, 1], [32, 4, 3], [units.min(48), 1, 2]]
-            .into_iter()
-            .filter(|&[wide, lanes, inputs]| {
-                let shared = lanes == 1 || has_shared_memory(&device);
-                wide <= units && inputs <= m && shared
-            })
-            .map(|tile| Some(GatherTile::new(tile)));
-        for tile in tiles.chain([None]) {
-            let epilogue = Epilogue {
-                bias: fused.then(|| floats(&device, &bias, [rows], dtype)),
-                residual: fused.then(|| floats(&device, &residual, [m, rows], dtype)),
-                relu: fused,
-            };
-            let input = floats(&device, &input, [m, features], dtype);
-            poison(&device, m * rows, dtype);
-            let got = coded_linear(input, &entries, epilogue, tile);
-            let what =
-                format!("{name} [{m}, {features}] x {rows} {bits} {kind} {dtype:?} {tile:?}");
-            check(&read(got), &exact, dtype, &what);
+
+    fn check(&self, name: &str, device: &CubeDevice, choice: Choice<LinearTile>) {
+        let ([m, features, rows], dtype) = (self.sizes, self.dtype);
+        let index = integers(device, self.words.index().to_vec());
+        let codes = Codes::new(index, &self.words);
+        assert_eq!(codes.bits(), self.words.bits());
+        let panels = self.panels.as_ref().map(|panels| {
+            let index = integers(device, panels.index().to_vec());
+            Panels::new(index, panels)
+        });
+        let mut entries = entries(device, &self.csr, self.csr.columns(), dtype)
+            .with_panels(panels)
+            .with_codes(codes);
+        if self.csr.stored() > 0 {
+            // Whoever reads the values instead of the codes is found out.
+            let nothing = vec![f32::NAN; self.csr.stored()];
+            entries.values = floats(device, &nothing, [self.csr.stored()], dtype);
+        }
+        let epilogue = Epilogue {
+            bias: self
+                .fused
+                .then(|| floats(device, &self.bias, [rows], dtype)),
+            residual: self
+                .fused
+                .then(|| floats(device, &self.residual, [m, rows], dtype)),
+            relu: self.fused,
+        };
+        let input = floats(device, &self.input, [m, features], dtype);
+        poison(device, m * rows, dtype);
+        let got = sparse_linear(input, entries, epilogue, rows, choice);
+        let what = format!("{name} {} {choice:?}", self.what);
+        check(&read(got), &self.exact, dtype, &what);
+    }
+
+    /// With several tiles, and the one that the rule of thumb chooses.
+    fn check_all(&self) {
+        let [m, ..] = self.sizes;
+        for (name, device) in devices() {
+            let units = max_units(&device);
+            let tiles = [[64, 16, 1], [32, 4, 3], [units.min(48), 1, 2]]
+                .into_iter()
+                .filter(|&[wide, lanes, inputs]| {
+                    let shared = lanes == 1 || has_shared_memory(&device);
+                    wide <= units && inputs <= m && shared
+                })
+                .map(GatherTile::new);
+            for tile in tiles {
+                let tile = match self.panels {
+                    Some(_) => LinearTile::GatherPanelCodes(tile),
+                    None => LinearTile::GatherCodes(tile),
+                };
+                self.check(name, &device, Choice::Forced(tile));
+            }
+            if m <= 8 {
+                self.check(name, &device, Choice::Heuristic);
+            }
         }
     }
 }
@@ -88,37 +166,18 @@ fn every_kind_of_code() {
         (8, "signed"),
         (8, "codebook"),
     ] {
-        run([3, 130, 17], bits, kind, DType::F32, true);
+        for band in [None, Some(4)] {
+            Product::new([3, 130, 17], (bits, kind), band, DType::F32, true).check_all();
+        }
     }
 }
 
 #[test]
 fn every_shape_of_codes() {
     for shape in [[1, 40, 17], [5, 1, 9], [2, 64, 1], [1, 1, 1], [13, 29, 31]] {
-        run(shape, 4, "nonzero", DType::F32, false);
-        run(shape, 3, "signed", DType::F16, true);
-    }
-}
-
-#[test]
-fn codes_that_do_not_fit_are_refused() {
-    let mut rng = rng(1);
-    let csr = weight(&mut rng, [4, 10], 0.5, DType::F32);
-    for (_, device) in devices() {
-        let stored = csr.stored();
-        for (len, bits, scales, says) in [
-            (stored + 1, 4, 1, "codes for a matrix"),
-            (stored, 9, 1, "codes of 9 bits"),
-            (stored, 4, 3, "3 scales"),
-        ] {
-            let codes = BitCodes::new(bits, (0..len).map(|_| 0)).unwrap();
-            let levels = Levels::Signed {
-                scales: vec![1.0; scales],
-            };
-            let quantized = Quantized::new(codes, levels, scales).unwrap();
-            let error = CodedEntries::new(&csr, &quantized, &device).unwrap_err();
-            assert!(matches!(error, SparseError::Format { .. }));
-            assert!(error.to_string().contains(says), "{error}");
+        for band in [None, Some(4), Some(16)] {
+            Product::new(shape, (4, "nonzero"), band, DType::F32, false).check_all();
+            Product::new(shape, (3, "signed"), band, DType::F16, true).check_all();
         }
     }
 }

@@ -1,9 +1,11 @@
 //! The operations on tensors, through dispatch, fusion and autodiff, against the same on Flex.
 #![cfg(feature = "flex")]
 
+use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, DeviceKind, Tensor, TensorData};
 use burn_sparse::{
-    format::{Csr, PanelEntries},
+    format::{CodeWords, Csr, PanelEntries},
+    nn::{Linear, LinearConfig},
     ops::{Activation, ConvWindow, Epilogue, SparseWeight, sparse_conv2d, sparse_linear},
 };
 
@@ -118,6 +120,44 @@ fn gradients_are_those_of_flex() {
             for (i, (got, expected)) in got.into_iter().zip(&expected).enumerate() {
                 assert_close(got, expected.clone(), &format!("{name}, gradient {i}"));
             }
+        }
+    }
+}
+
+/// Doubles what it finds, as training might.
+struct Twice;
+
+impl ModuleMapper for Twice {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|tensor| tensor * 2.0)
+    }
+}
+
+/// A layer of 24 by 40 whose weights have seven levels and zero.
+fn coded_layer(device: &Device) -> Linear {
+    let mut layer = LinearConfig::new(24, 40).with_bias(false).init(device);
+    let levels = (0..24 * 40).map(|at| ((at * 31 % 61) as f32 - 30.0).clamp(-3.0, 4.0) * 0.25);
+    let levels = levels.map(|level| if level.abs() > 0.9 { 0.0 } else { level });
+    let data = TensorData::new(levels.collect(), [24, 40]);
+    layer.weight = Param::from_tensor(Tensor::<2>::from_data(data, device)).into();
+    layer.pack().expect("packs")
+}
+
+#[test]
+fn packed_layers_read_codes_until_their_values_change() {
+    let flex = coded_layer(&Device::flex());
+    let csr = flex.weight.packed().expect("packed").pattern().csr();
+    assert!(CodeWords::find(csr).is_some_and(|codes| codes.bits() <= 4));
+    for (name, device) in user_devices() {
+        let layer = coded_layer(&device);
+        let doubled = layer.clone().map(&mut Twice);
+        for m in [1, 3, 40] {
+            let x = |device: &Device| random::<2>(12, [m, 24], device);
+            let expected = flex.forward(x(&Device::flex()));
+            let got = layer.forward(x(&device));
+            assert_close(got.into_data(), expected.clone().into_data(), name);
+            let got = doubled.forward(x(&device));
+            assert_close(got.into_data(), (expected * 2.0).into_data(), name);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! LeNet-5 on MNIST: its presets, and how much each layer keeps; for AlexNet the latter.
+//! LeNet-5 on MNIST: its presets, and how much each layer keeps; for `AlexNet` the latter.
 
 use burn::module::Module;
 use burn_admm::{Plan, PlanError};

@@ -1,4 +1,4 @@
-//! The parts of a VGG and of AlexNet, numbered as in torchvision.
+//! The parts of a VGG and of `AlexNet`, numbered as in torchvision.
 
 use burn::nn::pool::MaxPool2d;
 use burn::nn::{BatchNorm, Dropout, Relu};

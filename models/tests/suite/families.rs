@@ -1,4 +1,4 @@
-//! What holds for VGG, `MobileNetV2` and AlexNet alike: outputs, gradients, folding, packing.
+//! What holds for VGG, `MobileNetV2` and `AlexNet` alike: outputs, gradients, folding, packing.
 
 use std::collections::BTreeMap;
 

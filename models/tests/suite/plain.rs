@@ -1,4 +1,4 @@
-//! VGG, `MobileNetV2` and AlexNet by plain loops in f64, from the tensors of a `state_dict` by torchvision's
+//! VGG, `MobileNetV2` and `AlexNet` by plain loops in f64, from the tensors of a `state_dict` by torchvision's
 //! names.
 
 use std::collections::BTreeMap;
@@ -220,7 +220,7 @@ pub(crate) fn mobilenet(config: &MobileNetV2Config, file: &StateDict, image: Map
     file.linear("classifier.1", &x.averaged(1))
 }
 
-/// Scores of an AlexNet.
+/// Scores of an `AlexNet`.
 pub(crate) fn alexnet(file: &StateDict, image: Maps) -> Vec<f64> {
     let conv = |x: Maps, at: usize, stride, pad| {
         x.conv_padded(file, &format!("features.{at}"), (stride, pad), 1)

@@ -14,8 +14,7 @@
 //! zero; outputs leave as f32, after bias, residual and activation.
 //!
 //! Products of four neighbouring inputs are added by one instruction where there is one (`vpdpbusd` of
-//! AVX-512 VNNI and AVX-VNNI), or else as pairs of 16 bits (AVX2), or by plain code, which also serves
-//! aarch64: its dot product is not yet a stable intrinsic of Rust.
+//! AVX-512 VNNI and AVX-VNNI, `sdot` of Arm), or else as pairs of 16 bits (AVX2), or by plain code.
 
 mod conv;
 mod dot;

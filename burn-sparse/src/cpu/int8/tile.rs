@@ -46,16 +46,16 @@ impl Tiles<'_> {
         let (tiles, rest) = self.bases.as_chunks::<M>();
         for (tile, bases) in tiles.iter().enumerate() {
             let sums = sums::<D, M, B>(dot, self.x, bases, self.taps, weights);
-            self.store(&sums, at, tile * M);
+            self.store::<D, M, B>(&sums, at, tile * M);
         }
         for (i, &base) in rest.iter().enumerate() {
             let sums = sums::<D, 1, B>(dot, self.x, &[base], self.taps, weights);
-            self.store(&sums, at, tiles.len() * M + i);
+            self.store::<D, 1, B>(&sums, at, tiles.len() * M + i);
         }
     }
 
     #[inline(always)]
-    fn store<const M: usize, const B: usize>(
+    fn store<D: Dot, const M: usize, const B: usize>(
         &mut self,
         sums: &[[[i32; ROWS]; B]; M],
         block: usize,
@@ -63,7 +63,7 @@ impl Tiles<'_> {
     ) {
         let inputs = self.bases.len();
         let rows = self.out.len() / inputs;
-        let zero = i32::from(self.scale.zero());
+        let zero = i32::from(self.scale.zero()) - D::SHIFT;
         let of_group = self.group * self.weight.group_rows() + self.block * ROWS;
         for at in 0..(B * ROWS).min(rows - block * ROWS) {
             let (b, lane) = (at / ROWS, at % ROWS);
@@ -90,7 +90,7 @@ impl Tiles<'_> {
     }
 }
 
-/// The integer sums of `M` inputs and `B` blocks.
+/// The integer sums of `M` inputs, less what `D` shifts them by, and `B` blocks.
 #[inline(always)]
 fn sums<D: Dot, const M: usize, const B: usize>(
     dot: D,

@@ -7,11 +7,12 @@ use super::index::{
 };
 use crate::kernel::{
     finish::finish,
-    sparse_linear::{GatherTile, LinearShape, add_lanes},
+    sparse_linear::{Coding, GatherTile, LinearShape, add_lanes, scale_of, value_of},
 };
 
 /// `out[m,k] = act(bias[k] + residual[m,k] + sum_j values[j] * x[m, columns[j]])`: `lanes` units share
-/// a band, and each input that a lane gathers serves all rows of its panel.
+/// a band, and each input that a lane gathers serves all rows of its panel. Codes instead of values where
+/// `coding` has bits.
 #[cube(launch_unchecked, address_type = "dynamic")]
 #[allow(
     clippy::too_many_arguments,
@@ -20,6 +21,7 @@ use crate::kernel::{
 pub(crate) fn panel_linear_kernel<E: Float>(
     input: &[E],
     values: &[E],
+    codes: ComptimeOption<&[i32]>,
     columns: &[i32],
     index: &[i32],
     bias: ComptimeOption<&[E]>,
@@ -27,6 +29,7 @@ pub(crate) fn panel_linear_kernel<E: Float>(
     output: &mut [E],
     shape: &LinearShape,
     panels: &PanelShape,
+    #[comptime] coding: Coding,
     #[comptime] tile: GatherTile,
     #[comptime] height: usize,
     #[comptime] relu: bool,
@@ -42,7 +45,8 @@ pub(crate) fn panel_linear_kernel<E: Float>(
         let first = min(m_tile * tile.inputs, shape.m - tile.inputs);
 
         let mut sums = gather::<E>(
-            input, values, columns, index, band, lane, first, shape, panels, tile, height,
+            input, values, &codes, columns, index, band, lane, first, shape, panels, coding, tile,
+            height,
         );
         if comptime!(tile.lanes > 1) {
             sums = add_lanes(
@@ -63,11 +67,12 @@ pub(crate) fn panel_linear_kernel<E: Float>(
                     let bias: ComptimeOption<f32> =
                         bias.as_ref().map(|bias| f32::cast_from(bias[row]));
                     let bias = bias.unwrap_or_else(|| 0.0f32);
+                    let scale = scale_of(&codes, row, coding);
                     #[unroll]
                     for i in 0..tile.inputs {
                         if first + i >= m_tile * tile.inputs {
                             let at = (first + i) * shape.rows + row;
-                            let sum = sums[comptime!(r * tile.inputs + i)] + bias;
+                            let sum = sums[comptime!(r * tile.inputs + i)] * scale + bias;
                             finish::<E>(sum, at, &residual, output, relu);
                         }
                     }
@@ -86,6 +91,7 @@ pub(crate) fn panel_linear_kernel<E: Float>(
 fn gather<E: Float>(
     input: &[E],
     values: &[E],
+    codes: &ComptimeOption<&[i32]>,
     columns: &[i32],
     index: &[i32],
     band: usize,
@@ -93,6 +99,7 @@ fn gather<E: Float>(
     first: usize,
     shape: &LinearShape,
     panels: &PanelShape,
+    #[comptime] coding: Coding,
     #[comptime] tile: GatherTile,
     #[comptime] height: usize,
 ) -> Array<f32> {
@@ -119,7 +126,8 @@ fn gather<E: Float>(
         for r in 0..height {
             let start = start_of(index, &column, r);
             if start >= 0 {
-                let value = f32::cast_from(values[position(start, &column, panels)]);
+                let entry = position(start, &column, panels);
+                let value = value_of::<E>(values, codes, shape.rows, entry, coding);
                 #[unroll]
                 for i in 0..tile.inputs {
                     sums[comptime!(r * tile.inputs + i)] += value * inputs[i];

@@ -12,8 +12,12 @@ use crate::kernel::{
 pub enum LinearTile {
     /// `lanes` units share a row.
     Gather(GatherTile),
+    /// The same with values as codes, for weights with [`Codes`](crate::kernel::Codes).
+    GatherCodes(GatherTile),
     /// `lanes` units share a band of rows. For weights with [`Panels`](crate::kernel::Panels).
     GatherPanels(GatherTile),
+    /// The same with values as codes, for weights with panels and [`Codes`](crate::kernel::Codes).
+    GatherPanelCodes(GatherTile),
     /// A sparse convolution of the transposed input.
     Stream(ConvKernel),
 }
@@ -22,7 +26,9 @@ impl core::fmt::Display for LinearTile {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Gather(tile) => write!(f, "gather_{tile}"),
+            Self::GatherCodes(tile) => write!(f, "gather_codes_{tile}"),
             Self::GatherPanels(tile) => write!(f, "gather_panels_{tile}"),
+            Self::GatherPanelCodes(tile) => write!(f, "gather_panel_codes_{tile}"),
             Self::Stream(kernel) => write!(f, "stream_{kernel}"),
         }
     }

@@ -2,7 +2,10 @@
 
 use cubecl::prelude::*;
 
-use super::config::GatherTile;
+use super::{
+    coding::{Coding, scale_of, value_of},
+    config::GatherTile,
+};
 use crate::kernel::finish::finish;
 
 /// Sizes known at launch.
@@ -19,7 +22,8 @@ pub(crate) struct LinearShape {
     pub(crate) features: usize,
 }
 
-/// `out[m,k] = act(bias[k] + residual[m,k] + sum_j values[j] * x[m, columns[j]])`.
+/// `out[m,k] = act(bias[k] + residual[m,k] + sum_j values[j] * x[m, columns[j]])`, with codes instead of
+/// values where `coding` has bits.
 #[cube(launch_unchecked, address_type = "dynamic")]
 #[allow(
     clippy::too_many_arguments,
@@ -28,12 +32,14 @@ pub(crate) struct LinearShape {
 pub(crate) fn sparse_linear_kernel<E: Float>(
     input: &[E],
     values: &[E],
+    codes: ComptimeOption<&[i32]>,
     columns: &[i32],
     row_ptr: &[i32],
     bias: ComptimeOption<&[E]>,
     residual: ComptimeOption<&[E]>,
     output: &mut [E],
     shape: &LinearShape,
+    #[comptime] coding: Coding,
     #[comptime] tile: GatherTile,
     #[comptime] relu: bool,
     #[define(E)] _dtype: ElemType,
@@ -48,7 +54,7 @@ pub(crate) fn sparse_linear_kernel<E: Float>(
         let first = min(m_tile * tile.inputs, shape.m - tile.inputs);
 
         let mut sums = gather::<E>(
-            input, values, columns, row_ptr, row, lane, first, shape, tile,
+            input, values, &codes, columns, row_ptr, row, lane, first, shape, coding, tile,
         );
         if comptime!(tile.lanes > 1) {
             sums = add_lanes(&sums, lane, tile.units, tile.lanes, tile.inputs);
@@ -57,11 +63,12 @@ pub(crate) fn sparse_linear_kernel<E: Float>(
         if lane == 0 && own_row < shape.rows {
             let bias: ComptimeOption<f32> = bias.map(|bias| f32::cast_from(bias[row]));
             let bias = bias.unwrap_or_else(|| 0.0f32);
+            let scale = scale_of(&codes, row, coding);
             #[unroll]
             for i in 0..tile.inputs {
                 if first + i >= m_tile * tile.inputs {
                     let at = (first + i) * shape.rows + row;
-                    finish::<E>(sums[i] + bias, at, &residual, output, relu);
+                    finish::<E>(sums[i] * scale + bias, at, &residual, output, relu);
                 }
             }
         }
@@ -77,12 +84,14 @@ pub(crate) fn sparse_linear_kernel<E: Float>(
 fn gather<E: Float>(
     input: &[E],
     values: &[E],
+    codes: &ComptimeOption<&[i32]>,
     columns: &[i32],
     row_ptr: &[i32],
     row: usize,
     lane: usize,
     first: usize,
     shape: &LinearShape,
+    #[comptime] coding: Coding,
     #[comptime] tile: GatherTile,
 ) -> Array<f32> {
     let mut sums = Array::<f32>::new(tile.inputs);
@@ -93,7 +102,7 @@ fn gather<E: Float>(
     let end = min(row_ptr[row + 1] as usize, shape.nnz);
     let start = min(row_ptr[row] as usize, end);
     for j in range_stepped(start + lane, end, tile.lanes) {
-        let value = f32::cast_from(values[j]);
+        let value = value_of::<E>(values, codes, shape.rows, j, coding);
         let at = first * shape.features + min(columns[j] as usize, shape.features - 1);
         #[unroll]
         for i in 0..tile.inputs {

@@ -1,20 +1,16 @@
 //! Host side of the sparse product.
 
-use burn::backend::ops::FloatTensorOps;
-use burn_cubecl::{CubeBackend, kernel::into_contiguous, tensor::CubeTensor};
-use cubecl::prelude::*;
-
 use super::{
-    LinearTile,
-    config::GatherTile,
-    kernel::{LinearShapeLaunch, sparse_linear_kernel},
-    select,
+    LinearTile, codes::codes_of, config::GatherTile, gathering::Gathering,
+    kernel::sparse_linear_kernel, select,
 };
 use crate::kernel::{
-    Choice, ConvKernel, Entries, Epilogue, Panels,
-    base::{address_type, empty_like, float_elem, grid},
+    Choice, Codes, ConvKernel, Entries, Epilogue,
+    base::{empty_like, float_elem},
     panels, sparse_conv,
 };
+use burn::backend::ops::FloatTensorOps;
+use burn_cubecl::{CubeBackend, kernel::into_contiguous, tensor::CubeTensor};
 
 /// Sparse product of `input [m, d]`, `[m, rows]`:
 ///
@@ -39,8 +35,7 @@ pub fn sparse_linear(
     match choice {
         Choice::Tuned => select::tuned(input, entries, epilogue, rows),
         Choice::Heuristic => {
-            let height = entries.panels.as_ref().map(Panels::height);
-            let tile = select::heuristic(&input.client, m, height);
+            let tile = select::heuristic(&input.client, m, &entries);
             launch(input, entries, epilogue, rows, tile)
         }
         Choice::Forced(tile) => launch(input, entries, epilogue, rows, tile),
@@ -56,6 +51,8 @@ pub(crate) fn dims(input: &CubeTensor) -> [usize; 2] {
         .unwrap_or_else(|_| panic!("a sparse product takes an input [m, d], got {shape:?}"))
 }
 
+const NO_CODES: &str = "the values of this weight are no codes";
+
 /// Runs one tile.
 ///
 /// # Errors
@@ -67,9 +64,26 @@ pub(super) fn launch(
     rows: usize,
     tile: LinearTile,
 ) -> Result<CubeTensor, String> {
+    let [m, features] = dims(&input);
+    if m == 0 || rows == 0 {
+        return Ok(empty_like(&input, [m, rows]));
+    }
+    if features == 0 {
+        return Err("an input without features has nothing to multiply".to_string());
+    }
     match tile {
-        LinearTile::Gather(tile) => gather(input, entries, epilogue, rows, tile),
-        LinearTile::GatherPanels(tile) => panels::gather(input, entries, epilogue, rows, tile),
+        LinearTile::Gather(tile) => gather(input, entries, None, epilogue, rows, tile),
+        LinearTile::GatherCodes(tile) => {
+            let codes = entries.codes.clone().ok_or(NO_CODES)?;
+            gather(input, entries, Some(codes), epilogue, rows, tile)
+        }
+        LinearTile::GatherPanels(tile) => {
+            panels::gather(input, entries, None, epilogue, rows, tile)
+        }
+        LinearTile::GatherPanelCodes(tile) => {
+            let codes = entries.codes.clone().ok_or(NO_CODES)?;
+            panels::gather(input, entries, Some(codes), epilogue, rows, tile)
+        }
         LinearTile::Stream(kernel) => stream(input, entries, epilogue, rows, kernel),
     }
 }
@@ -109,39 +123,30 @@ fn stream(
 fn gather(
     input: CubeTensor,
     entries: Entries,
+    codes: Option<Codes>,
     epilogue: Epilogue,
     rows: usize,
     tile: GatherTile,
 ) -> Result<CubeTensor, String> {
     let elem = float_elem(input.dtype);
-    let [m, features] = dims(&input);
-    let output = empty_like(&input, [m, rows]);
-    if output.meta.num_elements() == 0 {
-        return Ok(output);
-    }
-    if features == 0 {
-        return Err("an input without features has nothing to multiply".to_string());
-    }
-    let client = output.client.clone();
-    tile.check(m, &client.properties().hardware)?;
     let nnz = entries.nnz();
-    let row_tiles = rows.div_ceil(tile.rows());
-    let m_tiles = m.div_ceil(tile.inputs);
-    let longest = [&input, &entries.values, &output]
-        .map(|tensor| tensor.meta.num_elements())
-        .into_iter()
-        .max();
+    let (codes, coding) = codes_of(codes);
+    let operands = [&entries.values, &entries.indices];
+    let gathering = Gathering::new(&input, [rows, nnz], [rows, 1], tile, &operands)?;
+    let client = gathering.output.client.clone();
     // SAFETY: rows and inputs are below their counts, entries between row pointers that are cut to
-    // the number of entries, and columns are cut to the number of features. Every tensor has the
+    // the number of entries, and columns are cut to the number of features. Codes have an index of that
+    // many, as `codes_of` says. Every tensor has the
     // length that the shape says, checked by the caller.
     unsafe {
         sparse_linear_kernel::launch_unchecked(
             &client,
-            grid(&client, row_tiles * m_tiles),
-            CubeDim::new_1d(tile.units as u32),
-            address_type(longest.unwrap_or(0)),
+            gathering.cubes,
+            gathering.dim,
+            gathering.address,
             input.into_buffer_arg(),
             entries.values.into_buffer_arg(),
+            codes.map(|codes| codes.into_buffer_arg()).into(),
             entries.indices.into_buffer_arg(),
             entries.row_ptr.into_buffer_arg(),
             epilogue.bias.map(|bias| bias.into_buffer_arg()).into(),
@@ -149,12 +154,13 @@ fn gather(
                 .residual
                 .map(|residual| residual.into_buffer_arg())
                 .into(),
-            output.clone().into_buffer_arg(),
-            LinearShapeLaunch::new(nnz, rows, row_tiles, m, m_tiles, features),
+            gathering.output.clone().into_buffer_arg(),
+            gathering.shape,
+            coding,
             tile,
             epilogue.relu,
             elem,
         );
     }
-    Ok(output)
+    Ok(gathering.output)
 }

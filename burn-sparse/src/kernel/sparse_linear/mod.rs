@@ -7,24 +7,26 @@
 //! - *Stream*: `x` is transposed, and the product is a sparse convolution of one image whose pixels
 //!   are the `m` inputs. Loads of neighbouring units are neighbours; it serves large `m`.
 //!
-//! For values of few levels there is a gathering product that reads codes of up to 8 bits instead
-//! ([`CodedEntries`]): a quarter of the bytes of values, or less.
+//! Values of few levels may be gathered as codes of up to 8 bits ([`Codes`]): a quarter of the bytes, or
+//! less. Codes become numbers in registers, integers by arithmetic, others by a table that stays in the
+//! nearest cache.
 
-mod coded_kernel;
-mod coded_launch;
+mod codes;
+mod coding;
 mod config;
+mod gathering;
 mod kernel;
 mod launch;
 mod select;
 
-pub use coded_launch::{CodedEntries, coded_linear};
+pub use codes::Codes;
+pub(crate) use codes::codes_of;
+pub(crate) use coding::{Coding, scale_of, value_of};
 pub use config::{GatherTile, LinearTile};
-pub(crate) use launch::dims;
+pub(crate) use gathering::Gathering;
 pub use launch::sparse_linear;
 
-#[cfg(all(test, feature = "cuda"))]
-pub(crate) use coded_kernel::{Coding, coded_linear_kernel};
-pub(crate) use kernel::{LinearShape, LinearShapeLaunch, add_lanes};
+pub(crate) use kernel::{LinearShape, add_lanes};
 #[cfg(all(test, feature = "cuda"))]
 pub(crate) use kernel::{LinearShapeCompilationArg, sparse_linear_kernel};
 #[cfg(all(test, feature = "cuda"))]

@@ -13,7 +13,7 @@ use super::{
     launch::{dims, launch},
 };
 use crate::kernel::{
-    ConvKernel, ConvTile, Entries, Epilogue, PanelTile, Panels,
+    Codes, ConvKernel, ConvTile, Entries, Epilogue, PanelTile,
     base::{is_software, software_units, units_up_to},
     sparse_conv::{matrix_tiles, panel_tiles},
 };
@@ -99,15 +99,32 @@ fn candidates(client: &Client, panels: bool) -> Vec<LinearTile> {
     if panels {
         tiles.extend(panel_candidates(client));
     }
+    let codes: Vec<_> = tiles.iter().filter_map(|&tile| with_codes(tile)).collect();
+    tiles.extend(codes);
     tiles
 }
 
-/// The tile of the rule of thumb: gather up to 32 inputs, then stream; panels, in bands of `height`
-/// rows, where there are some.
-pub(crate) fn heuristic(client: &Client, m: usize, height: Option<usize>) -> LinearTile {
-    if let Some(height) = height {
-        return panel_heuristic(client, m, height);
+/// The tile that reads codes as that one reads floats.
+fn with_codes(tile: LinearTile) -> Option<LinearTile> {
+    match tile {
+        LinearTile::Gather(tile) => Some(LinearTile::GatherCodes(tile)),
+        LinearTile::GatherPanels(tile) => Some(LinearTile::GatherPanelCodes(tile)),
+        _ => None,
     }
+}
+
+/// The tile of the rule of thumb: gather up to 32 inputs, then stream; panels where there are some, and
+/// codes for few inputs, where reading the weight is what takes time.
+pub(crate) fn heuristic(client: &Client, m: usize, entries: &Entries) -> LinearTile {
+    let tile = match &entries.panels {
+        Some(panels) => panel_heuristic(client, m, panels.height()),
+        None => entry_heuristic(client, m),
+    };
+    let coded = with_codes(tile).filter(|_| entries.codes.is_some() && m <= 8);
+    coded.unwrap_or(tile)
+}
+
+fn entry_heuristic(client: &Client, m: usize) -> LinearTile {
     let units = units_up_to(client, 128);
     if is_software(client) {
         let units = software_units(client);
@@ -143,6 +160,8 @@ struct Key {
     residual: bool,
     /// Rows of a band, and columns of all panels.
     panels: Option<[usize; 2]>,
+    /// Bits of a code.
+    codes: Option<usize>,
 }
 
 impl core::fmt::Display for Key {
@@ -168,6 +187,7 @@ fn key((input, entries, epilogue, rows): &Inputs) -> Key {
             .panels
             .as_ref()
             .map(|panels| [panels.height(), panels.columns()]),
+        codes: entries.codes.as_ref().map(Codes::bits),
     }
 }
 
@@ -187,8 +207,7 @@ pub(super) fn tuned(
     let panels = entries.panels.is_some();
     let [m, features] = dims(&input);
     if m == 0 || rows == 0 || features == 0 {
-        let height = entries.panels.as_ref().map(Panels::height);
-        let tile = heuristic(&input.client, m, height);
+        let tile = heuristic(&input.client, m, &entries);
         return launch(input, entries, epilogue, rows, tile);
     }
     let client = input.client.clone();
