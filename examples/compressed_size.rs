@@ -6,8 +6,8 @@
 //! cargo run --release --example compressed_size -- --arch resnet50 --weights resnet50.pth
 //! ```
 //!
-//! Sizes only: nothing is trained and no image is looked at. The ratios and bits of the presets are
-//! those of Ren et al., "ADMM-NN", ASPLOS 2019.
+//! Sizes only: nothing is trained and no image is looked at. Ratios and bits of LeNet-5, `AlexNet`, VGG-16
+//! and ResNet-50 are those of Ren et al., "ADMM-NN", ASPLOS 2019.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,7 +19,7 @@ use examples::cli::{CommonArgs, Preset, after_help, command_line};
 use examples::compress::{
     FILE, Levels, Size, defaults, normal_weights, published_ratio, ratio, size_of,
 };
-use examples::output::{OutputDir, write_atomic};
+use examples::output::{OutputDir, file_size, write_atomic};
 use examples::progress::Progress;
 use examples::training::{SETTINGS, TrainingError, exit_code, read_json, settle};
 use models::{Arch, Model, ModelConfig, weights};
@@ -44,11 +44,13 @@ pub(crate) struct Args {
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     arch: Vec<Arch>,
 
-    /// Weights for each that stays; as published unless set
+    /// Weights for each that stays; as published where it is, and 6 elsewhere, unless set
     #[arg(long, value_parser = ratio, value_name = "RATIO")]
     ratio: Option<f64>,
 
-    /// Levels by layer, as in `lenet5_compress`: conv*=uniform3,fc*=uniform2; as published unless set
+    /// Levels by layer, as in `lenet5_compress`: conv*=uniform3,fc*=uniform2
+    ///
+    /// As published where they are, and four bits elsewhere, unless set.
     #[arg(long, value_name = "RULES")]
     levels: Option<Levels>,
 
@@ -118,9 +120,21 @@ fn size(
     output: &OutputDir,
 ) -> Result<Size, TrainingError> {
     let folder = output.path().join(arch.name());
+    let ratio = args.ratio.unwrap_or_else(|| published_ratio(arch));
+    let levels = match &args.levels {
+        Some(levels) => levels.clone(),
+        None => defaults(arch).parse().map_err(TrainingError::Settings)?,
+    };
+    let random = args.weights.is_none();
     let done = folder.join("size.json");
-    if args.common.resume && done.is_file() && folder.join(FILE).is_file() {
-        return read_json(&done);
+    if args.common.resume && done.is_file() {
+        let size: Size = read_json(&done)?;
+        let asked =
+            (size.arch, size.random, size.ratio, &size.levels) == (arch, random, ratio, &levels);
+        // Of weights from a file it is not known whether they are still the same.
+        if asked && random && file_size(&folder.join(FILE)).is_ok_and(|bytes| bytes == size.bytes) {
+            return Ok(size);
+        }
     }
     device.seed(args.common.seed);
     let config = match &args.weights {
@@ -133,12 +147,6 @@ fn size(
         None => normal_weights(build(device)),
     };
     let model = model.valid();
-    let ratio = args.ratio.unwrap_or_else(|| published_ratio(arch));
-    let levels = match &args.levels {
-        Some(levels) => levels.clone(),
-        None => defaults(arch).parse().map_err(TrainingError::Settings)?,
-    };
-    let random = args.weights.is_none();
     let size = size_of(
         (arch, random),
         build,

@@ -617,6 +617,22 @@ fn a_refused_checkpoint_changes_nothing() {
     assert_eq!(mean, [0.0, 0.0]);
 }
 
+/// Kernels of devices read values as codes only where nobody may have changed them.
+#[test]
+fn packed_values_that_were_loaded_are_known() {
+    let layer = || LinearConfig::new(9, 4).init(&device());
+    let packed = layer().pack().unwrap();
+    let compact = compact::to_bytes(&packed).unwrap().0;
+    let plain = store::to_bytes(&packed).unwrap().0;
+    for loaded in [
+        compact::from_bytes(layer(), &compact).unwrap(),
+        store::from_bytes(layer(), &plain).unwrap(),
+    ] {
+        let weight = loaded.weight.packed().expect("stays packed");
+        assert!(weight.sparse().as_packed());
+    }
+}
+
 #[test]
 fn what_is_not_finite_in_a_packed_layer_is_named() {
     let mut layer = LinearConfig::new(3, 3).init(&device()).pack().unwrap();

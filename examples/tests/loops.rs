@@ -299,6 +299,19 @@ fn sizes_are_those_of_the_files_and_a_second_run_finds_them() {
         assert!((kept / 40.0 - 1.0).abs() < 0.01, "{kept}");
         assert!(size.random && size.ledger.everything_of_weights() > 100.0);
     }
+    // What is done is found, and what is not done, or was of other settings, is not.
+    let stored = folder.path().join("lenet5/size.json");
+    let text = fs::read_to_string(&stored).unwrap();
+    fs::write(
+        &stored,
+        text.replace("\"max_abs_diff\": 0", "\"max_abs_diff\": 7"),
+    )
+    .unwrap();
+    fs::remove_file(folder.path().join("lenet300/size.json")).unwrap();
+    let again = sizes(folder.path(), &[&both[..], &["--resume"]].concat()).unwrap();
+    assert_eq!(again[0], found[0]);
+    assert!(again[1].max_abs_diff >= 7.0);
+    fs::write(&stored, text.replace("\"ratio\": 40", "\"ratio\": 41")).unwrap();
     let again = sizes(folder.path(), &[&both[..], &["--resume"]].concat()).unwrap();
     assert_eq!(again, found);
     let other = sizes(folder.path(), &["--arch", "lenet5", "--resume"]).unwrap_err();

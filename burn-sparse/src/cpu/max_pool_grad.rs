@@ -27,7 +27,7 @@ pub fn max_pool_grad(input: &[f32], grad: &[f32], problem: &ConvProblem) -> Vec<
         grad.len()
     );
     let mut out = vec![0.0; inputs];
-    if inputs * grads == 0 {
+    if inputs == 0 || grads == 0 {
         return out;
     }
     let isa = Isa::current();

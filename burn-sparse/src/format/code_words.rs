@@ -174,9 +174,7 @@ mod tests {
         let dense: Vec<f32> = (1..=300).map(|i| (i as f32).sqrt()).collect();
         assert!(CodeWords::find(&Csr::from_dense(&dense, [3, 100]).unwrap()).is_none());
         let empty = Csr::from_dense(&[0.0; 6], [2, 3]).unwrap();
-        if let Some(codes) = CodeWords::find(&empty) {
-            assert_eq!(codes.stored(), 0);
-        }
+        assert!(CodeWords::find(&empty).is_none_or(|codes| codes.stored() == 0));
     }
 
     #[test]

@@ -36,7 +36,8 @@ pub struct PackedWeight<const D: usize> {
     shape: [usize; D],
     values: Param<Tensor<1>>,
     pattern: Pattern,
-    /// Whether no optimiser, record or mapper may have changed the values since.
+    /// Whether no optimiser, record or mapper may have changed the values since, so that kernels of
+    /// devices may read them as codes.
     as_packed: bool,
 }
 
@@ -78,7 +79,7 @@ impl<const D: usize> PackedWeight<D> {
             shape,
             values,
             pattern: weight.pattern().clone(),
-            as_packed: true,
+            as_packed: weight.as_packed(),
         })
     }
 
@@ -213,13 +214,19 @@ impl<const D: usize> Weight<D> {
 
     /// Keeps only the non-zeros. With `equalise`, output channels with fewer get stored zeros up
     /// to the longest ([`Csr::equalised`]), unless that would store more than half as much again.
-    /// Already packed, it stays as it is.
+    /// Already packed, it stays as it is, or is packed anew if its values may have changed since.
     ///
     /// # Errors
     /// [`SparseError::NonFinite`] for a NaN or an infinity.
     pub fn pack(self, equalise: bool) -> Result<Self, SparseError> {
-        let Self::Dense(param) = &self else {
-            return Ok(self);
+        let param = match &self {
+            Self::Dense(param) => param,
+            Self::Packed(packed) if packed.as_packed => return Ok(self),
+            Self::Packed(packed) => {
+                let (csr, device) = (packed.sparse().to_csr()?, self.device());
+                return PackedWeight::with_id(packed.id, csr, packed.shape, &device)
+                    .map(Self::Packed);
+            }
         };
         let mut csr = self.to_csr()?;
         let longest = (0..csr.rows())
@@ -339,3 +346,42 @@ impl<const D: usize> ModuleDisplayDefault for Weight<D> {
 }
 
 impl<const D: usize> ModuleDisplay for Weight<D> {}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use crate::nn::{Linear, LinearConfig};
+
+    /// Doubles what it finds, as training might.
+    struct Twice;
+
+    impl ModuleMapper for Twice {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            param.map(|tensor| tensor * 2.0)
+        }
+    }
+
+    fn known(layer: &Linear) -> bool {
+        let packed = layer.weight.packed().expect("a packed layer");
+        packed.sparse().as_packed()
+    }
+
+    /// Codes stand for values as they were packed: whatever may change them must be noticed.
+    #[test]
+    fn what_is_known_of_packed_values() {
+        let device = Device::flex();
+        let layer = LinearConfig::new(6, 4).init(&device).pack().unwrap();
+        assert!(known(&layer) && known(&layer.clone()));
+        assert!(known(&layer.valid()) && known(&layer.clone().to_device(&device)));
+        assert!(known(&layer.clone().train()) && known(&layer.clone().fork(&device)));
+
+        let doubled = layer.clone().map(&mut Twice);
+        assert!(!known(&doubled) && !known(&doubled.valid()));
+        let again = doubled.clone().pack().unwrap();
+        assert!(known(&again));
+        let values = |layer: &Linear| layer.weight.val().into_data();
+        assert_eq!(values(&again), values(&doubled));
+        let csr = again.weight.packed().unwrap().pattern().csr().clone();
+        assert_eq!(csr, doubled.weight.to_csr().unwrap());
+    }
+}

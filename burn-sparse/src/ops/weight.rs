@@ -1,6 +1,6 @@
 //! A packed weight as an operand.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use super::Pattern;
 use crate::{SparseError, format::Csr};
@@ -36,9 +36,10 @@ impl SparseWeight {
             device,
         );
         Self {
+            // A device of half floats has rounded them.
+            as_packed: values.dtype() == DType::F32,
             values,
             pattern: Pattern::new(csr),
-            as_packed: true,
         }
     }
 
@@ -68,9 +69,20 @@ impl SparseWeight {
         }
     }
 
-    /// Whether the values are known to be those of the pattern's matrix. Kernels of devices may then read
-    /// them as codes.
-    pub(crate) fn as_packed(&self) -> bool {
+    /// The same, without gradients.
+    pub(crate) fn inner(&self) -> Self {
+        Self {
+            values: self.values.clone().inner(),
+            ..self.clone()
+        }
+    }
+
+    /// Whether the values are known to be those of the [pattern](Self::pattern)'s matrix. Kernels of
+    /// devices may then read them as codes, if they have few levels.
+    ///
+    /// What a mapper was given is not known any more, an optimiser's step as little as a record that was
+    /// loaded; packing the layer again settles it.
+    pub fn as_packed(&self) -> bool {
         self.as_packed
     }
 

@@ -223,9 +223,7 @@ fn candidate(packed: &AnyWeight, stored: Csr, problem: ConvProblem) -> Candidate
         dense: Tensor::from_data(dense, &device),
         sparse: match packed.sparse() {
             // Nothing records gradients while it is timed.
-            Some(weight) => {
-                SparseWeight::from_parts(weight.values().inner(), weight.pattern().clone())
-            }
+            Some(weight) => weight.inner(),
             None => SparseWeight::new(stored, &device),
         },
     }

@@ -5,12 +5,12 @@ use std::path::Path;
 
 use burn::module::Module;
 
-use super::fill::Fill;
+use super::fill::fill;
 use super::manifest::{self, Manifest};
 use super::survey::{Dense, Kind, Survey};
 use super::tensors::Tensors;
 use super::{IN_MEMORY, file};
-use crate::{SparseError, nn::replace_weights};
+use crate::SparseError;
 
 /// Loads a checkpoint of [`save`](super::save) into `model`, which has the architecture of the one
 /// that was saved: a fresh dense model becomes packed where the checkpoint is, and what was packed
@@ -94,9 +94,5 @@ fn decode<M: Module>(
         values.insert(dense.path.clone(), tensors.dense(dense)?);
     }
 
-    // Settles the updates of running statistics that training left pending, which would take the
-    // place of those loaded now.
-    drop(model.valid());
-    let model = replace_weights(model, weights);
-    Ok(model.map(&mut Fill::new(values)))
+    Ok(fill(model, weights, values))
 }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use burn::module::{ModuleMapper, Param, Parameter};
+use burn::module::{Module, ModuleMapper, Param, Parameter};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+
+use crate::nn::{self, AnyWeight, replace_weights};
 
 /// Values that passed all checks, and where they go.
 pub(super) struct Ready {
@@ -11,14 +13,35 @@ pub(super) struct Ready {
     pub(super) device: Device,
 }
 
+/// The model with these weights of layers, and `values` in all other parameters.
+pub(super) fn fill<M: Module>(
+    model: M,
+    weights: Vec<AnyWeight>,
+    values: BTreeMap<String, Ready>,
+) -> M {
+    // Settles the updates of running statistics that training left pending, which would take the
+    // place of those loaded now.
+    drop(model.valid());
+    let model = replace_weights(model, weights.clone()).map(&mut Fill::new(values));
+    // Nobody knows what a mapper did to packed values; this one did nothing.
+    let filled = nn::weights(&model).into_iter().map(|filled| filled.weight);
+    let weights = weights.into_iter().zip(filled);
+    let weights = weights.map(|(weight, filled)| match weight.is_packed() {
+        true => weight,
+        false => filled,
+    });
+    let weights = weights.collect();
+    replace_weights(model, weights)
+}
+
 /// Puts the values into the parameters.
-pub(super) struct Fill {
+struct Fill {
     path: Vec<String>,
     values: BTreeMap<String, Ready>,
 }
 
 impl Fill {
-    pub(super) fn new(values: BTreeMap<String, Ready>) -> Self {
+    fn new(values: BTreeMap<String, Ready>) -> Self {
         Self {
             path: Vec::new(),
             values,

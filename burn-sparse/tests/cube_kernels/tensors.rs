@@ -133,7 +133,7 @@ impl ModuleMapper for Twice {
     }
 }
 
-/// A layer of 24 by 40 whose weights have seven levels and zero.
+/// A layer of 24 by 40 whose weights have six levels and zero.
 fn coded_layer(device: &Device) -> Linear {
     let mut layer = LinearConfig::new(24, 40).with_bias(false).init(device);
     let levels = (0..24 * 40).map(|at| ((at * 31 % 61) as f32 - 30.0).clamp(-3.0, 4.0) * 0.25);

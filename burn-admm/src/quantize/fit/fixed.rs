@@ -1,9 +1,8 @@
 //! Integers and a scale, zero among them.
 
-use burn_sparse::quant::common_scale;
-
 use super::super::grid::{exponent, power};
 use super::super::{Grid, Histogram, QuantizeError, Saturation};
+use super::known_scale;
 
 /// Exponents below the one that covers all values that are tried for the least error.
 const BELOW: i32 = 12;
@@ -83,7 +82,7 @@ pub(super) fn symmetric(
         low: -most,
         high: most,
     };
-    if let Some(scale) = common_scale(values, most as u32) {
+    if let Some(scale) = known_scale(values, most as u32) {
         return Ok(grid(scale));
     }
     let bound = bound(values, saturation, most)?;
@@ -100,7 +99,7 @@ pub(super) fn asymmetric(
     let (low, high) = values.iter().fold((0.0f32, 0.0f32), |(low, high), &v| {
         (low.min(v), high.max(v))
     });
-    if let Some(scale) = common_scale(values, steps as u32) {
+    if let Some(scale) = known_scale(values, steps as u32) {
         let ends = [low, high].map(|end| (end / scale).round() as i32);
         if ends[1] - ends[0] <= steps {
             return Ok(Grid::Signed {

@@ -5,6 +5,8 @@ mod fixed;
 mod powers;
 mod uniform;
 
+use burn_sparse::quant::common_scale;
+
 use super::{Grid, LevelKind, Quantization, QuantizeError};
 
 use codebook::kmeans_exact;
@@ -51,4 +53,10 @@ impl Quantization {
             _ => self.fit(values),
         }
     }
+}
+
+/// The scale of which `values` are multiples already; zeros of either sign are multiples of any.
+fn known_scale(values: &[f32], most: u32) -> Option<f32> {
+    let survivors: Vec<f32> = values.iter().copied().filter(|v| *v != 0.0).collect();
+    common_scale(&survivors, most)
 }

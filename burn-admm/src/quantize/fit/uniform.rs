@@ -1,8 +1,7 @@
 //! Equal intervals without zero: the error over the interval has several minima, so a grid comes first.
 
-use burn_sparse::quant::common_scale;
-
 use super::super::Grid;
+use super::known_scale;
 
 /// Intervals that the search starts from.
 const STARTS: usize = 64;
@@ -72,7 +71,7 @@ pub(super) fn fit(values: &[f32], bits: u8) -> Grid {
         let scale = NOTHING;
         return Grid::Nonzero { scale, most };
     }
-    if let Some(scale) = common_scale(values, most) {
+    if let Some(scale) = known_scale(values, most) {
         return Grid::Nonzero { scale, most };
     }
     let sorted = Sorted::new(values);

@@ -33,8 +33,8 @@ pub(crate) fn launch(
     // SAFETY: bands and inputs are below their counts, and what is read of the index is below its
     // length, which the constructor of `Panels` checked. What the index says is brought into bounds:
     // panels, columns and entries below their counts, rows compared before anything is stored, and
-    // input features cut to their number. Codes have an index of that many, as `codes_of` says. Every tensor has the length that the shape says, checked by
-    // the caller.
+    // input features cut to their number. The index of codes has a number for every code, row and entry,
+    // as `codes_of` says. Every tensor has the length that the shape says, checked by the caller.
     unsafe {
         panel_linear_kernel::launch_unchecked(
             &client,

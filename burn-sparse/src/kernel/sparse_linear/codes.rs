@@ -18,7 +18,7 @@ impl Codes {
     /// The codes whose [`index`](CodeWords::index) lies in `index`, `i32`.
     ///
     /// # Panics
-    /// If `index` is not as long as theirs.
+    /// If `index` is not as long as theirs, or not `i32`.
     pub fn new(index: CubeTensor, codes: &CodeWords) -> Self {
         let [got, wanted] = [index.meta.num_elements(), codes.index().len()];
         assert_eq!(got, wanted, "these codes have an index of {wanted} numbers");
@@ -38,6 +38,12 @@ impl Codes {
         self.coding.bits
     }
 
+    /// Bits of a code, and whether it is an integer.
+    pub(super) fn kind(&self) -> (usize, bool) {
+        (self.coding.bits, self.coding.integers)
+    }
+
+    /// Fewer or more would lead out of the index.
     pub(crate) fn assert_fit(&self, rows: usize, stored: usize) {
         let (own_rows, own) = (self.rows, self.stored);
         assert_eq!(
@@ -48,8 +54,9 @@ impl Codes {
     }
 }
 
-/// The index and how it is read: a code for each entry, a scale for each row, and an entry of the table
-/// for every code, which [`Codes`] and [`CodeWords`] saw to.
+/// The index and how it is read. It has an entry of the table for every code of so many bits, a scale for
+/// each row and a code for each entry: [`CodeWords`] makes it so, [`Codes::new`] checks its length, and
+/// [`Codes::assert_fit`] rows and entries.
 pub(crate) fn codes_of(codes: Option<Codes>) -> (Option<CubeTensor>, Coding) {
     match codes {
         Some(codes) => (Some(codes.index), codes.coding),

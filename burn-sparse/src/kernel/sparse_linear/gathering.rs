@@ -16,10 +16,11 @@ pub(crate) struct Gathering {
 }
 
 impl Gathering {
-    /// For `rows` in `bands` of `height`, with `nnz` entries in the longest of `operands`.
+    /// For `nnz` entries in `rows`, which make `bands` of `height`. `operands` are the tensors that may be
+    /// longest.
     ///
     /// # Errors
-    /// The rule of [`GatherTile::check_bands`] that `tile` breaks.
+    /// The rule of [`GatherTile::check_bands`] that `tile` breaks, or that there are no features.
     pub(crate) fn new(
         input: &CubeTensor,
         [rows, nnz]: [usize; 2],
@@ -28,6 +29,9 @@ impl Gathering {
         operands: &[&CubeTensor],
     ) -> Result<Self, String> {
         let [m, features] = dims(input);
+        if features == 0 {
+            return Err("an input without features has nothing to multiply".to_string());
+        }
         let output = empty_like(input, [m, rows]);
         let client = &output.client;
         tile.check_bands(height, m, &client.properties().hardware)?;

@@ -19,8 +19,8 @@ use burn_cubecl::{CubeBackend, kernel::into_contiguous, tensor::CubeTensor};
 /// with `j` over the entries of row `k`. Sums are f32 whatever the dtype.
 ///
 /// # Panics
-/// If a tensor does not have the shape or dtype that the input and `rows` ask for, or if a forced
-/// tile breaks its rules on this device.
+/// If a tensor does not have the shape or dtype that the input and `rows` ask for, if panels or codes are
+/// those of another weight, or if a forced tile breaks its rules on this device.
 pub fn sparse_linear(
     input: CubeTensor,
     entries: Entries,
@@ -64,12 +64,9 @@ pub(super) fn launch(
     rows: usize,
     tile: LinearTile,
 ) -> Result<CubeTensor, String> {
-    let [m, features] = dims(&input);
+    let [m, _] = dims(&input);
     if m == 0 || rows == 0 {
         return Ok(empty_like(&input, [m, rows]));
-    }
-    if features == 0 {
-        return Err("an input without features has nothing to multiply".to_string());
     }
     match tile {
         LinearTile::Gather(tile) => gather(input, entries, None, epilogue, rows, tile),
@@ -135,8 +132,8 @@ fn gather(
     let gathering = Gathering::new(&input, [rows, nnz], [rows, 1], tile, &operands)?;
     let client = gathering.output.client.clone();
     // SAFETY: rows and inputs are below their counts, entries between row pointers that are cut to
-    // the number of entries, and columns are cut to the number of features. Codes have an index of that
-    // many, as `codes_of` says. Every tensor has the
+    // the number of entries, and columns are cut to the number of features. The index of codes has a
+    // number for every code, row and entry, as `codes_of` says. Every tensor has the
     // length that the shape says, checked by the caller.
     unsafe {
         sparse_linear_kernel::launch_unchecked(

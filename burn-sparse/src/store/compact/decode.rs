@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::module::Module;
 
-use super::super::fill::Fill;
+use super::super::fill::fill;
 use super::super::survey::{Dense, Kind, Survey};
 use super::super::{IN_MEMORY, fail, file, restore};
 use super::content::Content;
@@ -15,7 +15,7 @@ use super::range::Decoder;
 use super::skeleton::{Alive, Slot, checksum, slots};
 use super::tensor::{Bytes, check, read};
 use super::varint::Reader;
-use crate::{SparseError, nn::replace_weights};
+use crate::SparseError;
 
 /// Loads a compact checkpoint of [`save`](super::save) into `model`, which has the architecture of
 /// the one that was saved, as [`store::load`](super::super::load) does.
@@ -191,9 +191,5 @@ fn decode<M: Module>(model: M, bytes: &[u8], at: &str) -> Result<M, SparseError>
         }
     }
 
-    // Settles the updates of running statistics that training left pending, which would take the
-    // place of those loaded now.
-    drop(model.valid());
-    let model = replace_weights(model, weights);
-    Ok(model.map(&mut Fill::new(values)))
+    Ok(fill(model, weights, values))
 }
