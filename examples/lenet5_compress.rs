@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cargo run --release --example lenet5_compress
-//! cargo run --release --example lenet5_compress -- --preset full --ratio 20,85,167 --seeds 3
+//! cargo run --release --example lenet5_compress -- --preset full --method gradual --ratio 85,167 --seeds 3
 //! ```
 //!
 //! The published experiment of joint pruning and quantisation (Ren et al., "ADMM-NN", ASPLOS 2019).
@@ -109,8 +109,8 @@ fn recipes(args: &Args) -> (Recipe, QuantRecipe) {
     let lenet = matches!(args.arch, Arch::LeNet5 | Arch::LeNet300);
     if lenet && preset == Preset::Full {
         recipe = Recipe {
-            epochs: 12,
-            admm_iterations: 8,
+            epochs: 8,
+            admm_iterations: 12,
             retrain_epochs: 12,
             ..recipe
         };
@@ -118,7 +118,7 @@ fn recipes(args: &Args) -> (Recipe, QuantRecipe) {
     let recipe = args.prune.apply(recipe);
     let (iterations, tune_epochs) = match preset {
         Preset::Quick => (2, 3),
-        Preset::Full => (4, 8),
+        Preset::Full => (2, 4),
     };
     let growing = RhoSchedule::Multiplicative {
         factor: 2.0,

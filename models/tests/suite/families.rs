@@ -311,7 +311,8 @@ fn dropout_is_for_training() {
             continue;
         }
         let model = lively(variant.init(&device));
-        let images: Tensor<4> = image([2, 3, 16, 16], &device);
+        let [h, w] = variant.sizes()[0];
+        let images: Tensor<4> = image([2, 3, h, w], &device);
         let train = || floats(model.forward(images.clone()));
         // 22 units with a half each or 2560 with a fifth: equal once in four million runs.
         assert_ne!(train(), train(), "{variant:?}");
@@ -321,7 +322,7 @@ fn dropout_is_for_training() {
         assert_eq!(test(), test(), "{variant:?}");
         // Through training and back it is switched on again.
         let again = valid.clone().train();
-        let images: Tensor<4> = image([2, 3, 16, 16], &device);
+        let images: Tensor<4> = image([2, 3, h, w], &device);
         let train = || floats(again.forward(images.clone()));
         assert_ne!(train(), train(), "{variant:?}");
     }
@@ -373,7 +374,8 @@ fn packed_networks_give_the_dense_scores_and_come_back_from_a_file() {
     for variant in variants() {
         let model = lively(variant.init(&device)).map(&mut Prune::new(|_| true));
         let model = model.fold();
-        let images: Tensor<4> = image([3, 3, 17, 16], &device);
+        let [h, w] = variant.sizes()[1];
+        let images: Tensor<4> = image([3, 3, h, w], &device);
         let dense = floats(model.forward(images.clone()));
         let trace = Trace::of(|| drop(model.forward(images.clone())));
         for trace in [Trace::default(), trace] {
