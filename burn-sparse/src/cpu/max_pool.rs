@@ -6,8 +6,8 @@ use rayon::prelude::*;
 use super::{Images, ImagesMut, Isa};
 use crate::ConvProblem;
 
-/// Input elements that one task should at least read.
-const TASK: usize = 1 << 14;
+/// Input elements that one task should at least read or, of the gradient, write.
+pub(super) const TASK: usize = 1 << 14;
 
 /// `out[n,c,e,f] = max_{r,s} x[n,c,e*u+r*d,f*v+s*d]` over the elements of the window that exist;
 /// negative infinity where none does, NaN where one is.
@@ -59,10 +59,15 @@ struct Plane<'a> {
     out: &'a mut [f32],
 }
 
-/// NaN wins, as in Burn and PyTorch.
+/// Whether an element takes the place of the largest so far: NaN wins, as in Burn and PyTorch.
+#[inline(always)]
+pub(super) fn larger(x: f32, best: f32) -> bool {
+    x > best || x.is_nan()
+}
+
 #[inline(always)]
 fn max(a: f32, b: f32) -> f32 {
-    if b > a || b.is_nan() { b } else { a }
+    if larger(b, a) { b } else { a }
 }
 
 impl WithSimd for Plane<'_> {

@@ -4,10 +4,8 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::Isa;
+use super::max_pool::{TASK, larger};
 use crate::ConvProblem;
-
-/// Input elements that one task should at least write.
-const TASK: usize = 1 << 14;
 
 /// Gradient of [`max_pool`](super::max_pool()) for its input: of each window, the first of its largest
 /// elements gets what the output got; the last NaN where there is one. Contiguous tensors.
@@ -48,12 +46,6 @@ pub fn max_pool_grad(input: &[f32], grad: &[f32], problem: &ConvProblem) -> Vec<
             false => windows(input, grad, problem, out),
         });
     out
-}
-
-/// Whether an element takes the place of the largest so far, as in Burn.
-#[inline(always)]
-fn larger(x: f32, best: f32) -> bool {
-    x > best || x.is_nan()
 }
 
 /// One channel, any window.

@@ -225,7 +225,8 @@ pub(crate) fn grid(client: &Client, cubes: usize) -> CubeCount {
     CubeCountSelection::new(client, cubes).cube_count()
 }
 
-/// The index width that reaches every element of the longest tensor.
-pub(crate) fn address_type(longest: usize) -> AddressType {
-    AddressType::from_len(longest)
+/// The index width that reaches every element of the longest of `tensors`.
+pub(crate) fn address_type<'a>(tensors: impl IntoIterator<Item = &'a CubeTensor>) -> AddressType {
+    let lengths = tensors.into_iter().map(|tensor| tensor.meta.num_elements());
+    AddressType::from_len(lengths.max().unwrap_or(0))
 }

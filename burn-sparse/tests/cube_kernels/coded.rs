@@ -64,19 +64,8 @@ impl Product {
         let values = quantized.values(csr.row_ptr());
         let mut random = |len| numbers(&mut rng, len, dtype);
         let [input, bias, residual] = [m * features, rows, m * rows].map(&mut random);
-        let mut exact = vec![Exact::default(); m * rows];
-        for (at, sum) in exact.iter_mut().enumerate() {
-            let (i, k) = (at / rows, at % rows);
-            for j in csr.row_ptr()[k] as usize..csr.row_ptr()[k + 1] as usize {
-                let x = input[i * features + csr.columns()[j] as usize];
-                sum.add(f64::from(values[j]) * f64::from(x));
-            }
-            if fused {
-                sum.add(f64::from(bias[k]));
-                sum.add(f64::from(residual[at]));
-                *sum = sum.relu();
-            }
-        }
+        let more = fused.then_some((&bias[..], &residual[..]));
+        let exact = exact_product(&csr, &values, &input, more);
         let panels = band.map(|height| {
             PanelEntries::new(&csr, 1, height, features).expect("a valid height and width")
         });

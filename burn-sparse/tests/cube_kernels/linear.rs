@@ -18,20 +18,8 @@ fn run(
     let input = numbers(&mut rng, m * features, dtype);
     let bias = numbers(&mut rng, rows, dtype);
     let residual = numbers(&mut rng, m * rows, dtype);
-    let mut exact = vec![Exact::default(); m * rows];
-    for i in 0..m {
-        for k in 0..rows {
-            let sum = &mut exact[i * rows + k];
-            for (column, value) in csr.row(k) {
-                sum.add(value as f64 * input[i * features + column] as f64);
-            }
-            if fused {
-                sum.add(bias[k] as f64);
-                sum.add(residual[i * rows + k] as f64);
-                *sum = sum.relu();
-            }
-        }
-    }
+    let more = fused.then_some((&bias[..], &residual[..]));
+    let exact = exact_product(&csr, csr.values(), &input, more);
     for (name, device) in devices() {
         for choice in choices(&device) {
             let epilogue = Epilogue {

@@ -224,16 +224,7 @@ impl Product {
         let csr = structured(&mut rng, [rows, features], 1, structure, dtype);
         let mut random = |len| numbers(&mut rng, len, dtype);
         let [input, bias, residual] = [m * features, rows, m * rows].map(&mut random);
-        let mut exact = vec![Exact::default(); m * rows];
-        for (at, sum) in exact.iter_mut().enumerate() {
-            let (i, k) = (at / rows, at % rows);
-            for (column, value) in csr.row(k) {
-                sum.add(value as f64 * input[i * features + column] as f64);
-            }
-            sum.add(bias[k] as f64);
-            sum.add(residual[at] as f64);
-            *sum = sum.relu();
-        }
+        let exact = exact_product(&csr, csr.values(), &input, Some((&bias, &residual)));
         Self {
             sizes: [m, features, rows],
             panels: PanelEntries::new(&csr, 1, height, width).expect("a valid height and width"),

@@ -359,6 +359,31 @@ impl Exact {
     }
 }
 
+/// `[m, rows]` sums of the entries of `csr`, with these values, times `input [m, features]`; with bias,
+/// residual and ReLU if there are `more`.
+pub(crate) fn exact_product(
+    csr: &Csr,
+    values: &[f32],
+    input: &[f32],
+    more: Option<(&[f32], &[f32])>,
+) -> Vec<Exact> {
+    let (rows, features) = (csr.rows(), csr.row_len());
+    let mut exact = vec![Exact::default(); input.len() / features * rows];
+    for (at, sum) in exact.iter_mut().enumerate() {
+        let (i, k) = (at / rows, at % rows);
+        for j in csr.row_ptr()[k] as usize..csr.row_ptr()[k + 1] as usize {
+            let x = input[i * features + csr.columns()[j] as usize];
+            sum.add(f64::from(values[j]) * f64::from(x));
+        }
+        if let Some((bias, residual)) = more {
+            sum.add(f64::from(bias[k]));
+            sum.add(f64::from(residual[at]));
+            *sum = sum.relu();
+        }
+    }
+    exact
+}
+
 /// Fails with the worst offender unless every number is as exact as f32 sums allow.
 pub(crate) fn check(got: &[f32], exact: &[Exact], dtype: DType, what: &str) {
     assert_eq!(got.len(), exact.len(), "{what}: length");

@@ -14,6 +14,7 @@
 mod args;
 mod comparison;
 mod compression;
+mod densities;
 mod deploy;
 mod error;
 mod evaluate;
@@ -33,10 +34,11 @@ mod trainer;
 
 pub use args::{LoopArgs, Pattern, PruneArgs};
 pub use comparison::Comparison;
+pub use densities::{alexnet_plan, lenet_plan, lenet300_plan};
 pub use deploy::{DENSE_FILE, Deployed, PACKED_FILE, deploy, latency};
 pub use error::{TrainingError, exit_code};
 pub use evaluate::{accuracy, hits};
-pub use lenet::{alexnet_plan, lenet_plan, lenet_recipe, lenet300_plan};
+pub use lenet::lenet_recipe;
 pub use moments::Moments;
 pub use pipeline::{Dense, PruneResults, Pruned, check_plan, prune, train_dense, train_on};
 pub use quantize::{QuantRecipe, QuantResults, Quantised, quantise};

@@ -37,7 +37,7 @@ pub(crate) fn plain(
     let (tiles, shape) = layout.arguments(nnz, tile.sub_batch, tile.items())?;
     let cubes = tiles * panels.bands();
     let (index, panels) = panels.arguments();
-    let longest = longest([&input, &entries.values, &index, &output]);
+    let address = address_type([&input, &entries.values, &index, &output]);
     // SAFETY: bands are below their count, and what is read of the index is below its length, which
     // the constructor of `Panels` checked. What the index says is brought into bounds: panels and
     // columns below their counts, entries below theirs, rows compared before anything is stored.
@@ -48,7 +48,7 @@ pub(crate) fn plain(
             &client,
             grid(&client, cubes),
             CubeDim::new_1d(tile.units as u32),
-            address_type(longest),
+            address,
             input.into_buffer_arg(),
             entries.values.into_buffer_arg(),
             entries.indices.into_buffer_arg(),
@@ -94,7 +94,7 @@ pub(crate) fn matrix(
     let (tiles, shape) = layout.arguments(nnz, 1, tile.items())?;
     let cubes = tiles * panels.bands();
     let (index, panels) = panels.arguments();
-    let longest = longest([&input, &entries.values, &index, &output]);
+    let address = address_type([&input, &entries.values, &index, &output]);
     // SAFETY: as for the plain kernel. In shared memory, tiles end with the rows, columns and pixels
     // for which there is room, by the rules that the tile was checked for.
     unsafe {
@@ -102,7 +102,7 @@ pub(crate) fn matrix(
             &client,
             grid(&client, cubes),
             CubeDim::new_1d(tile.units() as u32),
-            address_type(longest),
+            address,
             input.into_buffer_arg(),
             entries.values.into_buffer_arg(),
             entries.indices.into_buffer_arg(),
@@ -122,9 +122,4 @@ pub(crate) fn matrix(
         );
     }
     Ok(output)
-}
-
-pub(super) fn longest(tensors: [&CubeTensor; 4]) -> usize {
-    let lengths = tensors.map(|tensor| tensor.meta.num_elements());
-    lengths.into_iter().max().unwrap_or(0)
 }

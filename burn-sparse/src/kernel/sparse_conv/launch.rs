@@ -167,10 +167,7 @@ fn single(
     let client = output.client.clone();
     tile.check(layout.batch, &client.properties().hardware)?;
     let (tiles, shape) = layout.arguments(entries.nnz(), tile.sub_batch, tile.items())?;
-    let longest = [&input, &entries.values, &output]
-        .map(|tensor| tensor.meta.num_elements())
-        .into_iter()
-        .max();
+    let address = address_type([&input, &entries.values, &output]);
     // SAFETY: rows, items and images are below their counts, entries between row pointers that are
     // cut to the number of entries, and offsets at most `limit`, from where the last pixel of the
     // last image is the last element of the input. Every tensor has the length that the layout
@@ -180,7 +177,7 @@ fn single(
             &client,
             grid(&client, tiles * layout.rows),
             CubeDim::new_1d(tile.units as u32),
-            address_type(longest.unwrap_or(0)),
+            address,
             input.into_buffer_arg(),
             entries.values.into_buffer_arg(),
             entries.indices.into_buffer_arg(),

@@ -64,10 +64,7 @@ pub fn sparse_conv_grad_input(
     let pixels = problem.input[0] * problem.input[1];
     let items = problem.batch.div_ceil(tile.sub_batch) * pixels;
     let tiles = items.div_ceil(tile.units);
-    let longest = [&grad, &entries.values, &transpose, &output]
-        .map(|tensor| tensor.meta.num_elements())
-        .into_iter()
-        .max();
+    let address = address_type([&grad, &entries.values, &transpose, &output]);
     // SAFETY: channels, items and images are below their counts; pointers, entries and output
     // channels read from the pattern are cut to theirs; the gradient is read only where the output
     // pixel lies inside the output. Every tensor has its length checked above.
@@ -76,7 +73,7 @@ pub fn sparse_conv_grad_input(
             &client,
             grid(&client, tiles * problem.in_channels),
             CubeDim::new_1d(tile.units as u32),
-            address_type(longest.unwrap_or(0)),
+            address,
             grad.into_buffer_arg(),
             entries.values.into_buffer_arg(),
             entries.indices.into_buffer_arg(),

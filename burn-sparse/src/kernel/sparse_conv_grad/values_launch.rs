@@ -76,10 +76,7 @@ pub fn sparse_conv_grad_values(
     // Enough for the blocks of a row of average length; longer rows take turns.
     let splits = nnz.div_ceil(rows).div_ceil(tile.entries);
     let pixels = height * width;
-    let longest = [&stretched, &grad, &output]
-        .map(|tensor| tensor.meta.num_elements())
-        .into_iter()
-        .max();
+    let address = address_type([&stretched, &grad, &output]);
     // SAFETY: rows, images and pixels are below their counts, entries between row pointers that
     // are cut to the number of entries, and offsets at most `limit`, from where the last pixel of
     // the last image is the last element of the input. Every tensor has its length checked above.
@@ -88,7 +85,7 @@ pub fn sparse_conv_grad_values(
             &client,
             grid(&client, splits.div_ceil(tile.blocks()) * rows),
             CubeDim::new_1d(tile.units as u32),
-            address_type(longest.unwrap_or(0)),
+            address,
             stretched.into_buffer_arg(),
             grad.into_buffer_arg(),
             offsets.into_buffer_arg(),

@@ -38,9 +38,9 @@ impl Codes {
         self.coding.bits
     }
 
-    /// Bits of a code, and whether it is an integer.
-    pub(super) fn kind(&self) -> (usize, bool) {
-        (self.coding.bits, self.coding.integers)
+    /// How they become numbers.
+    pub(super) fn coding(&self) -> Coding {
+        self.coding
     }
 
     /// Fewer or more would lead out of the index.

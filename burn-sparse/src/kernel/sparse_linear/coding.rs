@@ -1,10 +1,11 @@
 //! Where a gathering product has its values from: floats, or codes that become numbers in registers.
 
 use cubecl::prelude::*;
+use serde::{Deserialize, Serialize};
 
 /// How values are stored, known when a kernel is compiled; codes lie as
 /// [`CodeWords::index`](crate::format::CodeWords::index) says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Coding {
     /// Bits of a code, or 0 for floats.
     pub(crate) bits: usize,

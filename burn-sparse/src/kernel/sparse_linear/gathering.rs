@@ -37,12 +37,10 @@ impl Gathering {
         tile.check_bands(height, m, &client.properties().hardware)?;
         let row_tiles = bands.div_ceil(tile.rows());
         let m_tiles = m.div_ceil(tile.inputs);
-        let all = operands.iter().copied().chain([input, &output]);
-        let longest = all.map(|tensor| tensor.meta.num_elements()).max();
         Ok(Self {
             cubes: grid(client, row_tiles * m_tiles),
             dim: CubeDim::new_1d(tile.units as u32),
-            address: address_type(longest.unwrap_or(0)),
+            address: address_type(operands.iter().copied().chain([input, &output])),
             shape: LinearShapeLaunch::new(nnz, rows, row_tiles, m, m_tiles, features),
             output,
         })

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     LinearTile,
+    coding::Coding,
     config::GatherTile,
     launch::{dims, launch},
 };
@@ -160,8 +161,7 @@ struct Key {
     residual: bool,
     /// Rows of a band, and columns of all panels.
     panels: Option<[usize; 2]>,
-    /// Bits of a code, and whether it is an integer.
-    codes: Option<(usize, bool)>,
+    codes: Option<Coding>,
 }
 
 impl core::fmt::Display for Key {
@@ -187,7 +187,7 @@ fn key((input, entries, epilogue, rows): &Inputs) -> Key {
             .panels
             .as_ref()
             .map(|panels| [panels.height(), panels.columns()]),
-        codes: entries.codes.as_ref().map(Codes::kind),
+        codes: entries.codes.as_ref().map(Codes::coding),
     }
 }
 

@@ -39,7 +39,7 @@ pub fn stretch(input: CubeTensor, problem: &ConvProblem) -> CubeTensor {
     }
     let client = output.client.clone();
     let units = flat_units(&client);
-    let longest = len.max(input.meta.num_elements());
+    let address = address_type([&input, &output]);
     // SAFETY: a unit writes only below `len`, the output's length, and reads only where its pixel
     // lies inside the input.
     unsafe {
@@ -47,7 +47,7 @@ pub fn stretch(input: CubeTensor, problem: &ConvProblem) -> CubeTensor {
             &client,
             grid(&client, len.div_ceil(units as usize)),
             CubeDim::new_1d(units),
-            address_type(longest),
+            address,
             input.into_buffer_arg(),
             output.clone().into_buffer_arg(),
             StretchShapeLaunch::new(
