@@ -19,8 +19,8 @@ use examples::cli::{CommonArgs, DataArgs, Preset, positive};
 use examples::compress::{Levels, Setting, Table, defaults, one_cell, prune_plan, ratio};
 use examples::data::{ImageDataset, Source, load};
 use examples::training::{
-    Context, Dense, Method, PruneArgs, QuantRecipe, Recipe, SETTINGS, TrainingError, check_images,
-    exit_code, network, recipe_of, resnet_limits, settle, train_dense, train_on,
+    Context, Dense, Densities, Method, PruneArgs, QuantRecipe, Recipe, SETTINGS, TrainingError,
+    check_images, exit_code, network, recipe_of, resnet_limits, settle, train_dense, train_on,
 };
 use models::{Arch, Model, ModelConfig, Stem};
 use serde_json::json;
@@ -58,6 +58,13 @@ pub(crate) struct Args {
     /// Methods of pruning: admm, oneshot, gradual, one or several with commas
     #[arg(long, value_enum, value_delimiter = ',', default_value = "admm")]
     method: Vec<Method>,
+
+    /// Parts of layers that stay, relative to each other, as in conv1=0.3,fc1=0.01
+    ///
+    /// They take the place of the published densities of lenet5, lenet300 and alexnet, which other layers
+    /// keep. Of other networks, name every layer that is to be pruned. --ratio holds for all together.
+    #[arg(long, value_name = "DENSITIES")]
+    densities: Option<Densities>,
 
     /// Levels by layer, the last rule that matches wins, as in conv*=uniform3,fc*=uniform2
     ///
@@ -171,7 +178,7 @@ pub(crate) fn run(args: &Args) -> Result<Table, TrainingError> {
     };
     let settings = json!({
         "model": config, "dataset": data.name, "train_images": data.train.len(), "recipe": recipe,
-        "quantisation": quant, "levels": levels, "via": args.via, "device": selected.to_string(),
+        "quantisation": quant, "levels": levels, "via": args.via, "densities": args.densities, "device": selected.to_string(),
     });
     settle(&output, &settings, args.common.resume)?;
     let settings = settings_of(args, &levels);
@@ -233,6 +240,7 @@ fn settings_of(args: &Args, levels: &Levels) -> Vec<Setting> {
                 method,
                 ratio,
                 via: via.collect(),
+                densities: args.densities.clone().unwrap_or_default(),
                 levels: levels.clone(),
             });
         }
@@ -285,7 +293,8 @@ impl Run<'_> {
         // Hours of training should not end in levels that do not fit.
         let fresh = build(&own.device);
         for setting in &self.settings {
-            let plan = prune_plan(self.args.arch, &fresh, setting.ratio)?.resolve(&fresh)?;
+            let plan = prune_plan(self.args.arch, &fresh, setting.ratio, &setting.densities)?
+                .resolve(&fresh)?;
             let masked = burn_admm::Masks::project(&fresh, &plan)?.attach(fresh.clone())?;
             setting.levels.plan(&masked)?.resolve(&masked)?;
         }

@@ -11,7 +11,8 @@ use super::file::{FromFile, from_file};
 use super::{Levels, prune_plan};
 use crate::output::write_atomic;
 use crate::training::{
-    Context, Dense, Method, PruneResults, QuantRecipe, QuantResults, TrainingError, prune, quantise,
+    Context, Dense, Densities, Method, PruneResults, QuantRecipe, QuantResults, TrainingError,
+    prune, quantise,
 };
 
 /// What is asked of a network.
@@ -23,6 +24,8 @@ pub struct Setting {
     pub ratio: f64,
     /// Ratios on the way.
     pub via: Vec<f64>,
+    /// Densities of layers in place of published ones.
+    pub densities: Densities,
     /// Its levels.
     pub levels: Levels,
 }
@@ -75,7 +78,7 @@ pub fn one_cell<M: Classifier>(
     let mut epochs = recipe.epochs;
     let mut name = setting.method.name().to_owned();
     for &ratio in setting.via.iter().chain([&setting.ratio]) {
-        let plan = prune_plan(arch, &dense.model, ratio)?;
+        let plan = prune_plan(arch, &dense.model, ratio, &setting.densities)?;
         name.push_str(&format!("-{ratio}"));
         context.say(format!("{name}, seed {}", recipe.seed));
         let folder = folder.join(&name);

@@ -12,7 +12,7 @@ use burn_sparse::{Budget, Sparsity};
 use models::Arch;
 use serde::{Deserialize, Serialize};
 
-use crate::training::{Pattern, TrainingError, alexnet_plan, lenet_plan, lenet300_plan};
+use crate::training::{Densities, Pattern, TrainingError};
 
 /// Levels by pattern of parameter paths, the last that matches wins: `conv*=uniform3,fc*=uniform2`.
 ///
@@ -144,23 +144,38 @@ pub fn published_ratio(arch: Arch) -> f64 {
 }
 
 /// The plan that leaves one in `ratio` of the weights: by published densities for LeNet-5,
-/// LeNet-300-100 and `AlexNet`; of other networks the first convolution and the last product keep a fifth
-/// at least, and all other layers one density. Of the hidden biases of the first two about as many stay
-/// as units will.
+/// LeNet-300-100 and `AlexNet`, with those that are given instead; of other networks the first
+/// convolution and the last product keep a fifth at least, and all other layers one density, unless
+/// densities of all layers that are to be pruned are given. Of the hidden biases of the first two about
+/// as many stay as units will.
 ///
 /// # Errors
 /// [`TrainingError::Plan`] or [`TrainingError::Settings`] for a network that is not that one.
-pub fn prune_plan<M: Module>(arch: Arch, model: &M, ratio: f64) -> Result<Plan, TrainingError> {
+pub fn prune_plan<M: Module>(
+    arch: Arch,
+    model: &M,
+    ratio: f64,
+    densities: &Densities,
+) -> Result<Plan, TrainingError> {
     let sparsity = 1.0 - 1.0 / ratio;
-    let unstructured = Pattern::Unstructured;
-    let plan = match arch {
-        Arch::LeNet5 => lenet_plan(model, sparsity, unstructured)?,
-        Arch::LeNet300 => lenet300_plan(model, sparsity, unstructured)?,
-        Arch::AlexNet => return alexnet_plan(model, sparsity, unstructured),
-        _ => return ends_kept(model, sparsity),
+    let published = match arch {
+        Arch::LeNet5 => Densities::lenet(),
+        Arch::LeNet300 => Densities::lenet300(),
+        Arch::AlexNet => Densities::alexnet(),
+        _ => Densities::default(),
     };
-    let resolved = plan.resolve(model)?;
-    hidden_biases(model, plan, &resolved)
+    let all = published.with(densities);
+    if all.is_empty() {
+        return ends_kept(model, sparsity);
+    }
+    let plan = all.plan(model, sparsity, Pattern::Unstructured)?;
+    match arch {
+        Arch::LeNet5 | Arch::LeNet300 => {
+            let resolved = plan.resolve(model)?;
+            hidden_biases(model, plan, &resolved)
+        }
+        _ => Ok(plan),
+    }
 }
 
 /// Units of a hidden product that can be left: biases of others only move the next layer's.
@@ -227,7 +242,7 @@ mod tests {
             (Arch::AlexNet, 27.0),
         ] {
             let model: Model = ModelConfig::new(arch).init(&device);
-            let plan = prune_plan(arch, &model, ratio)
+            let plan = prune_plan(arch, &model, ratio, &Densities::default())
                 .unwrap()
                 .resolve(&model)
                 .unwrap();

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::file::stored;
 use super::{Levels, prune_plan};
-use crate::training::TrainingError;
+use crate::training::{Densities, TrainingError};
 
 /// A network that was pruned and rounded as it was.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,7 +52,7 @@ pub fn size_of<M: Classifier>(
     folder: &Path,
 ) -> Result<Size, TrainingError> {
     let device = model.devices().into_iter().next().unwrap_or_default();
-    let plan = prune_plan(arch, &model, ratio)?.resolve(&model)?;
+    let plan = prune_plan(arch, &model, ratio, &Densities::default())?.resolve(&model)?;
     let masked = Masks::project(&model, &plan)?.attach(model)?;
     let rounded = levels.plan(&masked)?.attach(masked)?;
     let folded = Classifier::fold(fold(rounded.clone()));

@@ -1,9 +1,13 @@
-//! Plans by published densities: how much each layer keeps.
+//! Plans by densities, published or given: how much each layer keeps.
+
+use std::fmt;
+use std::str::FromStr;
 
 use burn::module::Module;
 use burn_admm::{Plan, PlanError};
 use burn_sparse::nn::weights;
 use burn_sparse::{Budget, Sparsity};
+use serde::{Deserialize, Serialize};
 
 use super::{Pattern, TrainingError};
 
@@ -30,6 +34,121 @@ const DENSITIES_ALEXNET: [(&str, f64); 8] = [
     ("classifier.4", 0.059),
     ("classifier.6", 0.093),
 ];
+
+/// Densities of layers relative to each other: `conv1=0.3,fc1=0.01`. A common factor gives the ratio that
+/// is asked for.
+///
+/// ```
+/// use examples::training::Densities;
+///
+/// let densities: Densities = "conv1=0.3,fc1=0.01".parse()?;
+/// assert_eq!(densities.to_string(), "conv1=0.3,fc1=0.01");
+/// assert!("conv1=none".parse::<Densities>().is_err());
+/// # Ok::<(), String>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Densities(Vec<(String, f64)>);
+
+impl Densities {
+    /// Those of a publication.
+    fn published(densities: &[(&str, f64)]) -> Self {
+        Self(densities.iter().map(|&(n, d)| (n.to_owned(), d)).collect())
+    }
+
+    /// That of Zhang et al. (2018) for LeNet-5.
+    #[must_use]
+    pub fn lenet() -> Self {
+        Self::published(&DENSITIES)
+    }
+
+    /// That of Han et al. (2015) for LeNet-300-100.
+    #[must_use]
+    pub fn lenet300() -> Self {
+        Self::published(&DENSITIES_300)
+    }
+
+    /// That of Zhang et al. (2018) for `AlexNet`.
+    #[must_use]
+    pub fn alexnet() -> Self {
+        Self::published(&DENSITIES_ALEXNET)
+    }
+
+    /// Whether no layer is named.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// These with the densities of the layers that `other` names instead of their own.
+    #[must_use]
+    pub fn with(mut self, other: &Self) -> Self {
+        for (name, density) in &other.0 {
+            match self.0.iter_mut().find(|(own, _)| own == name) {
+                Some((_, own)) => *own = *density,
+                None => self.0.push((name.clone(), *density)),
+            }
+        }
+        self
+    }
+
+    /// The plan that leaves `1 - sparsity` of the weights of the layers that are named, unstructured to
+    /// the very weight, row-balanced to the nearest whole number per output channel.
+    ///
+    /// # Errors
+    /// [`TrainingError::Settings`] for a network without one of these layers.
+    pub fn plan<M: Module>(
+        &self,
+        model: &M,
+        sparsity: f64,
+        pattern: Pattern,
+    ) -> Result<Plan, TrainingError> {
+        plan(model, &self.0, sparsity, pattern)
+    }
+}
+
+impl FromStr for Densities {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let layer = |text: &str| {
+            let (name, density) = text.split_once('=')?;
+            let density: f64 = density.parse().ok()?;
+            let fits = !name.is_empty() && density > 0.0 && density <= 1.0;
+            fits.then(|| (name.to_owned(), density))
+        };
+        let layers = text.split(',').map(|text| {
+            layer(text).ok_or_else(|| {
+                format!("`{text}` is no density; write layer=part that stays, as in conv1=0.3")
+            })
+        });
+        Ok(Self::default().with(&Self(layers.collect::<Result<_, String>>()?)))
+    }
+}
+
+impl fmt::Display for Densities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let layers = self.0.iter().map(|(name, part)| format!("{name}={part}"));
+        f.pad(&layers.collect::<Vec<_>>().join(","))
+    }
+}
+
+impl TryFrom<String> for Densities {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "" => Ok(Self::default()),
+            text => text.parse(),
+        }
+    }
+}
+
+impl From<Densities> for String {
+    fn from(densities: Densities) -> Self {
+        densities.to_string()
+    }
+}
 
 /// Weights kept of each layer, so that `keep` are kept in total: the densities above by a common
 /// factor, whole layers where that exceeds 1, and the largest layer takes up the rounding.
@@ -78,36 +197,12 @@ pub fn lenet_plan<M: Module>(
     sparsity: f64,
     pattern: Pattern,
 ) -> Result<Plan, TrainingError> {
-    plan(model, &DENSITIES, sparsity, pattern)
-}
-
-/// The same for LeNet-300-100, with the densities of Han et al. (2015).
-///
-/// # Errors
-/// [`TrainingError::Settings`] for a network without these three layers.
-pub fn lenet300_plan<M: Module>(
-    model: &M,
-    sparsity: f64,
-    pattern: Pattern,
-) -> Result<Plan, TrainingError> {
-    plan(model, &DENSITIES_300, sparsity, pattern)
-}
-
-/// The same for `AlexNet`, with the densities of Zhang et al. (2018).
-///
-/// # Errors
-/// [`TrainingError::Settings`] for a network without these eight layers.
-pub fn alexnet_plan<M: Module>(
-    model: &M,
-    sparsity: f64,
-    pattern: Pattern,
-) -> Result<Plan, TrainingError> {
-    plan(model, &DENSITIES_ALEXNET, sparsity, pattern)
+    Densities::lenet().plan(model, sparsity, pattern)
 }
 
 fn plan<M: Module>(
     model: &M,
-    densities: &[(&str, f64)],
+    densities: &[(String, f64)],
     sparsity: f64,
     pattern: Pattern,
 ) -> Result<Plan, TrainingError> {
@@ -122,9 +217,9 @@ fn plan<M: Module>(
     let size = |name| find(name).map_or(0, |layer| layer.weight.matrix().iter().product());
     let sizes: Vec<usize> = densities.iter().map(|(name, _)| size(name)).collect();
     if let Some(i) = sizes.iter().position(|&size| size == 0) {
-        let names: Vec<&str> = densities.iter().map(|(name, _)| *name).collect();
+        let names: Vec<&str> = densities.iter().map(|(name, _)| name.as_str()).collect();
         return Err(TrainingError::Settings(format!(
-            "the network has no layer `{}`; this plan is for one of {}",
+            "the network has no layer `{}`; these densities are for one of {}",
             names[i],
             names.join(", ")
         )));
@@ -156,6 +251,25 @@ fn with(plan: Plan, layer: &str, sparsity: Sparsity) -> Result<Plan, PlanError> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn layers_that_are_named_replace_the_published_ones() {
+        let given: Densities = "conv1=0.5,extra=1".parse().unwrap();
+        let all = Densities::lenet().with(&given);
+        let text = "conv1=0.5,conv2=0.08,fc1=0.009,fc2=0.07,extra=1";
+        assert_eq!(all.to_string(), text);
+        for wrong in [
+            "",
+            "conv1",
+            "=0.5",
+            "conv1=0",
+            "conv1=-1",
+            "conv1=NaN",
+            "conv1=2",
+        ] {
+            assert!(wrong.parse::<Densities>().is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn budgets_add_up_and_no_layer_keeps_more_than_it_has() {

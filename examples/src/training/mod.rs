@@ -34,7 +34,7 @@ mod trainer;
 
 pub use args::{LoopArgs, Pattern, PruneArgs};
 pub use comparison::Comparison;
-pub use densities::{alexnet_plan, lenet_plan, lenet300_plan};
+pub use densities::{Densities, lenet_plan};
 pub use deploy::{DENSE_FILE, Deployed, PACKED_FILE, deploy, latency};
 pub use error::{TrainingError, exit_code};
 pub use evaluate::{accuracy, hits};

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::compression::Compression;
 use super::evaluate::accuracy;
-use super::stage::{Context, Stage};
+use super::stage::{Choice, Context, Stage};
 use super::{EpochRecord, LearningRate, Method, TrainingError};
 use crate::data::Loader;
 
@@ -80,7 +80,7 @@ pub fn train_dense<M: Classifier>(
         first_epoch: 0,
         lr: dense_rate(context),
         first_step: 0,
-        choose_best: true,
+        choice: Choice::Best,
         compression: Compression::None,
     };
     let fresh = || build(&context.device);
@@ -130,7 +130,7 @@ pub fn train_on<M: Classifier>(
         first_epoch: recipe.epochs,
         lr: rate(context, recipe.retrain_lr, recipe.warmup_epochs, epochs),
         first_step: 0,
-        choose_best: true,
+        choice: Choice::Best,
         compression: Compression::None,
     };
     dense_stage(context, stage, dense.model.clone(), || {
@@ -181,7 +181,7 @@ pub fn prune<M: Classifier>(
                 _ => rate(context, recipe.compress_lr, 0.0, recipe.admm_epochs),
             },
             first_step: 0,
-            choose_best: false,
+            choice: Choice::Last,
             compression,
         };
         let load = || {
@@ -224,7 +224,7 @@ pub fn prune<M: Classifier>(
         first_epoch: first_epoch + compress_epochs,
         lr,
         first_step,
-        choose_best: true,
+        choice: Choice::Best,
         compression: Compression::None,
     };
     let retrained = stage.run(context, projected, || masked(&resolved))?;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::compression::Compression;
 use super::pipeline::{rate, test};
-use super::stage::{Context, Stage};
+use super::stage::{Choice, Context, Stage};
 use super::{EpochRecord, TrainingError};
 
 /// The numbers of quantisation, after those of a [`Recipe`](super::Recipe).
@@ -39,7 +39,8 @@ impl QuantRecipe {
 /// A network whose kept weights are on levels.
 #[derive(Clone, Debug)]
 pub struct Quantised<M> {
-    /// The network of the best validation epoch of tuning, levels attached.
+    /// The network that was best on the validation images, of rounding and the epochs of tuning; levels
+    /// attached.
     pub model: M,
     /// Accuracies and epochs.
     pub results: QuantResults,
@@ -52,7 +53,8 @@ pub struct QuantResults {
     pub accuracy_rounded: f64,
     /// Accuracy on the test images after tuning.
     pub accuracy_tuned: f64,
-    /// The epoch of tuning that was chosen, from 1; 0 without tuning.
+    /// The epoch of tuning that was chosen, from 1; 0 where rounding alone was best on the validation
+    /// images.
     pub epoch: usize,
     /// Epochs before rounding.
     pub towards: Vec<EpochRecord>,
@@ -86,7 +88,7 @@ pub fn quantise<M: Classifier>(
             first_epoch,
             lr: rate(context, recipe.lr, 0.0, recipe.iteration_epochs),
             first_step: 0,
-            choose_best: false,
+            choice: Choice::Last,
             compression: Compression::Admm {
                 admm: Box::new(plan.admm(&model, recipe.admm)?),
                 epochs: recipe.iteration_epochs,
@@ -108,7 +110,7 @@ pub fn quantise<M: Classifier>(
         first_epoch: first_epoch + epochs,
         lr: rate(context, recipe.lr, 0.0, recipe.tune_epochs),
         first_step: 0,
-        choose_best: true,
+        choice: Choice::BestOrStart,
         compression: Compression::None,
     };
     let result = stage.run(context, model, || Ok(plan.attach(fresh()?)?))?;

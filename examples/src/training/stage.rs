@@ -137,9 +137,20 @@ pub(super) struct Stage {
     pub(super) lr: LearningRate,
     /// Steps that the learning rate has taken before.
     pub(super) first_step: usize,
-    /// The result is the epoch that was best on the validation images, not the last one.
-    pub(super) choose_best: bool,
+    /// Which of its networks is the result.
+    pub(super) choice: Choice,
     pub(super) compression: Compression,
+}
+
+/// The network that a stage ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// That of the last epoch.
+    Last,
+    /// That of the epoch which was best on the validation images; the last one without any.
+    Best,
+    /// The best, counting the network it starts from as epoch 0. Without validation images, as above.
+    BestOrStart,
 }
 
 /// What a stage ends with.
@@ -212,7 +223,12 @@ impl Stage {
                 self.compression
                     .restore(&model, state.steps, path.as_deref())?;
             }
-            None => dir.clear(),
+            None => {
+                dir.clear();
+                if self.choice == Choice::BestOrStart {
+                    state.best = Some(self.start(context, &dir, &model)?);
+                }
+            }
         }
         while state.epochs_done < self.epochs {
             if context.epochs_left.get() == Some(0) {
@@ -250,6 +266,29 @@ impl Stage {
             epoch,
             compression: self.compression,
             seconds: state.seconds,
+        })
+    }
+
+    /// Saves what the stage starts from as the best so far.
+    fn start<M: Classifier>(
+        &self,
+        context: &Context,
+        dir: &StageDir,
+        model: &M,
+    ) -> Result<Best, TrainingError> {
+        let valid = accuracy(model, context.data, &context.data.valid, &context.device)?;
+        let file = "best-0.bpk".to_owned();
+        dir.save_model(&file, model)?;
+        let accuracy = short(valid);
+        context.say(format!(
+            "{}: starts with {:.1} % of the validation images",
+            self.name,
+            100.0 * accuracy
+        ));
+        Ok(Best {
+            epoch: 0,
+            accuracy,
+            file,
         })
     }
 
@@ -349,7 +388,8 @@ impl Stage {
         // Without validation images the last epoch counts.
         let better = context.data.valid.is_empty()
             || state.best.as_ref().is_none_or(|best| valid > best.accuracy);
-        if self.choose_best && better {
+        let chosen = self.choice != Choice::Last;
+        if chosen && better {
             let file = format!("best-{number}.bpk");
             dir.save_model(&file, model)?;
             state.best = Some(Best {
@@ -362,7 +402,7 @@ impl Stage {
         state.steps = self.compression.steps();
         (state.model, state.optimizer, state.compression) = (None, None, None);
         let last = number == self.epochs;
-        if !(last && self.choose_best) {
+        if !(last && chosen) {
             let file = format!("model-{number}.bpk");
             dir.save_model(&file, model)?;
             state.model = Some(file);
