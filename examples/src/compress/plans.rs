@@ -270,6 +270,31 @@ mod tests {
     }
 
     #[test]
+    fn densities_move_weights_between_layers_at_one_ratio() {
+        let model: Model = ModelConfig::new(Arch::LeNet5).init(&Device::flex());
+        let counts = |densities: &Densities| {
+            let plan = prune_plan(Arch::LeNet5, &model, 190.0, densities).unwrap();
+            let plan = plan.resolve(&model).unwrap();
+            let of = |path: &str| plan.layer(path).unwrap().nnz;
+            let layers = ["conv1", "conv2", "fc1", "fc2"].map(|name| of(&format!("{name}.weight")));
+            (layers[0], layers.iter().sum::<usize>())
+        };
+        let (few, all) = counts(&Densities::default());
+        let (many, same) = counts(&"conv1=0.5,fc1=0.008,fc2=0.2".parse().unwrap());
+        assert!(many > 2 * few, "{many} {few}");
+        assert_eq!(all, same);
+
+        // A network without published ones takes those that it is given, and keeps the other layers.
+        let model: Model = ModelConfig::new(Arch::ResNet20).init(&Device::flex());
+        let one = "conv1=1".parse().unwrap();
+        let plan = prune_plan(Arch::ResNet20, &model, 2.0, &one).unwrap();
+        assert_eq!(plan.resolve(&model).unwrap().layers().len(), 1);
+        let wrong = "conv9=0.5".parse().unwrap();
+        let error = prune_plan(Arch::ResNet20, &model, 2.0, &wrong).unwrap_err();
+        assert!(error.to_string().contains("no layer `conv9`"), "{error}");
+    }
+
+    #[test]
     fn rules_that_mean_nothing_are_explained() {
         for (text, says) in [
             ("fc1", "no rule"),
