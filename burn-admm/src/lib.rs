@@ -24,6 +24,8 @@
 //! | prune within one training run | [`click_train`] |
 //! | prune only where the device rewards it | [`hardware`]: measured break-even ratios |
 //! | give what is left few bits | [`quantize`]: levels by ADMM, then straight-through training |
+//! | have fewer channels between instead | [`decompose`]: Tucker, CP and truncated SVDs |
+//! | keep what the large network knew | [`Distillation`]: its outputs as targets |
 //! | compare | [`baseline`]: magnitude pruning in one shot and gradually |
 #![cfg_attr(
     feature = "train",
@@ -118,13 +120,18 @@
 //!   2020, and Niu et al.: *GRIM*, TPAMI 2021 (columns and rows of blocks).
 //! - Gong et al.: *Automatic mapping of the best-suited DNN pruning schemes for real-time mobile
 //!   acceleration*, ACM TODAES 27(5), 2022 (punched blocks, reweighted regularisation).
+//! - Yin, Sui, Liao, Yuan: *Towards efficient tensor decomposition-based DNN model compression with
+//!   optimization framework*, CVPR 2021 (Tucker ranks as the constraint).
 //! - Zhu and Gupta: *To prune, or not to prune*, 2017 (gradual pruning).
 
 pub mod admm;
 pub mod baseline;
 pub mod click_train;
 mod constant;
+pub mod decompose;
+mod distill;
 pub mod hardware;
+mod knapsack;
 mod layout;
 pub mod mask;
 mod params;
@@ -142,6 +149,7 @@ mod testing;
 pub mod train;
 
 pub use admm::{Admm, AdmmConfig, AdmmError, AdmmInfo, RhoSchedule};
+pub use distill::Distillation;
 pub use layout::MatrixView;
 pub use mask::{Mask, Masks, fold};
 pub use params::Role;

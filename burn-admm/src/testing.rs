@@ -2,6 +2,8 @@
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Tensor, TensorData};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
 
 use crate::params::{Position, read};
 
@@ -32,4 +34,10 @@ pub(crate) fn set<M: Module>(model: M, path: &str, values: Vec<f32>) -> M {
 /// The effective values of one parameter.
 pub(crate) fn get<M: Module>(model: &M, path: &str) -> Vec<f32> {
     read(model, |p| p == path).unwrap().remove(0).data
+}
+
+/// A number from the standard normal distribution, after Box and Muller.
+pub(crate) fn gaussian(rng: &mut ChaCha8Rng) -> f32 {
+    let (a, b): (f64, f64) = (1.0 - rng.random::<f64>(), rng.random());
+    ((-2.0 * a.ln()).sqrt() * (core::f64::consts::TAU * b).cos()) as f32
 }

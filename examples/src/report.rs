@@ -31,6 +31,9 @@ pub struct Report {
     /// What they are if not images, such as `recordings`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub items: String,
+    /// What became of the network if it was not pruned, such as `factored`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub form: String,
     /// The name of the method, such as `admm`, `oneshot` or `bsp`.
     pub method: String,
     /// Part of all weights that is zero, counted in the final network.
@@ -292,19 +295,23 @@ impl Report {
     fn summary_rows(&self) -> Vec<Vec<String>> {
         let percent = |part: f64| format!("{:.2} %", 100.0 * part);
         let row = |cells: [String; 4]| cells.to_vec();
+        let (form, gone, after) = match self.form.as_str() {
+            "" => ("pruned", "zeros", "retraining"),
+            form => (form, "fewer", "fine-tuning"),
+        };
         let mut rows = vec![
-            row(["".into(), "dense".into(), "pruned".into(), "".into()]),
+            row(["".into(), "dense".into(), form.into(), "".into()]),
             row([
                 "weights".into(),
                 self.weights.to_string(),
                 self.nnz.to_string(),
-                format!("{} zeros", percent(self.sparsity)),
+                format!("{} {gone}", percent(self.sparsity)),
             ]),
             row([
                 "accuracy".into(),
                 percent(self.accuracy_dense),
                 percent(self.accuracy_pruned),
-                format!("{} before retraining", percent(self.accuracy_projected)),
+                format!("{} before {after}", percent(self.accuracy_projected)),
             ]),
             row([
                 "bytes on disk".into(),
@@ -437,6 +444,7 @@ mod tests {
         };
         let times = |dense, packed| DensePacked { dense, packed };
         Report {
+            form: String::new(),
             arch: "resnet20".into(),
             dataset: "cifar10".into(),
             train_images: 1800,

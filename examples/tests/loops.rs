@@ -9,7 +9,7 @@ use clap::Parser;
 use examples::compress::{Size, Table};
 use examples::output::OutputError;
 use examples::report::Report;
-use examples::training::{DENSE_FILE, PACKED_FILE, SETTINGS, Sweep, TrainingError};
+use examples::training::{DENSE_FILE, PACKED_FILE, SETTINGS, Sweep, TrainingError, TuckerTable};
 
 #[path = "../block_prune.rs"]
 #[allow(dead_code, reason = "its main is for the program")]
@@ -26,6 +26,9 @@ mod lenet5_compress;
 #[path = "../trainer_prune.rs"]
 #[allow(dead_code, reason = "its main is for the program")]
 mod trainer_prune;
+#[path = "../tucker_compress.rs"]
+#[allow(dead_code, reason = "its main is for the program")]
+mod tucker_compress;
 
 /// Initial weights come from the device's generator, which all threads share: one test at a time.
 fn alone() -> MutexGuard<'static, ()> {
@@ -127,30 +130,104 @@ fn refuses(run: fn(&Path, &[&str]) -> Outcome) {
     assert!(matches!(error, TrainingError::State { .. }), "{error}");
 }
 
+/// Few small images, one epoch of each stage.
+const TINY: [&str; 14] = [
+    "--dataset",
+    "shapes",
+    "--image-size",
+    "8",
+    "--limit",
+    "40",
+    "--limit-test",
+    "20",
+    "--epochs",
+    "1",
+    "--admm-iterations",
+    "1",
+    "--retrain-epochs",
+    "1",
+];
+
 fn blocks(folder: &Path, more: &[&str]) -> Result<Sweep, TrainingError> {
     let output = folder.to_string_lossy();
     let args = ["x", "--device", "flex", "--output", &output];
-    let data = [
-        "--dataset",
-        "shapes",
-        "--image-size",
-        "8",
-        "--limit",
-        "40",
-        "--limit-test",
-        "20",
-    ];
-    let short = [
-        "--epochs",
-        "1",
-        "--admm-iterations",
-        "1",
-        "--retrain-epochs",
-        "1",
-    ];
     block_prune::run(&block_prune::Args::parse_from(
-        [&args[..], &data, &short, more].concat(),
+        [&args[..], &TINY, more].concat(),
     ))
+}
+
+fn tucker(folder: &Path, more: &[&str]) -> Result<TuckerTable, TrainingError> {
+    let output = folder.to_string_lossy();
+    let args = ["x", "--device", "flex", "--output", &output];
+    tucker_compress::run(&tucker_compress::Args::parse_from(
+        [&args[..], &TINY, more].concat(),
+    ))
+}
+
+/// Without what depends on the clock.
+fn untimed(report: &Report) -> Report {
+    let mut report = steady(report);
+    report.extra.retain(|key, _| !key.starts_with("seconds"));
+    report
+}
+
+#[test]
+fn ways_to_factors_stopped_and_resumed_end_the_same() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+    let more = ["--width", "0.5", "--method", "admm,direct,scratch"];
+    let more = [&more[..], &["--flops", "2.5", "--distill", "4"]].concat();
+    let whole = tucker(&a, &more).unwrap();
+    assert_eq!(whole.runs().len(), 3);
+    assert!(matches!(
+        tucker(&b, &[&more[..], &["--stop-after", "5"]].concat()),
+        Err(TrainingError::Stopped { .. })
+    ));
+    let parts = tucker(&b, &[&more[..], &["--resume"]].concat()).unwrap();
+    for (part, whole) in parts.runs().iter().zip(whole.runs()) {
+        let (part, whole) = (untimed(&part.report), untimed(&whole.report));
+        for (key, value) in &whole.extra {
+            assert_eq!(
+                part.extra.get(key),
+                Some(value),
+                "{key} of {}",
+                whole.method
+            );
+        }
+        assert_eq!(part, whole);
+    }
+
+    let text = fs::read_to_string(a.join("report.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(json["rows"].as_array().unwrap().len(), 3);
+    for run in json["runs"].as_array().unwrap() {
+        let report = &run["report"];
+        assert!(report["max_abs_diff"].as_f64().unwrap() < 1e-3, "{report}");
+        let ratio = report["extra"]["flop_ratio"].as_f64().unwrap();
+        assert!((2.5..2.7).contains(&ratio), "{ratio}");
+        let of = |key: &str| report[key].as_u64().unwrap();
+        assert!(of("bytes_packed_file") < of("bytes_dense"));
+        assert!(of("nnz") < of("weights"));
+    }
+    let table = whole.to_string();
+    assert!(table.contains("| scratch | 1 |"), "{table}");
+
+    // One run is one report, as everywhere.
+    let one = ["--width", "0.5", "--size", "3", "--multiple", "4"];
+    let one = tucker(&folder.path().join("c"), &one).unwrap();
+    let report = Report::load(&folder.path().join("c").join("report.json")).unwrap();
+    let run = &one.runs()[0].report;
+    assert_eq!(
+        (report.nnz, &report.method, report.bytes_packed_file),
+        (run.nnz, &run.method, run.bytes_packed_file)
+    );
+    assert!(report.sparsity >= 1.0 - 1.0 / 3.0);
+    assert!(report.table().contains("factored"), "{}", report.table());
+
+    let error = tucker(&folder.path().join("d"), &["--flops", "900"]).unwrap_err();
+    let error = error.to_string();
+    assert!(error.contains("multiply-adds are too few"), "{error}");
 }
 
 #[test]
@@ -170,12 +247,8 @@ fn a_sweep_stopped_and_resumed_ends_the_same() {
     ));
     let parts = blocks(&b, &[&more[..], &["--resume"]].concat()).unwrap();
     let steady = |sweep: &Sweep| -> Vec<Report> {
-        let reports = sweep.cells().iter().map(|cell| steady(&cell.report));
-        let untimed = reports.map(|mut report| {
-            report.extra.retain(|key, _| !key.starts_with("seconds"));
-            report
-        });
-        untimed.collect()
+        let cells = sweep.cells().iter();
+        cells.map(|cell| untimed(&cell.report)).collect()
     };
     assert_eq!(steady(&parts), steady(&whole));
 

@@ -25,6 +25,7 @@ pages! {
     recurrent => "book/src/recurrent.md",
     files => "book/src/files.md",
     quantisation => "book/src/quantisation.md",
+    tucker => "book/src/tucker.md",
     how_small => "book/src/how-small.md",
     networks => "book/src/networks.md",
     results => "book/src/results.md",

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use super::set::Set;
 use crate::MatrixView;
+use crate::decompose::TuckerRank;
 use crate::plan::ResolvedLayer;
 use crate::projection::{Projected, Projection, ProjectionError, parts_of};
 use crate::quantize::OnGrid;
@@ -37,9 +38,18 @@ impl Layer {
         Ok(Self { spec, sets })
     }
 
+    /// The same for few channels between.
+    pub(super) fn of_ranks(spec: ResolvedLayer, weights: &[f32]) -> Result<Self, ProjectionError> {
+        let ranks = spec.ranks.expect("a layer with ranks");
+        let projection = Arc::new(TuckerRank::new(ranks));
+        let set = Set::with(&spec, spec.sparsity, projection)?.start(weights)?;
+        let sets = vec![set];
+        Ok(Self { spec, sets })
+    }
+
     /// The sets of a saved state of this layer, still empty; `spec` has its kernel patterns.
     pub(super) fn emptied(&self, spec: &ResolvedLayer) -> Result<Vec<Set>, ProjectionError> {
-        if spec.quantization.is_some() {
+        if spec.quantization.is_some() || spec.ranks.is_some() {
             return self.sets.iter().map(|set| set.emptied(spec)).collect();
         }
         let parts = parts_of(spec.sparsity).into_iter();

@@ -84,6 +84,24 @@ impl Admm {
         Ok(Self::of(ResolvedPlan::new(specs), layers, config))
     }
 
+    /// Tucker ranks instead of sparsity.
+    pub(crate) fn of_ranks<M: Module>(
+        model: &M,
+        specs: Vec<ResolvedLayer>,
+        config: AdmmConfig,
+    ) -> Result<Self, AdmmError> {
+        config.validate()?;
+        let layers = read_layers(model, &specs)?
+            .into_iter()
+            .zip(&specs)
+            .map(|(weight, spec)| {
+                Layer::of_ranks(spec.clone(), &weight.data)
+                    .map_err(|source| projection_error(&spec.path, source))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self::of(ResolvedPlan::new(specs), layers, config))
+    }
+
     fn of(plan: ResolvedPlan, layers: Vec<Layer>, config: AdmmConfig) -> Self {
         let paths = layers.iter().enumerate();
         let index = paths

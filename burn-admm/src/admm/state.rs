@@ -181,11 +181,12 @@ impl Admm {
                 let [z_values, u_values] = copies;
                 let part = set.sparsity;
                 let Some(mut set) = set.restored(z_values?, u_values?) else {
-                    let within = match spec.quantization {
-                        Some(levels) => format!(
+                    let within = match (spec.quantization, spec.ranks) {
+                        (_, Some(ranks)) => format!("of ranks {ranks}"),
+                        (Some(levels), None) => format!(
                             "on {levels} levels of the weights that are kept now; attach the mask of the run first"
                         ),
-                        None => format!("within {part}"),
+                        (None, None) => format!("within {part}"),
                     };
                     return Err(opened.corrupt(format!("{z} is not {within}")));
                 };

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ResolvedLayer;
 use crate::admm::StateError;
+use crate::decompose::Ranks;
 use crate::quantize::Quantization;
 
 /// What a saved state says of the layer that it is of.
@@ -19,6 +20,8 @@ pub(crate) struct Identity {
     pub(crate) pool: Option<PatternPool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     levels: Option<Quantization>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ranks: Option<Ranks>,
 }
 
 impl Identity {
@@ -31,6 +34,7 @@ impl Identity {
             scheme: Some(spec.sparsity.name().to_owned()),
             pool: pool_of(spec.sparsity),
             levels: spec.quantization,
+            ranks: spec.ranks,
         }
     }
 
@@ -92,6 +96,17 @@ impl Identity {
                 None => "no levels".to_owned(),
             };
             let (saved, asked) = (name(self.levels), name(spec.quantization));
+            return Some(format!(
+                "`{}` has {saved}, the plan asks for {asked}",
+                self.path
+            ));
+        }
+        if self.ranks != spec.ranks {
+            let name = |ranks: Option<Ranks>| match ranks {
+                Some(ranks) => format!("ranks {ranks}"),
+                None => "no ranks".to_owned(),
+            };
+            let (saved, asked) = (name(self.ranks), name(spec.ranks));
             return Some(format!(
                 "`{}` has {saved}, the plan asks for {asked}",
                 self.path

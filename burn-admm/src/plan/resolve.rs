@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::error::NAMED;
 use super::{Constraint, Plan, PlanError, Rule, pools};
 use crate::MatrixView;
+use crate::decompose::Ranks;
 use crate::params::{Parameter, Role, parameters};
 use crate::projection::{ProjectionError, projection_of};
 use crate::quantize::Quantization;
@@ -29,6 +30,10 @@ pub struct ResolvedLayer {
     /// ([`QuantPlan`](crate::quantize::QuantPlan)).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quantization: Option<Quantization>,
+    /// The Tucker ranks that it is to have, if it was given some
+    /// ([`RankPlan`](crate::decompose::RankPlan)).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ranks: Option<Ranks>,
 }
 
 impl ResolvedLayer {
@@ -43,6 +48,22 @@ impl ResolvedLayer {
             nnz,
             patterns: None,
             quantization: Some(quantization),
+            ranks: None,
+        }
+    }
+
+    /// A parameter that is to have few channels between. All of its weights are kept.
+    pub(crate) fn with_ranks(parameter: Parameter, ranks: Ranks) -> Self {
+        let nnz = parameter.weights();
+        Self {
+            path: parameter.path,
+            shape: parameter.shape,
+            view: parameter.view,
+            sparsity: Sparsity::Unstructured(Budget::Nnz(nnz)),
+            nnz,
+            patterns: None,
+            quantization: None,
+            ranks: Some(ranks),
         }
     }
 
@@ -281,6 +302,7 @@ fn resolve(
         nnz,
         patterns: None,
         quantization: None,
+        ranks: None,
     })
 }
 

@@ -36,6 +36,8 @@ mod unstructured;
 
 use burn_sparse::{Pool, SparseError, Sparsity, WeightShape};
 
+use crate::decompose::DecomposeError;
+
 pub(crate) use groups::Grouping;
 pub(crate) use kernel_pattern::best_pattern;
 
@@ -113,6 +115,9 @@ pub enum ProjectionError {
         /// Patterns asked for.
         patterns: usize,
     },
+    /// Ranks that the weight cannot have, or a decomposition that failed.
+    #[error(transparent)]
+    Decompose(DecomposeError),
     /// A pattern that this version has no projection for.
     #[error("no projection onto `{0}` in this version; use unstructured or row-balanced sparsity")]
     Unsupported(String),

@@ -58,7 +58,7 @@ impl Conv1dConfig {
     }
 }
 
-/// A 1-D convolution whose weight is dense or packed.
+/// A 1-D convolution whose weight is dense, packed or a chain of factors.
 #[derive(Module, Debug)]
 pub struct Conv1d {
     /// `[channels_out, channels_in / groups, kernel_size]`.
@@ -92,6 +92,54 @@ impl From<burn::nn::conv::Conv1d> for Conv1d {
     }
 }
 
+/// One kernel if packed, Burn's operations if dense, one after the other if factored.
+fn run(
+    weight: &Weight<3>,
+    mut input: Tensor<3>,
+    window: &ConvWindow<1>,
+    epilogue: Epilogue<3>,
+) -> Tensor<3> {
+    if let Weight::Factored(factors) = weight {
+        let point = ConvWindow::new([1]);
+        if let Some(reduce) = factors.reduce() {
+            input = run(reduce, input, &point, Epilogue::new());
+        }
+        return match factors.expand() {
+            None => run(factors.core(), input, window, epilogue),
+            Some(expand) => {
+                let inner = run(factors.core(), input, window, Epilogue::new());
+                run(expand, inner, &point, epilogue)
+            }
+        };
+    }
+    let [batch, channels, length] = input.dims();
+    let problem = || ConvProblem {
+        batch,
+        in_channels: channels,
+        out_channels: weight.dims()[0],
+        input: [1, length],
+        kernel: [1, window.kernel[0]],
+        stride: [1, window.stride[0]],
+        padding: [[0, 0], window.padding[0]],
+        dilation: [1, window.dilation[0]],
+        groups: window.groups,
+    };
+    trace::record(weight.id(), problem);
+    profile::timed(weight.id(), problem, || match weight {
+        Weight::Packed(packed) => sparse_conv1d(input, &packed.sparse(), window, epilogue),
+        Weight::Dense(_) | Weight::Factored(_) => {
+            let options = ConvOptions::new_with_padding(
+                window.stride,
+                window.padding.map(|[before, after]| (before, after)),
+                window.dilation,
+                window.groups,
+            );
+            let y = conv1d(input, weight.val(), epilogue.bias, options);
+            Epilogue::finish_dense(epilogue.residual, epilogue.activation, y)
+        }
+    })
+}
+
 impl Conv1d {
     /// How the kernel moves over an input of that length.
     pub fn window(&self, length: usize) -> ConvWindow<1> {
@@ -121,7 +169,8 @@ impl Conv1d {
         self.forward_fused(input, None, Activation::None)
     }
 
-    /// `act(conv(x) + bias + residual)`: one kernel when packed, Burn's operations when dense.
+    /// `act(conv(x) + bias + residual)`: one kernel when packed, Burn's operations when dense, the
+    /// factors one after the other when factored.
     ///
     /// # Panics
     /// On shapes that do not fit.
@@ -131,41 +180,13 @@ impl Conv1d {
         residual: Option<Tensor<3>>,
         activation: Activation,
     ) -> Tensor<3> {
-        let [batch, channels, length] = input.dims();
-        let window = self.window(length);
-        let problem = || ConvProblem {
-            batch,
-            in_channels: channels,
-            out_channels: self.weight.dims()[0],
-            input: [1, length],
-            kernel: [1, self.kernel_size],
-            stride: [1, self.stride],
-            padding: [[0, 0], window.padding[0]],
-            dilation: [1, self.dilation],
-            groups: self.groups,
+        let window = self.window(input.dims()[2]);
+        let epilogue = Epilogue {
+            bias: self.bias.as_ref().map(Param::val),
+            residual,
+            activation,
         };
-        trace::record(self.weight.id(), problem);
-        let bias = self.bias.as_ref().map(Param::val);
-        profile::timed(self.weight.id(), problem, || match &self.weight {
-            Weight::Packed(packed) => {
-                let epilogue = Epilogue {
-                    bias,
-                    residual,
-                    activation,
-                };
-                sparse_conv1d(input, &packed.sparse(), &window, epilogue)
-            }
-            Weight::Dense(weight) => {
-                let options = ConvOptions::new_with_padding(
-                    window.stride,
-                    window.padding.map(|[before, after]| (before, after)),
-                    window.dilation,
-                    window.groups,
-                );
-                let y = conv1d(input, weight.val(), bias, options);
-                Epilogue::finish_dense(residual, activation, y)
-            }
-        })
+        run(&self.weight, input, &window, epilogue)
     }
 
     /// Keeps only the non-zeros of the weight; see [`Weight::pack`].

@@ -56,7 +56,7 @@ impl Conv2dConfig {
     }
 }
 
-/// A 2-D convolution whose weight is dense or packed.
+/// A 2-D convolution whose weight is dense, packed or a chain of factors.
 ///
 /// # Example
 /// ```
@@ -136,6 +136,41 @@ pub(super) fn window(
     }
 }
 
+/// One kernel if packed, Burn's operations if dense, one after the other if factored.
+fn run(
+    weight: &Weight<4>,
+    mut input: Tensor<4>,
+    window: &ConvWindow<2>,
+    epilogue: Epilogue<4>,
+) -> Tensor<4> {
+    if let Weight::Factored(factors) = weight {
+        let point = ConvWindow::new([1, 1]);
+        if let Some(reduce) = factors.reduce() {
+            input = run(reduce, input, &point, Epilogue::new());
+        }
+        return match factors.expand() {
+            None => run(factors.core(), input, window, epilogue),
+            Some(expand) => {
+                let inner = run(factors.core(), input, window, Epilogue::new());
+                run(expand, inner, &point, epilogue)
+            }
+        };
+    }
+    let shape = input.dims();
+    let problem = || {
+        let problem = window.problem(shape, weight.dims()[0]);
+        problem.unwrap_or_else(|error| panic!("Conv2d: {error}"))
+    };
+    trace::record(weight.id(), problem);
+    profile::timed(weight.id(), problem, || match weight {
+        Weight::Packed(packed) => sparse_conv2d(input, &packed.sparse(), window, epilogue),
+        Weight::Dense(_) | Weight::Factored(_) => {
+            let y = dense_conv2d(input, weight.val(), epilogue.bias, window);
+            Epilogue::finish_dense(epilogue.residual, epilogue.activation, y)
+        }
+    })
+}
+
 impl Conv2d {
     /// How the kernel moves over an input of that height and width.
     pub fn window(&self, input: [usize; 2]) -> ConvWindow<2> {
@@ -155,7 +190,8 @@ impl Conv2d {
         self.forward_fused(input, None, Activation::None)
     }
 
-    /// `act(conv(x) + bias + residual)`: one kernel when packed, Burn's operations when dense.
+    /// `act(conv(x) + bias + residual)`: one kernel when packed, Burn's operations when dense, the
+    /// factors one after the other when factored.
     ///
     /// # Panics
     /// On shapes that do not fit.
@@ -165,28 +201,14 @@ impl Conv2d {
         residual: Option<Tensor<4>>,
         activation: Activation,
     ) -> Tensor<4> {
-        let shape = input.dims();
-        let window = self.window([shape[2], shape[3]]);
-        let problem = || {
-            let problem = window.problem(shape, self.weight.dims()[0]);
-            problem.unwrap_or_else(|error| panic!("Conv2d: {error}"))
+        let [_, _, height, width] = input.dims();
+        let window = self.window([height, width]);
+        let epilogue = Epilogue {
+            bias: self.bias.as_ref().map(Param::val),
+            residual,
+            activation,
         };
-        trace::record(self.weight.id(), problem);
-        let bias = self.bias.as_ref().map(Param::val);
-        profile::timed(self.weight.id(), problem, || match &self.weight {
-            Weight::Packed(packed) => {
-                let epilogue = Epilogue {
-                    bias,
-                    residual,
-                    activation,
-                };
-                sparse_conv2d(input, &packed.sparse(), &window, epilogue)
-            }
-            Weight::Dense(weight) => {
-                let y = dense_conv2d(input, weight.val(), bias, &window);
-                Epilogue::finish_dense(residual, activation, y)
-            }
-        })
+        run(&self.weight, input, &window, epilogue)
     }
 
     /// Keeps only the non-zeros of the weight; see [`Weight::pack`]. Whole models:

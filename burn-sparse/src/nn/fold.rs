@@ -2,17 +2,19 @@
 
 use burn::module::Param;
 use burn::nn::BatchNorm;
+use burn::tensor::Tensor;
 
 use super::{Conv2d, Weight};
 
 /// The convolution that computes `bn(conv(x))` with the running statistics: weights scaled by
 /// `g = gamma / sqrt(var + eps)` per output channel and `bias' = beta + (bias - mean) * g`. For
-/// inference; zeros stay zero, positive zero where `g` is negative, too.
+/// inference; zeros stay zero, positive zero where `g` is negative, too. Packed weights become dense;
+/// of a factored weight the last factor is scaled, and the others stay as they are.
 ///
 /// # Panics
 /// If the normalisation has another number of channels than the convolution has outputs.
 pub fn fold_batch_norm(conv: Conv2d, norm: &BatchNorm) -> Conv2d {
-    let mut conv = conv.unpack();
+    let mut conv = conv;
     let channels = conv.weight.dims()[0];
     let gamma = norm.gamma.val();
     assert!(
@@ -27,11 +29,24 @@ pub fn fold_batch_norm(conv: Conv2d, norm: &BatchNorm) -> Conv2d {
         None => -mean,
     };
     let bias = norm.beta.val() + shifted * scale.clone();
-    let weight = conv.weight.val() * scale.reshape([channels, 1, 1, 1]);
-    // Without the sign that a negative scale gives them, pruned weights take no room in a checkpoint.
-    let zeros = weight.clone().equal_elem(0.0);
-    let weight = weight.mask_fill(zeros, 0.0);
-    conv.weight = Weight::Dense(Param::initialized(conv.weight.id(), weight));
+    conv.weight = match conv.weight {
+        Weight::Factored(mut factors) => {
+            let last = factors.last_mut();
+            *last = scaled(last, scale);
+            Weight::Factored(factors)
+        }
+        weight => scaled(&weight, scale),
+    };
     conv.bias = Some(Param::from_tensor(bias));
     conv
+}
+
+/// Rows of the weight times `scale`, dense.
+fn scaled(weight: &Weight<4>, scale: Tensor<1>) -> Weight<4> {
+    let channels = scale.dims()[0];
+    let scaled = weight.val() * scale.reshape([channels, 1, 1, 1]);
+    // Without the sign that a negative scale gives them, pruned weights take no room in a checkpoint.
+    let zeros = scaled.clone().equal_elem(0.0);
+    let scaled = scaled.mask_fill(zeros, 0.0);
+    Weight::Dense(Param::initialized(weight.id(), scaled))
 }

@@ -41,7 +41,7 @@ impl LinearConfig {
     }
 }
 
-/// A linear map `y = x W + b` whose weight is dense or packed.
+/// A linear map `y = x W + b` whose weight is dense, packed or a chain of factors.
 #[derive(Module, Debug)]
 pub struct Linear {
     /// `[d_input, d_output]`.
@@ -72,7 +72,8 @@ impl Linear {
         self.forward_fused(input, None, Activation::None)
     }
 
-    /// `act(x W + b + residual)`: one kernel when packed, Burn's operations when dense.
+    /// `act(x W + b + residual)`: one kernel when packed, Burn's operations when dense, the factors one
+    /// after the other when factored.
     ///
     /// # Panics
     /// On shapes that do not fit.
@@ -87,13 +88,12 @@ impl Linear {
 
     /// The parameters as they are now, for a layer that runs many times in a row.
     pub(super) fn operands(&self) -> Operands {
+        let weights = match &self.weight {
+            Weight::Factored(factors) => factors.named().map(|(_, w)| Product::of(w)).collect(),
+            weight => vec![Product::of(weight)],
+        };
         Operands {
-            id: self.weight.id(),
-            dims: self.weight.dims(),
-            weight: match &self.weight {
-                Weight::Packed(packed) => Operand::Packed(packed.sparse()),
-                Weight::Dense(weight) => Operand::Dense(weight.val()),
-            },
+            weights,
             bias: self.bias.as_ref().map(Param::val),
         }
     }
@@ -119,10 +119,16 @@ impl Linear {
 /// at each of the steps that use it.
 #[derive(Debug, Clone)]
 pub(super) struct Operands {
+    /// One after the other.
+    weights: Vec<Product>,
+    bias: Option<Tensor<1>>,
+}
+
+#[derive(Debug, Clone)]
+struct Product {
     id: ParamId,
     dims: [usize; 2],
     weight: Operand,
-    bias: Option<Tensor<1>>,
 }
 
 #[derive(Debug, Clone)]
@@ -135,34 +141,52 @@ impl Operands {
     /// As [`Linear::forward_fused`].
     pub(super) fn run<const D: usize>(
         &self,
-        input: Tensor<D>,
+        mut input: Tensor<D>,
         residual: Option<Tensor<D>>,
         activation: Activation,
     ) -> Tensor<D> {
+        let (last, before) = self.weights.split_last().expect("a weight or its factors");
+        for weight in before {
+            input = weight.run(input, Epilogue::new());
+        }
+        let bias = self.bias.clone();
+        let epilogue = Epilogue {
+            bias,
+            residual,
+            activation,
+        };
+        last.run(input, epilogue)
+    }
+}
+
+impl Product {
+    fn of(weight: &Weight<2>) -> Self {
+        Self {
+            id: weight.id(),
+            dims: weight.dims(),
+            weight: match weight.packed() {
+                Some(packed) => Operand::Packed(packed.sparse()),
+                None => Operand::Dense(weight.val()),
+            },
+        }
+    }
+
+    fn run<const D: usize>(&self, input: Tensor<D>, epilogue: Epilogue<D>) -> Tensor<D> {
         let (shape, [d_input, d_output]) = (input.dims(), self.dims);
         let problem = || {
             let rows = shape[..D - 1].iter().product();
             ConvProblem::new(rows, [d_input, d_output], [1, 1], [1, 1])
         };
         trace::record(self.id, problem);
-        let bias = self.bias.clone();
         profile::timed(self.id, problem, || match &self.weight {
-            Operand::Packed(weight) => sparse_linear(
-                input,
-                weight,
-                Epilogue {
-                    bias,
-                    residual,
-                    activation,
-                },
-            ),
+            Operand::Packed(weight) => sparse_linear(input, weight, epilogue),
             Operand::Dense(weight) => {
                 assert!(
                     shape[D - 1] == d_input,
                     "Linear: input {shape:?}, but the layer has {d_input} input features"
                 );
-                let y = dense_linear(input, weight.clone(), bias);
-                Epilogue::finish_dense(residual, activation, y)
+                let y = dense_linear(input, weight.clone(), epilogue.bias);
+                Epilogue::finish_dense(epilogue.residual, epilogue.activation, y)
             }
         })
     }

@@ -1,5 +1,5 @@
 //! Drop-in layers: the configurations, parameter paths and records of Burn's own, with a weight
-//! that is dense or packed. The recurrent ones ([`Gru`], [`Lstm`]) hold the gates of a layer in one
+//! that is dense, packed or a chain of factors. The recurrent ones ([`Gru`], [`Lstm`]) hold the gates of a layer in one
 //! matrix, so their parameters have paths of their own.
 //!
 //! A model written on these layers trains, prunes and records as any other. Packing
@@ -8,6 +8,7 @@
 mod batch;
 mod conv1d;
 mod conv2d;
+mod factors;
 mod fold;
 mod gru;
 mod linear;
@@ -24,6 +25,7 @@ pub use crate::ops::Activation;
 pub use batch::{at_once, image_by_image};
 pub use conv1d::{Conv1d, Conv1dConfig};
 pub use conv2d::{Conv2d, Conv2dConfig};
+pub use factors::Factors;
 pub use fold::fold_batch_norm;
 pub use gru::{Gru, GruConfig};
 pub use linear::{Linear, LinearConfig};
@@ -32,5 +34,5 @@ pub use pool::max_pool2d;
 pub use profile::{LayerTime, Profile};
 pub use quant::{QuantConv2d, QuantLinear};
 pub use trace::Trace;
-pub use traverse::{AnyWeight, NamedWeight, replace_weights, weights};
+pub use traverse::{AnyWeight, NamedWeight, multiply_factors, replace_weights, weights};
 pub use weight::{PackedWeight, Weight};

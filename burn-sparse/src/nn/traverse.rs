@@ -9,10 +9,10 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, ParamId};
-use burn::tensor::Device;
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::tensor::{Device, Tensor, TensorData};
 
-use super::{PackedWeight, Weight};
+use super::{Factors, PackedWeight, Weight};
 use crate::{SparseError, format::Csr, ops::SparseWeight};
 
 /// A weight of one of the layers of this crate.
@@ -119,6 +119,15 @@ impl AnyWeight {
         }))
     }
 
+    /// A chain of `[reduce, core, expand]` in the place of this weight, on the same device; see [`Factors`]
+    /// for their shapes.
+    ///
+    /// # Errors
+    /// As [`Factors::new`], and [`SparseError::Shape`] when they do not multiply to this weight's shape.
+    pub fn with_factors(&self, factors: [Option<TensorData>; 3]) -> Result<Self, SparseError> {
+        Ok(map_each!(self, weight => factored(weight, factors)?))
+    }
+
     fn from_weight<const D: usize>(weight: Weight<D>) -> Option<Self> {
         let weight = &weight as &dyn Any;
         if let Some(weight) = weight.downcast_ref::<Weight<4>>() {
@@ -137,11 +146,43 @@ impl AnyWeight {
     }
 }
 
+fn factored<const D: usize>(
+    weight: &Weight<D>,
+    factors: [Option<TensorData>; 3],
+) -> Result<Weight<D>, SparseError> {
+    let device = weight.device();
+    let factor = |data: TensorData| {
+        let shape = data.shape();
+        if shape.num_dims() != D {
+            return Err(SparseError::shape(format!(
+                "a factor of shape {shape:?} in the place of a weight {:?}",
+                weight.dims()
+            )));
+        }
+        let tensor = Tensor::<D>::from_data(data, &device);
+        Ok(Weight::Dense(Param::from_tensor(tensor)))
+    };
+    let [reduce, core, expand] = factors.map(|data| data.map(factor).transpose());
+    let core = core?.ok_or_else(|| SparseError::shape("factors without a core"))?;
+    let factors = Factors::new(reduce?, core, expand?)?.with_id(weight.id());
+    if factors.dims() != weight.dims() {
+        return Err(SparseError::shape(format!(
+            "factors of a weight {:?}, not {:?}",
+            factors.dims(),
+            weight.dims()
+        )));
+    }
+    Ok(factors.into())
+}
+
 /// A weight and where it is.
 #[derive(Debug, Clone)]
 pub struct NamedWeight {
-    /// The layer's path in its model, such as `layer1.0.conv1`.
+    /// The layer's path in its model, such as `layer1.0.conv1`; of a factor the layer's and its own name,
+    /// `layer1.0.conv1.core`.
     pub layer: String,
+    /// The weight's path, such as `layer1.0.conv1.weight` or `layer1.0.conv1.weight.core`.
+    pub path: String,
     /// The weight.
     pub weight: AnyWeight,
 }
@@ -150,9 +191,12 @@ enum Session {
     Off,
     Collect {
         path: Vec<String>,
+        /// Whether the last name is that of a factor.
+        factor: bool,
         found: Vec<NamedWeight>,
     },
     Replace(VecDeque<AnyWeight>),
+    Multiply,
 }
 
 thread_local! {
@@ -185,22 +229,51 @@ impl Drop for Open {
     }
 }
 
-/// Called by every weight that is visited.
+/// What holds the factors of a weight: named after the layer, whose kind other traversals tell by it.
+pub(super) const fn factors_of(rank: usize) -> &'static str {
+    match rank {
+        2 => "Struct:LinearFactors",
+        3 => "Struct:Conv1dFactors",
+        _ => "Struct:Conv2dFactors",
+    }
+}
+
+/// Called by every weight that is visited; a chain of factors leaves it to each of them.
 pub(super) fn announce<const D: usize>(weight: &Weight<D>) {
+    if weight.factors().is_some() {
+        return;
+    }
     SESSION.with_borrow_mut(|session| {
-        if let Session::Collect { path, found } = session
+        if let Session::Collect {
+            path,
+            factor,
+            found,
+        } = session
             && let Some(weight) = AnyWeight::from_weight(weight.clone())
         {
-            let layer = path[..path.len().saturating_sub(1)].join(".");
-            found.push(NamedWeight { layer, weight });
+            let layer = match path.as_slice() {
+                [layer @ .., _, name] if *factor => {
+                    [layer, std::slice::from_ref(name)].concat().join(".")
+                }
+                [layer @ .., _] => layer.join("."),
+                [] => String::new(),
+            };
+            let path = path.join(".");
+            found.push(NamedWeight {
+                layer,
+                path,
+                weight,
+            });
         }
     });
 }
 
 /// Called by every weight that is mapped: what takes its place, or itself.
 pub(super) fn replacement<const D: usize>(weight: Weight<D>) -> Result<Weight<D>, Weight<D>> {
+    let factored = weight.factors().is_some();
     SESSION.with_borrow_mut(|session| match session {
-        Session::Replace(queue) => {
+        Session::Multiply if factored => Ok(weight.unpack()),
+        Session::Replace(queue) if !factored => {
             let next = queue
                 .pop_front()
                 .expect("as many weights as were collected");
@@ -215,10 +288,11 @@ pub(super) fn replacement<const D: usize>(weight: Weight<D>) -> Result<Weight<D>
 struct Paths;
 
 impl ModuleVisitor for Paths {
-    fn enter_module(&mut self, name: &str, _container: &str) {
+    fn enter_module(&mut self, name: &str, container: &str) {
         SESSION.with_borrow_mut(|session| {
-            if let Session::Collect { path, .. } = session {
+            if let Session::Collect { path, factor, .. } = session {
                 path.push(name.to_string());
+                *factor = [2, 3, 4].map(factors_of).contains(&container);
             }
         });
     }
@@ -236,8 +310,8 @@ struct Identity;
 
 impl ModuleMapper for Identity {}
 
-/// The weights of all layers of this crate inside `module`, in the order of traversal. Layers of
-/// Burn's own are not among them.
+/// The weights of all layers of this crate inside `module`, in the order of traversal, of factored
+/// ones each factor. Layers of Burn's own are not among them.
 ///
 /// # Example
 /// ```
@@ -254,6 +328,7 @@ impl ModuleMapper for Identity {}
 pub fn weights<M: Module>(module: &M) -> Vec<NamedWeight> {
     let open = Open::new(Session::Collect {
         path: Vec::new(),
+        factor: false,
         found: Vec::new(),
     });
     module.visit(&mut Paths);
@@ -287,6 +362,18 @@ pub fn replace_weights<M: Module>(module: M, replacements: Vec<AnyWeight>) -> M 
         );
     }
     let open = Open::new(Session::Replace(replacements.into()));
+    let module = module.map(&mut Identity);
+    open.close();
+    module
+}
+
+/// The module with the product of their factors in the place of all factored weights: dense layers that
+/// compute the same.
+///
+/// # Panics
+/// If called from inside another traversal of the same thread.
+pub fn multiply_factors<M: Module>(module: M) -> M {
+    let open = Open::new(Session::Multiply);
     let module = module.map(&mut Identity);
     open.close();
     module

@@ -1,4 +1,4 @@
-//! A weight that is dense or packed.
+//! A weight that is dense, packed or a chain of factors.
 
 use burn::module::{
     Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor,
@@ -6,18 +6,19 @@ use burn::module::{
 };
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::traverse;
+use super::{Factors, traverse};
 use crate::{
     SparseError,
     format::Csr,
     ops::{Pattern, SparseWeight},
 };
 
-/// A layer's weight: Burn's parameter, or its non-zeros.
+/// A layer's weight: Burn's parameter, its non-zeros, or factors.
 ///
 /// Dense, it is the parameter itself: same path (`conv1.weight`), same record, same optimiser
 /// state. Packed, the values are a parameter of their own (`conv1.weight.values`), so a packed
-/// network can be fine-tuned.
+/// network can be fine-tuned. Factored, it is a chain of smaller weights (`conv1.weight.core`), each of
+/// them dense or packed.
 ///
 /// `D` is 4 for 2-D convolutions, 3 for 1-D ones (both `[out, in / groups, kernel..]`) and 2 for
 /// linear layers (`[d_input, d_output]`, as Burn stores them).
@@ -27,6 +28,8 @@ pub enum Weight<const D: usize> {
     Dense(Param<Tensor<D>>),
     /// Only the non-zeros.
     Packed(PackedWeight<D>),
+    /// A chain of smaller weights.
+    Factored(Box<Factors<D>>),
 }
 
 /// The non-zeros of a weight and the shape they came from.
@@ -116,6 +119,7 @@ impl<const D: usize> Weight<D> {
         match self {
             Self::Dense(param) => param.lazy_shape().dims(),
             Self::Packed(packed) => packed.shape,
+            Self::Factored(factors) => factors.dims(),
         }
     }
 
@@ -129,11 +133,12 @@ impl<const D: usize> Weight<D> {
         match self {
             Self::Dense(param) => param.id,
             Self::Packed(packed) => packed.id,
+            Self::Factored(factors) => factors.id(),
         }
     }
 
-    /// The dense weight; unpacked on the host if need be. For a parameter with a mask attached it
-    /// is the masked value.
+    /// The dense weight; unpacked on the host if need be, the product of factors. For a parameter with
+    /// a mask attached it is the masked value.
     ///
     /// # Panics
     /// If training made a packed value NaN or infinite.
@@ -148,6 +153,7 @@ impl<const D: usize> Weight<D> {
                     .to_dense();
                 self.tensor_from_rows(dense, &weight.values().device())
             }
+            Self::Factored(factors) => factors.val(),
         }
     }
 
@@ -161,19 +167,27 @@ impl<const D: usize> Weight<D> {
         Tensor::from_data(TensorData::new(rows, shape), device)
     }
 
-    /// The dense parameter, unless packed.
+    /// The parameter of a dense weight.
     pub fn dense(&self) -> Option<&Param<Tensor<D>>> {
         match self {
             Self::Dense(param) => Some(param),
-            Self::Packed(_) => None,
+            _ => None,
         }
     }
 
-    /// The packed weight, unless dense.
+    /// The non-zeros of a packed weight.
     pub fn packed(&self) -> Option<&PackedWeight<D>> {
         match self {
-            Self::Dense(_) => None,
             Self::Packed(packed) => Some(packed),
+            _ => None,
+        }
+    }
+
+    /// The factors of a factored weight.
+    pub fn factors(&self) -> Option<&Factors<D>> {
+        match self {
+            Self::Factored(factors) => Some(factors),
+            _ => None,
         }
     }
 
@@ -182,6 +196,7 @@ impl<const D: usize> Weight<D> {
         match self {
             Self::Dense(param) => param.lazy_device(),
             Self::Packed(packed) => packed.values.lazy_device(),
+            Self::Factored(factors) => factors.device(),
         }
     }
 
@@ -195,9 +210,9 @@ impl<const D: usize> Weight<D> {
     pub fn to_csr(&self) -> Result<Csr, SparseError> {
         match self {
             Self::Packed(packed) => packed.sparse().to_csr(),
-            Self::Dense(param) => {
+            Self::Dense(_) | Self::Factored(_) => {
                 let shape = matrix(self.dims());
-                let tensor = param.val();
+                let tensor = self.val();
                 let tensor: Tensor<2> = if D == 2 {
                     tensor.reshape([shape[1], shape[0]]).transpose()
                 } else {
@@ -214,13 +229,18 @@ impl<const D: usize> Weight<D> {
 
     /// Keeps only the non-zeros. With `equalise`, output channels with fewer get stored zeros up
     /// to the longest ([`Csr::equalised`]), unless that would store more than half as much again.
-    /// Already packed, it stays as it is, or is packed anew if its values may have changed since.
+    /// Already packed, it stays as it is, or is packed anew if its values may have changed since. Of
+    /// a factored weight each factor is packed.
     ///
     /// # Errors
     /// [`SparseError::NonFinite`] for a NaN or an infinity.
     pub fn pack(self, equalise: bool) -> Result<Self, SparseError> {
-        let param = match &self {
-            Self::Dense(param) => param,
+        let id = match &self {
+            Self::Dense(param) => param.id,
+            Self::Factored(factors) => {
+                let factors = factors.as_ref().clone();
+                return Ok(factors.try_map(|factor| factor.pack(equalise))?.into());
+            }
             Self::Packed(packed) if packed.as_packed => return Ok(self),
             Self::Packed(packed) => {
                 let (csr, device) = (packed.sparse().to_csr()?, self.device());
@@ -236,15 +256,17 @@ impl<const D: usize> Weight<D> {
         if equalise && longest * csr.rows() <= csr.stored() + csr.stored() / 2 {
             csr = csr.equalised();
         }
-        PackedWeight::with_id(param.id, csr, self.dims(), &self.device()).map(Self::Packed)
+        PackedWeight::with_id(id, csr, self.dims(), &self.device()).map(Self::Packed)
     }
 
-    /// The dense parameter again, zeros and all.
+    /// The dense parameter again, zeros and all; of factors their product.
     #[must_use]
     pub fn unpack(self) -> Self {
         match &self {
             Self::Dense(_) => self,
-            Self::Packed(packed) => Self::Dense(Param::initialized(packed.id, self.val())),
+            Self::Packed(_) | Self::Factored(_) => {
+                Self::Dense(Param::initialized(self.id(), self.val()))
+            }
         }
     }
 }
@@ -260,6 +282,9 @@ impl<const D: usize> Module for Weight<D> {
         match self {
             Self::Dense(param) => param.collect_devices(devices),
             Self::Packed(packed) => packed.values.collect_devices(devices),
+            Self::Factored(factors) => factors.named().fold(devices, |devices, (_, factor)| {
+                factor.collect_devices(devices)
+            }),
         }
     }
 
@@ -267,6 +292,7 @@ impl<const D: usize> Module for Weight<D> {
         match self {
             Self::Dense(param) => Self::Dense(param.fork(device)),
             Self::Packed(packed) => Self::Packed(packed.map_values(|v| v.fork(device))),
+            Self::Factored(factors) => factors.each(|factor| factor.fork(device)).into(),
         }
     }
 
@@ -274,6 +300,7 @@ impl<const D: usize> Module for Weight<D> {
         match self {
             Self::Dense(param) => Self::Dense(param.to_device(device)),
             Self::Packed(packed) => Self::Packed(packed.map_values(|v| v.to_device(device))),
+            Self::Factored(factors) => factors.each(|factor| factor.to_device(device)).into(),
         }
     }
 
@@ -281,6 +308,7 @@ impl<const D: usize> Module for Weight<D> {
         match self {
             Self::Dense(param) => Self::Dense(param.train()),
             Self::Packed(packed) => Self::Packed(packed.map_values(Module::train)),
+            Self::Factored(factors) => factors.each(Module::train).into(),
         }
     }
 
@@ -288,6 +316,10 @@ impl<const D: usize> Module for Weight<D> {
         match self {
             Self::Dense(param) => Self::Dense(param.valid()),
             Self::Packed(packed) => Self::Packed(packed.clone().map_values(|v| v.valid())),
+            Self::Factored(factors) => {
+                let factors = factors.as_ref().clone();
+                factors.each(|factor| factor.valid()).into()
+            }
         }
     }
 
@@ -295,6 +327,7 @@ impl<const D: usize> Module for Weight<D> {
         match self {
             Self::Dense(param) => Self::Dense(param.materialize()),
             Self::Packed(packed) => Self::Packed(packed.map_values(Module::materialize)),
+            Self::Factored(factors) => factors.each(Module::materialize).into(),
         }
     }
 
@@ -307,6 +340,7 @@ impl<const D: usize> Module for Weight<D> {
                 packed.values.visit(visitor);
                 visitor.exit_module("values", "Struct:PackedWeight");
             }
+            Self::Factored(factors) => factors.visit(visitor),
         }
     }
 
@@ -324,6 +358,7 @@ impl<const D: usize> Module for Weight<D> {
                 mapper.exit_module("values", "Struct:PackedWeight");
                 Self::Packed(packed)
             }
+            Self::Factored(factors) => factors.map(mapper).into(),
         }
     }
 }
@@ -340,6 +375,11 @@ impl<const D: usize> ModuleDisplayDefault for Weight<D> {
                     csr.stored()
                 )
             }
+            Self::Factored(factors) => format!(
+                "Factored {{shape: {:?}, ranks: {:?}}}",
+                factors.dims(),
+                factors.ranks()
+            ),
         };
         content.add_formatted(&text).optional()
     }

@@ -21,7 +21,7 @@ pub(super) fn pack_layer(
     config: &PackConfig,
     plans: &mut PlanCache,
 ) -> Result<(AnyWeight, PackedLayer), SparseError> {
-    let NamedWeight { layer, weight } = named;
+    let NamedWeight { layer, weight, .. } = named;
     let name = |error| match error {
         SparseError::NonFinite { index, value, .. } => SparseError::NonFinite {
             index,

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use burn::module::Module;
 
+use super::factored;
 use super::fill::fill;
 use super::manifest::{self, Manifest};
 use super::survey::{Dense, Kind, Survey};
@@ -13,8 +14,8 @@ use super::{IN_MEMORY, file};
 use crate::SparseError;
 
 /// Loads a checkpoint of [`save`](super::save) into `model`, which has the architecture of the one
-/// that was saved: a fresh dense model becomes packed where the checkpoint is, and what was packed
-/// becomes dense where the checkpoint is not.
+/// that was saved: a fresh dense model becomes packed where the checkpoint is and factored where the
+/// checkpoint is, and what was packed or factored becomes dense where the checkpoint is neither.
 ///
 /// Parameters keep their ids and whether they require gradients; those of packed layers are new.
 /// They come to the devices where the model's are. Clones of `model` share its running statistics,
@@ -60,6 +61,7 @@ fn decode<M: Module>(
     at: &str,
 ) -> Result<M, SparseError> {
     let tensors = Tensors::new(bytes, &manifest, at)?;
+    let model = factored::like(model, &manifest, at)?;
     let survey = Survey::of(&model, false, at)?;
     tensors.check_layers(&survey.layers)?;
     tensors.check_names(&survey)?;

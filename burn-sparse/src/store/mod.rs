@@ -29,6 +29,9 @@
 //! fraction of the others' bytes that way, and single weights at most of their columns'. Values lie in
 //! the order of rows whatever the index.
 //!
+//! A factored weight is stored factor by factor (`conv1.weight.core`, ..), and a fresh dense model gets
+//! the factors that the file has.
+//!
 //! The metadata holds the [`Manifest`] as JSON under the key `burn-sparse`: version, layers with
 //! kind and shape, sparse parameters with type, shape and count, and a CRC-32 of each tensor and
 //! of the header itself. A single flipped bit anywhere in the file is noticed, and so are missing
@@ -76,6 +79,7 @@ pub mod compact;
 mod contents;
 mod decode;
 mod encode;
+mod factored;
 mod file;
 mod fill;
 mod manifest;

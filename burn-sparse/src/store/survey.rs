@@ -66,11 +66,8 @@ impl Survey {
     /// Whether the next weight is the one visited now. Both traversals go the same way, so the
     /// order tells even clones apart, which share their id.
     fn is_next(&self, id: Option<ParamId>) -> bool {
-        let Some((_, holder)) = self.stack.split_last() else {
-            return self.queue.front().is_some_and(|next| next.layer.is_empty());
-        };
         self.queue.front().is_some_and(|next| {
-            next.layer == holder.join(".")
+            next.path == self.stack.join(".")
                 && match id {
                     Some(id) => !next.weight.is_packed() && next.weight.id() == id,
                     None => next.weight.is_packed(),

@@ -74,6 +74,7 @@ pub fn summarise(
     ];
     let extra = extra.map(|(key, value)| (key.to_string(), value));
     Report {
+        form: String::new(),
         arch: format!("gru {}x{}", config.layers, config.hidden),
         dataset: context.data.name.clone(),
         train_images: context.data.train.len(),

@@ -12,6 +12,7 @@ use burn_admm::{Admm, AdmmError, AdmmInfo, Masks, Plan};
 use models::Classifier;
 
 use super::TrainingError;
+use super::taught::Teacher;
 
 /// What happens to the weights beside the steps of the optimiser.
 #[derive(Debug)]
@@ -27,14 +28,22 @@ pub(super) enum Compression {
         penalty: Box<Reweighted>,
         epochs: usize,
     },
+    /// The outputs of a teacher as targets.
+    Taught(Teacher),
     /// Importance, then a group lasso on what will go. The plan is what a resumed run starts from.
     Click { run: Box<ClickTrain>, plan: Plan },
 }
 
 impl Compression {
     /// The loss of a step with the penalty, if there is one whose gradient the loss carries.
-    pub(super) fn penalised<M: Classifier>(&self, model: &M, loss: Tensor<1>) -> Tensor<1> {
+    pub(super) fn penalised<M: Classifier>(
+        &self,
+        model: &M,
+        loss: Tensor<1>,
+        (images, logits): (Tensor<4>, Tensor<2>),
+    ) -> Tensor<1> {
         match self {
+            Self::Taught(teacher) => teacher.loss(loss, logits, images),
             Self::Reweighted { penalty, .. } => loss + penalty.penalty(model),
             Self::Click { run, .. } => match run.penalty(model) {
                 Some(penalty) => loss + penalty,
@@ -53,7 +62,7 @@ impl Compression {
         match self {
             Self::Admm { admm, .. } => return admm.add_gradient(model, gradients),
             Self::Click { run, .. } => run.observe(model, &gradients),
-            Self::None | Self::Gradual(_) | Self::Reweighted { .. } => {}
+            Self::None | Self::Gradual(_) | Self::Reweighted { .. } | Self::Taught(_) => {}
         }
         gradients
     }
@@ -63,7 +72,7 @@ impl Compression {
         Ok(match self {
             Self::Gradual(gradual) => gradual.step(model)?.0,
             Self::Click { run, .. } => run.step(model)?,
-            Self::None | Self::Admm { .. } | Self::Reweighted { .. } => model,
+            Self::None | Self::Admm { .. } | Self::Reweighted { .. } | Self::Taught(_) => model,
         })
     }
 
@@ -96,7 +105,7 @@ impl Compression {
     /// The start of the name of its file, if it has a state.
     pub(super) fn file_prefix(&self) -> Option<&'static str> {
         match self {
-            Self::None | Self::Gradual(_) => None,
+            Self::None | Self::Gradual(_) | Self::Taught(_) => None,
             Self::Admm { .. } => Some("admm"),
             Self::Reweighted { .. } => Some("reweighted"),
             Self::Click { .. } => Some("click"),
@@ -113,7 +122,7 @@ impl Compression {
 
     pub(super) fn save(&self, path: &Path) -> Result<(), TrainingError> {
         match self {
-            Self::None | Self::Gradual(_) => {}
+            Self::None | Self::Gradual(_) | Self::Taught(_) => {}
             Self::Admm { admm, .. } => admm.save(path).map_err(AdmmError::from)?,
             Self::Reweighted { penalty, .. } => penalty.save(path).map_err(AdmmError::from)?,
             Self::Click { run, .. } => run.save(path)?,
@@ -148,7 +157,7 @@ impl Compression {
     /// The plan that was trained under, with the kernel patterns that were found.
     pub(super) fn plan(&self) -> Option<&ResolvedPlan> {
         match self {
-            Self::None | Self::Gradual(_) => None,
+            Self::None | Self::Gradual(_) | Self::Taught(_) => None,
             Self::Admm { admm, .. } => Some(admm.plan()),
             Self::Reweighted { penalty, .. } => Some(penalty.plan()),
             Self::Click { run, .. } => Some(run.plan()),

@@ -12,7 +12,7 @@ use burn_sparse::store;
 use models::{Classifier, weights};
 
 use super::evaluate::{EVAL_BATCH, accuracy};
-use super::{Context, Pruned, TrainingError};
+use super::{Context, Dense, Factored, Pruned, TrainingError};
 use crate::data::Loader;
 use crate::output::{OutputError, file_size};
 use crate::report::{DensePacked, Latency, LayerReport, Report};
@@ -20,7 +20,8 @@ use crate::timing::{TimingError, TimingOptions, measure};
 
 /// Batch sizes at which the whole network is measured.
 const BATCHES: [usize; 2] = [1, 32];
-/// The file with all weights, zeros and all, by torchvision's names.
+/// The file with all weights, zeros and all (of a network of factors those of the dense network before), by
+/// torchvision's names.
 pub const DENSE_FILE: &str = "pruned.safetensors";
 /// The packed file.
 pub const PACKED_FILE: &str = "packed.safetensors";
@@ -30,7 +31,7 @@ pub const PACKED_FILE: &str = "packed.safetensors";
 pub struct Deployed<M> {
     /// The packed network.
     pub model: M,
-    /// The same network dense: masks and batch norms folded.
+    /// The same network dense, or the one that factors were found for: masks and batch norms folded.
     pub dense: M,
     /// What packing decided for each layer.
     pub packing: PackReport,
@@ -58,21 +59,49 @@ pub fn deploy<M: Classifier>(
     pruned: &Pruned<M>,
     folder: &Path,
 ) -> Result<Deployed<M>, TrainingError> {
+    context.say(format!("{}: packing and measuring", pruned.method));
+    run(context, build, &pruned.model, None, folder)
+}
+
+/// [`deploy`] of a network of factors, beside the dense network that it came from.
+///
+/// # Errors
+/// As [`deploy`].
+pub fn deploy_factored<M: Classifier>(
+    context: &Context,
+    build: impl Fn(&Device) -> M,
+    factored: &Factored<M>,
+    dense: &Dense<M>,
+    folder: &Path,
+) -> Result<Deployed<M>, TrainingError> {
+    context.say(format!("{}: packing and measuring", factored.method));
+    run(context, build, &factored.model, Some(&dense.model), folder)
+}
+
+/// The rival is the network itself with its zeros, unless another one is given.
+fn run<M: Classifier>(
+    context: &Context,
+    build: impl Fn(&Device) -> M,
+    model: &M,
+    rival: Option<&M>,
+    folder: &Path,
+) -> Result<Deployed<M>, TrainingError> {
     let device = context.device.clone().inner();
     let shape = context.data.shape;
     let image = |batch| [batch, shape.channels, shape.height, shape.width];
     fs::create_dir_all(folder).map_err(|e| OutputError::from_io(folder, e))?;
 
-    let masked = pruned.model.valid();
+    let masked = model.valid();
     let unmasked = fold(masked.clone());
+    let whole = rival.map_or_else(|| unmasked.clone(), |rival| fold(rival.valid()));
     let dense_file = folder.join(DENSE_FILE);
-    weights::save(&unmasked, &dense_file)?;
+    weights::save(&whole, &dense_file)?;
 
-    let dense = Classifier::fold(unmasked);
-    context.say(format!("{}: packing and measuring", pruned.method));
+    let dense = Classifier::fold(whole);
+    let folded = Classifier::fold(unmasked);
     let probe = Tensor::zeros(image(1), &device);
-    let trace = Trace::of(|| drop(dense.forward(probe)));
-    let (packed, packing) = pack(dense.clone(), &PackConfig::default().with_trace(trace))?;
+    let trace = Trace::of(|| drop(folded.forward(probe)));
+    let (packed, packing) = pack(folded, &PackConfig::default().with_trace(trace))?;
 
     let packed_file = folder.join(PACKED_FILE);
     store::save(&packed, &packed_file)?;

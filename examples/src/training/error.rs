@@ -7,6 +7,7 @@ use burn::store::RecordError;
 use burn::tensor::TensorReadError;
 use burn_admm::baseline::ScheduleError;
 use burn_admm::click_train::ClickTrainError;
+use burn_admm::decompose::RankPlanError;
 use burn_admm::quantize::QuantizeError;
 use burn_admm::reweighted::ReweightedError;
 use burn_admm::{AdmmError, PlanError};
@@ -101,6 +102,9 @@ pub enum TrainingError {
     /// Quantisation.
     #[error(transparent)]
     Quantize(Box<QuantizeError>),
+    /// Ranks, and the factors of a network.
+    #[error(transparent)]
+    Ranks(Box<RankPlanError>),
     /// The plan does not fit the network.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -159,6 +163,16 @@ impl From<QuantizeError> for TrainingError {
             QuantizeError::Admm(error) => Self::Admm(error),
             QuantizeError::Plan(error) => Self::Plan(error),
             error => Self::Quantize(Box::new(error)),
+        }
+    }
+}
+
+impl From<RankPlanError> for TrainingError {
+    fn from(error: RankPlanError) -> Self {
+        match error {
+            RankPlanError::Admm(error) => Self::Admm(error),
+            RankPlanError::Plan(error) => Self::Plan(error),
+            error => Self::Ranks(Box::new(error)),
         }
     }
 }

@@ -30,12 +30,15 @@ mod stage;
 mod state;
 mod summary;
 mod sweep;
+mod taught;
 mod trainer;
+mod tucker;
+mod tucker_table;
 
 pub use args::{LoopArgs, Pattern, PruneArgs};
 pub use comparison::Comparison;
 pub use densities::{Densities, lenet_plan};
-pub use deploy::{DENSE_FILE, Deployed, PACKED_FILE, deploy, latency};
+pub use deploy::{DENSE_FILE, Deployed, PACKED_FILE, deploy, deploy_factored, latency};
 pub use error::{TrainingError, exit_code};
 pub use evaluate::{accuracy, hits};
 pub use lenet::lenet_recipe;
@@ -51,3 +54,5 @@ pub use state::{EpochRecord, IterationRecord, SETTINGS, read_json, settle, short
 pub use summary::summarise;
 pub use sweep::{Cell, Sweep};
 pub use trainer::TrainerCheckpoints;
+pub use tucker::{FactorResults, Factored, RankMethod, decompose};
+pub use tucker_table::{TuckerCell, TuckerTable};

@@ -9,6 +9,7 @@ use burn_admm::click_train::{ClickTrain, ClickTrainConfig};
 use burn_admm::plan::ResolvedPlan;
 use burn_admm::reweighted::{Reweighted, ReweightedConfig};
 use burn_admm::{Admm, Masks, Plan};
+use burn_sparse::store;
 use models::Classifier;
 use serde::{Deserialize, Serialize};
 
@@ -133,9 +134,15 @@ pub fn train_on<M: Classifier>(
         choice: Choice::Best,
         compression: Compression::None,
     };
-    dense_stage(context, stage, dense.model.clone(), || {
-        build(&context.device)
-    })
+    let fresh = || build(&context.device);
+    dense_stage(context, stage, own(&dense.model, fresh())?, fresh)
+}
+
+/// The network in a fresh one, for a stage to start from. Clones would share their running statistics,
+/// and training one would change what all others say.
+pub(super) fn own<M: Classifier>(model: &M, fresh: M) -> Result<M, TrainingError> {
+    let (bytes, _) = store::to_bytes(model)?;
+    Ok(store::from_bytes(fresh, &bytes)?)
 }
 
 /// Prunes a dense network in `folder`: compression by `method`, projection, masked retraining.
@@ -152,8 +159,9 @@ pub fn prune<M: Classifier>(
     folder: &Path,
 ) -> Result<Pruned<M>, TrainingError> {
     let recipe = context.recipe;
-    let mut resolved = plan.resolve(&dense)?;
     let fresh = || build(&context.device);
+    let dense = own(&dense, fresh())?;
+    let mut resolved = plan.resolve(&dense)?;
     let masked = |plan: &ResolvedPlan| Ok(Masks::keep_all(plan).attach(fresh())?);
     let compress_epochs = recipe.compress_epochs(method);
     let click = method == Method::Clicktrain;

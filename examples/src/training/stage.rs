@@ -318,12 +318,13 @@ impl Stage {
                 .lr
                 .at(self.first_step + epoch * loader.batches() + index);
             let count = batch.len();
-            let logits = model.forward(batch.images);
+            let logits = model.forward(batch.images.clone());
             let loss = cross_entropy.forward(logits.clone(), batch.labels);
             let value = f64::from(loss.clone().into_scalar::<f32>());
             self.check(value, epoch, lr)?;
-            right += hits(&logits.inner(), &batch.targets)?;
-            let loss = self.compression.penalised(&model, loss);
+            right += hits(&logits.clone().inner(), &batch.targets)?;
+            let seen_now = (batch.images, logits);
+            let loss = self.compression.penalised(&model, loss, seen_now);
             let gradients = GradientsParams::from_grads(loss.backward(), &model);
             let gradients = self.compression.gradients(&model, gradients);
             model = optimizer.step(lr, model, gradients);

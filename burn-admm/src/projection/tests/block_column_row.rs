@@ -1,6 +1,7 @@
 //! How near the heuristic comes to the nearest point.
 
 use super::*;
+use crate::testing::gaussian;
 
 fn project(search: BlockSearch, weights: &[f32]) -> Projected {
     let shape = WeightShape::matrix(8, 16);
@@ -27,12 +28,6 @@ fn optimum(weights: &[f32]) -> f64 {
         best = best.max(columns[..8].iter().sum());
     }
     best
-}
-
-fn gaussian(rng: &mut ChaCha8Rng) -> f32 {
-    // Box and Muller.
-    let (a, b): (f64, f64) = (1.0 - rng.random::<f64>(), rng.random());
-    ((-2.0 * a.ln()).sqrt() * (core::f64::consts::TAU * b).cos()) as f32
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Drop-in layers against Burn's own, dense and packed, on every device.
 
+mod factors;
+
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::nn::{BatchNorm, BatchNormConfig, PaddingConfig1d, PaddingConfig2d};
 use burn::tensor::{Device, Distribution, Tensor};

@@ -1,5 +1,8 @@
 //! Compressed checkpoints: what goes in comes out, and nothing else does.
 
+mod factored;
+mod sparse;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};

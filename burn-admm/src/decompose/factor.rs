@@ -1,0 +1,91 @@
+//! Factors in the place of weights.
+
+use burn::module::Module;
+use burn::tensor::TensorData;
+use burn_sparse::nn::{AnyWeight, NamedWeight, replace_weights, weights};
+use faer::Mat;
+
+use super::matrix::to_f32;
+use super::{Decomposed, RankPlanError};
+
+/// The model with [`Factors`](burn_sparse::nn::Factors) in the place of the weights that were
+/// decomposed: smaller layers in a row, each with parameters of its own to fine-tune. Structs, biases
+/// and all other parameters stay as they are.
+///
+/// Layers are those of [`burn_sparse::nn`]. A mask attached to a decomposed weight is gone afterwards.
+///
+/// # Errors
+/// [`RankPlanError::NoLayer`] for a parameter that is not the weight of such a layer,
+/// [`RankPlanError::Factors`] for factors of another shape.
+///
+/// # Example
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_admm::decompose::{HooiConfig, RankChoice, RankPlan, RankRule, Ranks, factor};
+/// use burn_sparse::nn::Conv2dConfig;
+///
+/// let device = Device::flex();
+/// let conv = Conv2dConfig::new([32, 64], [3, 3]).init(&device);
+/// let plan = RankPlan::new(RankChoice::new(RankRule::Fixed(Ranks::new(16, 8))));
+/// let factors = plan.decompose(&conv, HooiConfig::default())?;
+/// let small = factor(conv, &factors)?;
+/// assert_eq!(small.weight.factors().unwrap().parameters(), 8 * 32 + 16 * 8 * 9 + 64 * 16);
+/// let y = small.forward(Tensor::zeros([1, 32, 8, 8], &device));
+/// assert_eq!(y.dims(), [1, 64, 6, 6]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn factor<M: Module>(model: M, factors: &[Decomposed]) -> Result<M, RankPlanError> {
+    let named = weights(&model);
+    let missing = |layer: &&Decomposed| !named.iter().any(|n| n.path == layer.path);
+    if let Some(layer) = factors.iter().find(missing) {
+        return Err(RankPlanError::NoLayer {
+            path: layer.path.clone(),
+        });
+    }
+    let replaced = named.into_iter().map(|named| {
+        match factors.iter().find(|layer| layer.path == named.path) {
+            Some(layer) => chained(&named, layer),
+            None => Ok(named.weight),
+        }
+    });
+    let replaced = replaced.collect::<Result<_, _>>()?;
+    Ok(replace_weights(model, replaced))
+}
+
+fn chained(named: &NamedWeight, layer: &Decomposed) -> Result<AnyWeight, RankPlanError> {
+    let shape = named.weight.shape();
+    let kernel = shape.get(2..).unwrap_or_default();
+    let linear = matches!(named.weight, AnyWeight::Linear(_));
+    let data = |(factor, matrix): (usize, Option<Mat<f64>>)| {
+        let matrix = matrix?;
+        // Weights of linear layers lie the other way round.
+        if linear {
+            let matrix = matrix.transpose();
+            return Some(TensorData::new(
+                to_f32(matrix),
+                vec![matrix.nrows(), matrix.ncols()],
+            ));
+        }
+        let positions: usize = if factor == CORE {
+            kernel.iter().product()
+        } else {
+            1
+        };
+        let mut dims = vec![matrix.nrows(), matrix.ncols() / positions.max(1)];
+        dims.extend(
+            kernel
+                .iter()
+                .map(|&len| if factor == CORE { len } else { 1 }),
+        );
+        Some(TensorData::new(to_f32(matrix.as_ref()), dims))
+    };
+    let [reduce, core, expand] = layer.tucker.chain();
+    let factors = [(0, reduce), (CORE, core), (2, expand)].map(data);
+    let with = named.weight.with_factors(factors);
+    with.map_err(|source| RankPlanError::Factors {
+        path: named.path.clone(),
+        source,
+    })
+}
+
+const CORE: usize = 1;

@@ -1,0 +1,52 @@
+//! Factors with few channels between, in place of weights.
+//!
+//! A convolution whose channels are more than its rank can be two or three smaller ones in a row.
+//!
+//! | | layers in a row | of | nearest |
+//! |---|---|---|---|
+//! | [`Tucker2`] | 1×1, core, 1×1 | convolutions | locally: [`Spectra::hooi`] |
+//! | [`LowRank`] | two products, or two 1×1 | linear layers, 1×1 convolutions | exactly |
+//! | [`SpatialSvd`] | R×1, 1×S | convolutions | exactly |
+//! | [`Cp`] | 1×1, depthwise, 1×1 | convolutions | locally, by alternating least squares |
+//!
+//! Ranks are [fixed](RankRule::Fixed), chosen for [an error](RankRule::Energy),
+//! [from the statistics of noise](RankRule::Evbmf), or for all layers together
+//! [within a budget](RankPlan::within). [`TuckerRank`] is the projection onto Tucker ranks;
+//! a [`RankPlan`] trains a network towards them with [`Admm`](crate::Admm), and [`factor`] puts the factors
+//! in the place of its weights.
+//!
+//! Everything is computed in f64 on the host, with `faer` for eigenproblems and products, and returned as
+//! weights in the layout of convolutions. Grouped convolutions are decomposed group by group.
+
+mod budget;
+mod cp;
+mod error;
+mod evbmf;
+mod factor;
+mod low_rank;
+mod matrix;
+mod naive;
+mod plan;
+mod projection;
+mod ranks;
+mod rule;
+mod spatial;
+mod spectra;
+mod tucker;
+
+pub use budget::{Limited, RankBudget};
+pub use cp::{Cp, CpConfig};
+pub use error::DecomposeError;
+pub use evbmf::evbmf_rank;
+pub use factor::factor;
+pub use low_rank::LowRank;
+pub use plan::{Decomposed, RankDecision, RankPlan, RankPlanError, RankPlanRule, RankReport};
+pub use projection::TuckerRank;
+pub use ranks::Ranks;
+pub use rule::{RankChoice, RankRule};
+pub use spatial::SpatialSvd;
+pub use spectra::{ErrorBounds, Spectra};
+pub use tucker::{HooiConfig, Tucker2};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,499 @@
+//! Which parameters get which ranks.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use burn::module::Module;
+use burn_sparse::nn::{Trace, weights};
+use burn_sparse::{ConvProblem, WeightShape};
+use serde::{Deserialize, Serialize};
+
+use super::spectra::Tails;
+use super::{DecomposeError, HooiConfig, RankChoice, Ranks, Spectra, Tucker2};
+use crate::admm::read_layers;
+use crate::params::{Parameter, Role, parameters};
+use crate::plan::{Pattern, PlanError, ResolvedLayer, ResolvedPlan, nearest};
+use crate::table::Table;
+use crate::{Admm, AdmmConfig, AdmmError};
+
+/// Ranks for the parameters whose path matches, or none.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RankPlanRule {
+    /// Glob over dotted parameter paths.
+    pub pattern: Pattern,
+    /// How its ranks are found; `null` leaves the parameters as they are.
+    pub choice: Option<RankChoice>,
+}
+
+/// Which Tucker ranks each convolution gets: a default and ordered rules, where **the last rule that
+/// matches wins**.
+///
+/// The default and rules with wildcards are for convolutions with kernels of more than one position,
+/// where the factors have fewer weights than the layer; anything else keeps its weights unless a rule
+/// names it without wildcards. [`explain`](Self::explain) says what became of each and why.
+///
+/// A weight does not tell into how many groups its convolution is divided, nor how many positions it is
+/// applied to: [`with_geometry`](Self::with_geometry) does. Grouped convolutions keep their weights, and
+/// so do depthwise ones, with one input channel and nothing to gain.
+///
+/// # Example
+/// ```
+/// use burn_admm::decompose::{RankChoice, RankPlan, RankRule, Ranks};
+///
+/// let plan = RankPlan::new(RankChoice::new(RankRule::Energy(0.9)).with_multiple(16))
+///     .with_rule("conv1.*", None)?
+///     .with_rule("layer1.**.weight", RankChoice::new(RankRule::Fixed(Ranks::new(32, 32))))?;
+/// assert_eq!(RankPlan::from_json(&plan.to_json())?, plan);
+/// # Ok::<(), burn_admm::PlanError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RankPlan {
+    default: Option<RankChoice>,
+    #[serde(default)]
+    rules: Vec<RankPlanRule>,
+    /// What layers compute, by the path of their weight.
+    #[serde(skip)]
+    geometry: BTreeMap<String, ConvProblem>,
+}
+
+/// Why ranks could not be given to a network.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RankPlanError {
+    /// A rule that fits nothing.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// ADMM's own reasons.
+    #[error(transparent)]
+    Admm(#[from] AdmmError),
+    /// A weight that cannot be decomposed, or not into these ranks.
+    #[error("parameter `{path}`: {source}")]
+    Layer {
+        /// The parameter.
+        path: String,
+        /// Why not.
+        source: DecomposeError,
+    },
+    /// A decomposed parameter that is not the weight of a layer of `burn_sparse::nn`.
+    #[error(
+        "parameter `{path}` is not the weight of a layer of `burn_sparse::nn`; build the layer from there, \
+         such as `burn_sparse::nn::Conv2d`"
+    )]
+    NoLayer {
+        /// The parameter.
+        path: String,
+    },
+    /// Factors that do not fit a layer.
+    #[error("parameter `{path}`: {source}")]
+    Factors {
+        /// The parameter.
+        path: String,
+        /// Why not.
+        source: burn_sparse::SparseError,
+    },
+    /// A budget of multiply-adds for a network that was never seen running.
+    #[error(
+        "the multiply-adds of no layer are known; show the plan a forward pass first \
+         (`RankPlan::with_geometry`)"
+    )]
+    NoGeometry,
+    /// A budget that no ranks fit.
+    #[error(
+        "{:.2} % of the {what} are too few for these layers: with ranks of one step everywhere {:.2} % are \
+         left; ask for more, take smaller steps or let more layers be decomposed",
+        100.0 * .asked, 100.0 * .least
+    )]
+    Budget {
+        /// What is limited.
+        what: &'static str,
+        /// The part asked for.
+        asked: f64,
+        /// The smallest part that can be reached.
+        least: f64,
+    },
+    /// A rule that names a parameter which is no matrix.
+    #[error(
+        "parameter `{path}` of shape {shape:?} has no two sides with channels; take the rule out"
+    )]
+    NoMatrix {
+        /// The parameter.
+        path: String,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
+}
+
+/// What a plan does to one parameter.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct RankDecision {
+    /// Its path.
+    pub path: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// The ranks, unless it keeps its weights.
+    pub ranks: Option<Ranks>,
+    /// Weights now.
+    pub weights: usize,
+    /// Weights of the factors, or as now.
+    pub parameters: usize,
+    /// Multiply-adds now and of the factors (or as now), where the [geometry](RankPlan::with_geometry) is
+    /// known.
+    pub macs: Option<[u64; 2]>,
+    /// `‖K − K̂‖ / ‖K‖` of the HOSVD of the weights as they are; 0 where they are kept.
+    pub relative_error: f64,
+    /// Why.
+    pub reason: String,
+}
+
+/// The factors of a parameter.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Decomposed {
+    /// Its path.
+    pub path: String,
+    /// Its factors.
+    pub tucker: Tucker2,
+}
+
+/// What a plan does to every parameter of rank two or more; prints as a table.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RankReport {
+    /// In traversal order.
+    pub layers: Vec<RankDecision>,
+}
+
+impl RankPlan {
+    /// The same choice for all convolutions that gain.
+    pub fn new(choice: RankChoice) -> Self {
+        Self {
+            default: Some(choice),
+            ..Self::none()
+        }
+    }
+
+    /// No ranks but those that rules will name.
+    pub fn none() -> Self {
+        Self {
+            default: None,
+            rules: Vec::new(),
+            geometry: BTreeMap::new(),
+        }
+    }
+
+    /// What the layers of `model` compute, seen in a forward pass: grouped ones are told by it, and
+    /// decisions come with multiply-adds. Not a part of the plan as JSON.
+    #[must_use]
+    pub fn with_geometry<M: Module>(mut self, model: &M, trace: &Trace) -> Self {
+        let named = weights(model).into_iter();
+        let known = named.filter_map(|n| Some((n.path, *trace.problem(n.weight.id())?)));
+        self.geometry = known.collect();
+        self
+    }
+
+    /// Adds a rule after all others: it wins over them.
+    ///
+    /// # Errors
+    /// [`PlanError::Pattern`] for a pattern that cannot be read.
+    pub fn with_rule(
+        mut self,
+        pattern: impl Into<String>,
+        choice: impl Into<Option<RankChoice>>,
+    ) -> Result<Self, PlanError> {
+        let pattern = Pattern::new(pattern)?;
+        let choice = choice.into();
+        self.rules.push(RankPlanRule { pattern, choice });
+        Ok(self)
+    }
+
+    /// Reads a plan from JSON.
+    ///
+    /// # Errors
+    /// [`PlanError::Json`] for text that is not a plan.
+    pub fn from_json(json: &str) -> Result<Self, PlanError> {
+        Ok(serde_json::from_str(json)?)
+    }
+
+    /// The plan as indented JSON.
+    ///
+    /// # Panics
+    /// Never: every plan can be written as JSON.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a plan holds only strings and finite numbers")
+    }
+
+    /// What the plan does to the parameters of `model`, for the weights that they have now.
+    ///
+    /// # Errors
+    /// [`PlanError::UnknownPattern`] for a rule that matches no parameter, [`RankPlanError::Layer`] for
+    /// ranks that a parameter cannot have and for weights that are no numbers,
+    /// [`RankPlanError::NoMatrix`] for a rule that names a vector, [`AdmmError::Read`] if a device fails.
+    pub fn explain<M: Module>(&self, model: &M) -> Result<RankReport, RankPlanError> {
+        let layers = self.decide(model)?.into_iter();
+        Ok(RankReport {
+            layers: layers.map(|layer| layer.decision).collect(),
+        })
+    }
+
+    /// The parameters of `model` that get ranks.
+    ///
+    /// # Errors
+    /// As [`explain`](Self::explain), and [`AdmmError::NothingConstrained`] if there are none.
+    pub fn resolve<M: Module>(&self, model: &M) -> Result<ResolvedPlan, RankPlanError> {
+        let decided = self.decide(model)?.into_iter();
+        let layers: Vec<ResolvedLayer> = decided
+            .filter_map(|layer| {
+                let ranks = layer.decision.ranks?;
+                Some(ResolvedLayer::with_ranks(layer.parameter, ranks))
+            })
+            .collect();
+        if layers.is_empty() {
+            return Err(AdmmError::NothingConstrained.into());
+        }
+        Ok(ResolvedPlan::new(layers))
+    }
+
+    /// ADMM towards these ranks: `Z` is the nearest weight of these Tucker ranks
+    /// ([`TuckerRank`](super::TuckerRank)). Train with it as with [`Admm`] for pruning, saving and
+    /// resuming included; decompose when the primal residual is small.
+    ///
+    /// The penalty pulls all of a weight, so weight decay on the same parameters adds to it: lower it.
+    ///
+    /// # Errors
+    /// As [`resolve`](Self::resolve) and [`Admm::new`].
+    pub fn admm<M: Module>(&self, model: &M, config: AdmmConfig) -> Result<Admm, RankPlanError> {
+        let plan = self.resolve(model)?;
+        Ok(Admm::of_ranks(model, plan.layers().to_vec(), config)?)
+    }
+
+    /// The factors of every parameter that gets ranks, by the HOOI of the weights as they are.
+    ///
+    /// # Errors
+    /// As [`resolve`](Self::resolve) and [`Spectra::hooi`].
+    pub fn decompose<M: Module>(
+        &self,
+        model: &M,
+        config: HooiConfig,
+    ) -> Result<Vec<Decomposed>, RankPlanError> {
+        let plan = self.resolve(model)?;
+        let weights = read_layers(model, plan.layers())?;
+        let layers = plan.layers().iter().zip(weights);
+        let decomposed = layers.map(|(layer, weight)| {
+            let of = |ranks| {
+                let rows = layer.view.gather(&weight.data);
+                Spectra::new(&rows, layer.view.shape())?.hooi(ranks, config)
+            };
+            // Of a plan for ranks every layer has some.
+            let ranks = layer.ranks.unwrap_or(Ranks::full(layer.view.shape()));
+            let path = layer.path.clone();
+            match of(ranks) {
+                Ok(tucker) => Ok(Decomposed { path, tucker }),
+                Err(source) => Err(RankPlanError::Layer { path, source }),
+            }
+        });
+        decomposed.collect()
+    }
+
+    /// What other plans of the same network know of its layers.
+    pub(super) fn with_geometry_of(mut self, other: &Self) -> Self {
+        self.geometry.clone_from(&other.geometry);
+        self
+    }
+
+    pub(super) fn decide<M: Module>(&self, model: &M) -> Result<Vec<Decided>, RankPlanError> {
+        let parameters = parameters(model);
+        for rule in &self.rules {
+            if !parameters.iter().any(|p| rule.pattern.matches(&p.path)) {
+                let near = nearest(rule.pattern.as_str(), &parameters);
+                let pattern = rule.pattern.to_string();
+                return Err(PlanError::UnknownPattern { pattern, near }.into());
+            }
+        }
+        let mut decided = Vec::new();
+        for parameter in parameters {
+            let rule = self.rules.iter().rev();
+            let rule = rule.clone().find(|r| r.pattern.matches(&parameter.path));
+            let named = rule.is_some_and(|rule| rule.pattern.is_literal());
+            let matrix = !matches!(parameter.role, Role::Vector | Role::Norm);
+            if !matrix && named && rule.is_some_and(|rule| rule.choice.is_some()) {
+                return Err(RankPlanError::NoMatrix {
+                    path: parameter.path,
+                    shape: parameter.shape,
+                });
+            }
+            if !matrix {
+                continue;
+            }
+            let (choice, origin) = match rule {
+                Some(rule) => (rule.choice, format!("rule `{}`", rule.pattern)),
+                None => (self.default, "default".to_owned()),
+            };
+            let problem = self.geometry.get(&parameter.path);
+            decided.push(decide(model, parameter, problem, choice, named, origin)?);
+        }
+        Ok(decided)
+    }
+}
+
+/// A decision and what it came from.
+pub(super) struct Decided {
+    pub(super) parameter: Parameter,
+    pub(super) decision: RankDecision,
+    pub(super) problem: Option<ConvProblem>,
+    /// Of a layer that may be decomposed.
+    pub(super) tails: Option<Tails>,
+}
+
+fn decide<M: Module>(
+    model: &M,
+    parameter: Parameter,
+    problem: Option<&ConvProblem>,
+    choice: Option<RankChoice>,
+    named: bool,
+    origin: String,
+) -> Result<Decided, RankPlanError> {
+    let shape = parameter.view.shape();
+    let weights = parameter.weights();
+    let kept = |reason: String| RankDecision {
+        path: parameter.path.clone(),
+        shape: parameter.shape.clone(),
+        ranks: None,
+        weights,
+        parameters: weights,
+        macs: problem.map(|problem| [problem.dense_macs(); 2]),
+        relative_error: 0.0,
+        reason,
+    };
+    let decided = |decision, tails| Decided {
+        parameter: parameter.clone(),
+        decision,
+        problem: problem.copied(),
+        tails,
+    };
+    let Some(choice) = choice else {
+        return Ok(decided(kept(origin), None));
+    };
+    if let Some(problem) = problem.filter(|problem| problem.groups > 1) {
+        let reason = format!("{} groups", problem.groups);
+        return Ok(decided(kept(reason), None));
+    }
+    if !named {
+        let why = match parameter.role {
+            _ if weights == 0 => Some("empty"),
+            Role::Convolution if shape.positions() == 1 => Some("1×1"),
+            Role::Convolution if shape.channels == 1 => Some("one input channel"),
+            Role::Convolution => None,
+            _ => Some("no convolution"),
+        };
+        if let Some(why) = why {
+            let reason = format!("{why}, as it is unless named");
+            return Ok(decided(kept(reason), None));
+        }
+    }
+    let named_layer = |source| RankPlanError::Layer {
+        path: parameter.path.clone(),
+        source,
+    };
+    let spec = ResolvedLayer::with_ranks(parameter.clone(), Ranks::full(shape));
+    let stored = read_layers(model, std::slice::from_ref(&spec))?.remove(0);
+    let spectra = Spectra::new(&parameter.view.gather(&stored.data), shape).map_err(named_layer)?;
+    let ranks = choice.ranks(&spectra).map_err(named_layer)?;
+    let parameters = ranks.parameters(shape);
+    let tails = Some(spectra.tails());
+    if !named && parameters >= weights {
+        let reason = format!("{origin}: at {ranks} no fewer weights");
+        return Ok(decided(kept(reason), tails));
+    }
+    let tucker = spectra.hosvd(ranks).map_err(named_layer)?;
+    let decision = RankDecision {
+        ranks: Some(ranks),
+        parameters,
+        macs: problem.map(|problem| [problem.dense_macs(), macs(problem, ranks)]),
+        relative_error: tucker.relative_error(),
+        ..kept(origin)
+    };
+    Ok(decided(decision, tails))
+}
+
+/// Multiply-adds of the factors.
+pub(super) fn macs(problem: &ConvProblem, ranks: Ranks) -> u64 {
+    let [rows, channels] = [problem.out_channels, problem.in_channels];
+    let shape = WeightShape::new(rows, channels, problem.kernel);
+    let inputs = problem.batch * problem.input.iter().product::<usize>();
+    let outputs = problem.batch * problem.output().iter().product::<usize>();
+    ranks.macs(shape, inputs, outputs) as u64
+}
+
+impl RankReport {
+    /// Weights of all parameters in the table, now and with factors.
+    pub fn parameters(&self) -> [usize; 2] {
+        let pairs = self
+            .layers
+            .iter()
+            .map(|layer| [layer.weights, layer.parameters]);
+        pairs.fold([0, 0], |sum, pair| [sum[0] + pair[0], sum[1] + pair[1]])
+    }
+
+    /// Multiply-adds of all layers whose [geometry](RankPlan::with_geometry) is known, now and with factors.
+    pub fn macs(&self) -> [u64; 2] {
+        let pairs = self.layers.iter().filter_map(|layer| layer.macs);
+        pairs.fold([0, 0], |sum, pair| [sum[0] + pair[0], sum[1] + pair[1]])
+    }
+
+    /// How many times fewer multiply-adds the factors have, over all layers whose geometry is known; 1 if none
+    /// is.
+    pub fn flop_ratio(&self) -> f64 {
+        match self.macs() {
+            [_, 0] => 1.0,
+            [now, factors] => now as f64 / factors as f64,
+        }
+    }
+
+    /// The parameter of this path.
+    pub fn layer(&self, path: &str) -> Option<&RankDecision> {
+        self.layers.iter().find(|layer| layer.path == path)
+    }
+}
+
+impl fmt::Display for RankReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let header = [
+            "parameter",
+            "shape",
+            "ranks",
+            "weights",
+            "factors",
+            "FLOPs",
+            "error",
+            "why",
+        ];
+        let mut table = Table::new(header).right_aligned(&[3, 4, 5, 6]);
+        for layer in &self.layers {
+            let (ranks, error) = match layer.ranks {
+                Some(ranks) => (
+                    ranks.to_string(),
+                    format!("{:.1} %", 100.0 * layer.relative_error),
+                ),
+                None => ("–".to_owned(), "–".to_owned()),
+            };
+            table.row([
+                layer.path.clone(),
+                format!("{:?}", layer.shape),
+                ranks,
+                layer.weights.to_string(),
+                layer.parameters.to_string(),
+                match layer.macs {
+                    Some([now, factors]) if factors > 0 => {
+                        format!("{:.2}×", now as f64 / factors as f64)
+                    }
+                    _ => "–".to_owned(),
+                },
+                error,
+                layer.reason.clone(),
+            ]);
+        }
+        table.fmt(f)
+    }
+}

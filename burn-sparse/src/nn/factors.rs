@@ -1,0 +1,292 @@
+//! A weight as a chain of smaller ones.
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, ParamId};
+use burn::tensor::{Device, Tensor};
+
+use super::{Weight, traverse};
+use crate::SparseError;
+
+/// A weight as two or three smaller ones that run one after the other: fewer channels, the kernel,
+/// all channels.
+///
+/// ```text
+/// W[o, i, r, s] = Σ_a Σ_b expand[o, a] · core[a, b, r, s] · reduce[b, i]
+/// ```
+///
+/// | factor | of convolutions | of linear layers |
+/// |---|---|---|
+/// | `reduce` | `[D1, in, 1..]` | `[in, D1]` |
+/// | `core` | `[D2, D1, kernel..]`, with stride, padding and dilation of the layer | `[D1, D2]` |
+/// | `expand` | `[out, D2, 1..]` | `[D2, out]` |
+///
+/// Without `reduce`, `D1` is `in`; without `expand`, `D2` is `out`. Nothing stands between the factors:
+/// the bias of the layer, a residual and the activation come after the last one.
+///
+/// Each factor is a weight of its own, with a path of its own (`conv1.weight.core`), an optimiser state
+/// of its own, and a form of its own: [`pack`](crate::pack::pack) measures and packs each by itself, and
+/// a pruned factor holds only its non-zeros.
+///
+/// Tucker-2 (Kim et al., ICLR 2016, section 3.1) has all three; a truncated SVD has `core` and
+/// `expand`. `burn_admm::decompose` finds them.
+///
+/// # Example
+/// ```
+/// use burn::tensor::{Device, Distribution, Tensor};
+/// use burn_sparse::nn::{Conv2dConfig, Factors, Weight};
+///
+/// let device = Device::flex();
+/// let factor = |out, channels, kernel| -> Weight<4> {
+///     Conv2dConfig::new([channels, out], kernel).init(&device).weight
+/// };
+/// let mut conv = Conv2dConfig::new([16, 32], [3, 3]).with_stride([2, 2]).init(&device);
+/// let [reduce, core, expand] = [factor(4, 16, [1, 1]), factor(6, 4, [3, 3]), factor(32, 6, [1, 1])];
+/// conv.weight = Factors::new(Some(reduce), core, Some(expand))?.into();
+///
+/// let x = Tensor::<4>::random([2, 16, 9, 9], Distribution::Default, &device);
+/// let y = conv.forward(x.clone());
+/// assert_eq!(y.dims(), [2, 32, 4, 4]);
+/// let product = conv.unpack().forward(x);
+/// assert!((product - y).abs().max().into_scalar::<f32>() < 1e-4);
+/// # Ok::<(), burn_sparse::SparseError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Factors<const D: usize> {
+    id: ParamId,
+    reduce: Option<Weight<D>>,
+    core: Weight<D>,
+    expand: Option<Weight<D>>,
+}
+
+/// The axes of output and input channels.
+const fn axes<const D: usize>() -> [usize; 2] {
+    if D == 2 { [1, 0] } else { [0, 1] }
+}
+
+fn outputs<const D: usize>(weight: &Weight<D>) -> usize {
+    weight.dims()[axes::<D>()[0]]
+}
+
+fn inputs<const D: usize>(weight: &Weight<D>) -> usize {
+    weight.dims()[axes::<D>()[1]]
+}
+
+impl<const D: usize> Factors<D> {
+    /// The chain of these weights, for a layer of one group.
+    ///
+    /// # Errors
+    /// [`SparseError::Shape`] when one does not take as many channels as the one before gives, when
+    /// `reduce` gives more channels than it takes or `expand` fewer, or none, when one of the two looks at
+    /// more than one position, or when a factor is a chain itself.
+    pub fn new(
+        reduce: Option<Weight<D>>,
+        core: Weight<D>,
+        expand: Option<Weight<D>>,
+    ) -> Result<Self, SparseError> {
+        let factors = Self {
+            id: ParamId::new(),
+            reduce,
+            core,
+            expand,
+        };
+        factors.check()?;
+        Ok(factors)
+    }
+
+    /// The same factors in the place of the weight with this id.
+    #[must_use]
+    pub fn with_id(self, id: ParamId) -> Self {
+        Self { id, ..self }
+    }
+
+    fn check(&self) -> Result<(), SparseError> {
+        for (name, factor) in self.named() {
+            if factor.factors().is_some() {
+                return Err(SparseError::shape(format!(
+                    "`{name}` has factors of its own; multiply them first (`Weight::unpack`)"
+                )));
+            }
+            let dims = factor.dims();
+            if name != CORE && D > 2 && dims[2..].iter().any(|&positions| positions != 1) {
+                return Err(SparseError::shape(format!(
+                    "`{name}` {dims:?} should look at one position"
+                )));
+            }
+        }
+        let ranks = self.reduce.iter().map(|w| [outputs(w), inputs(w)]);
+        let ranks = ranks.chain(self.expand.iter().map(|w| [inputs(w), outputs(w)]));
+        for [rank, channels] in ranks {
+            if rank == 0 || rank > channels {
+                return Err(SparseError::shape(format!(
+                    "rank {rank} of {channels} channels; it should lie between 1 and {channels}"
+                )));
+            }
+        }
+        let chain: Vec<_> = self.named().collect();
+        for pair in chain.windows(2) {
+            let [(before, first), (name, second)] = [pair[0], pair[1]];
+            let (given, taken) = (outputs(first), inputs(second));
+            if given != taken {
+                return Err(SparseError::shape(format!(
+                    "`{before}` gives {given} channels, but `{name}` takes {taken}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The factors with their names, in the order in which they run.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, &Weight<D>)> {
+        let reduce = self.reduce.iter().map(|reduce| (REDUCE, reduce));
+        let expand = self.expand.iter().map(|expand| (EXPAND, expand));
+        reduce.chain([(CORE, &self.core)]).chain(expand)
+    }
+
+    /// To few channels, if there is such a factor.
+    pub fn reduce(&self) -> Option<&Weight<D>> {
+        self.reduce.as_ref()
+    }
+
+    /// The one that has the kernel, stride, padding and dilation of the layer.
+    pub fn core(&self) -> &Weight<D> {
+        &self.core
+    }
+
+    /// To all channels, if there is such a factor.
+    pub fn expand(&self) -> Option<&Weight<D>> {
+        self.expand.as_ref()
+    }
+
+    /// The shape of the product.
+    pub fn dims(&self) -> [usize; D] {
+        let mut dims = self.core.dims();
+        let [out, input] = axes::<D>();
+        if let Some(expand) = &self.expand {
+            dims[out] = outputs(expand);
+        }
+        if let Some(reduce) = &self.reduce {
+            dims[input] = inputs(reduce);
+        }
+        dims
+    }
+
+    /// Channels that enter and leave the core, `[D1, D2]`.
+    pub fn ranks(&self) -> [usize; 2] {
+        [inputs(&self.core), outputs(&self.core)]
+    }
+
+    /// Weights of all factors.
+    pub fn parameters(&self) -> usize {
+        let weights = self
+            .named()
+            .map(|(_, factor)| factor.dims().iter().product::<usize>());
+        weights.sum()
+    }
+
+    /// Identifies the weight that the factors multiply to.
+    pub fn id(&self) -> ParamId {
+        self.id
+    }
+
+    /// The product: the weight of a layer that computes the same.
+    pub fn val(&self) -> Tensor<D> {
+        let dims = self.dims();
+        // Factors as `out × in`, the core as `D2 × (D1 · positions)`.
+        let matrix = |weight: &Weight<D>| {
+            let tensor = weight.val();
+            let matrix = tensor.reshape([
+                weight.dims()[0],
+                weight.matrix().iter().product::<usize>() / weight.dims()[0].max(1),
+            ]);
+            if D == 2 { matrix.transpose() } else { matrix }
+        };
+        let core = matrix(&self.core);
+        let wide = match &self.expand {
+            Some(expand) => matrix(expand).matmul(core),
+            None => core,
+        };
+        let [out, input] = axes::<D>().map(|axis| dims[axis]);
+        let [inner, positions] = [
+            inputs(&self.core),
+            if D == 2 {
+                1
+            } else {
+                dims[2..].iter().product()
+            },
+        ];
+        let product = match &self.reduce {
+            None => wide.reshape([out, input, positions]),
+            Some(reduce) => {
+                let wide = wide.reshape([out, inner, positions]).swap_dims(1, 2);
+                let rows = wide.reshape([out * positions, inner]);
+                let product = rows.matmul(matrix(reduce));
+                product.reshape([out, positions, input]).swap_dims(1, 2)
+            }
+        };
+        if D == 2 {
+            let product: Tensor<2> = product.reshape([out, input]);
+            return product.transpose().reshape(dims);
+        }
+        product.reshape(dims)
+    }
+
+    /// The last factor, the one that gives the outputs of the layer.
+    pub(super) fn last_mut(&mut self) -> &mut Weight<D> {
+        self.expand.as_mut().unwrap_or(&mut self.core)
+    }
+
+    pub(super) fn device(&self) -> Device {
+        self.core.device()
+    }
+
+    /// Every factor mapped, in the order in which they run.
+    pub(super) fn try_map<E>(
+        self,
+        mut map: impl FnMut(Weight<D>) -> Result<Weight<D>, E>,
+    ) -> Result<Self, E> {
+        Ok(Self {
+            id: self.id,
+            reduce: self.reduce.map(&mut map).transpose()?,
+            core: map(self.core)?,
+            expand: self.expand.map(&mut map).transpose()?,
+        })
+    }
+
+    pub(super) fn each(self, mut map: impl FnMut(Weight<D>) -> Weight<D>) -> Self {
+        match self.try_map(|weight| Ok::<_, core::convert::Infallible>(map(weight))) {
+            Ok(factors) => factors,
+        }
+    }
+
+    pub(super) fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
+        for (name, factor) in self.named() {
+            visitor.enter_module(name, traverse::factors_of(D));
+            factor.visit(visitor);
+            visitor.exit_module(name, traverse::factors_of(D));
+        }
+    }
+
+    pub(super) fn map<M: ModuleMapper>(self, mapper: &mut M) -> Self {
+        let mut through = |name, factor: Weight<D>| {
+            mapper.enter_module(name, traverse::factors_of(D));
+            let factor = factor.map(mapper);
+            mapper.exit_module(name, traverse::factors_of(D));
+            factor
+        };
+        Self {
+            id: self.id,
+            reduce: self.reduce.map(|factor| through(REDUCE, factor)),
+            core: through(CORE, self.core),
+            expand: self.expand.map(|factor| through(EXPAND, factor)),
+        }
+    }
+}
+
+const REDUCE: &str = "reduce";
+const CORE: &str = "core";
+const EXPAND: &str = "expand";
+
+impl<const D: usize> From<Factors<D>> for Weight<D> {
+    fn from(factors: Factors<D>) -> Self {
+        Self::Factored(Box::new(factors))
+    }
+}

@@ -1,0 +1,71 @@
+//! The chains of factors that a checkpoint has, in a model that has not.
+
+use std::collections::HashMap;
+
+use burn::module::Module;
+use burn::tensor::TensorData;
+
+use super::fail;
+use super::manifest::{LayerEntry, Manifest};
+use crate::{
+    SparseError,
+    nn::{AnyWeight, NamedWeight, multiply_factors, replace_weights, weights},
+};
+
+/// The model with factors of zeros where the checkpoint has factors, and whole weights where it has
+/// those; as it is if it fits already.
+pub(super) fn like<M: Module>(model: M, manifest: &Manifest, at: &str) -> Result<M, SparseError> {
+    let layers = manifest.layers.iter();
+    let layers: HashMap<&str, &LayerEntry> = layers.map(|e| (e.weight.as_str(), e)).collect();
+    let fits = |named: &NamedWeight| {
+        let entry = layers.get(named.path.as_str());
+        entry.is_some_and(|entry| entry.shape == named.weight.shape())
+    };
+    if weights(&model).iter().all(fits) {
+        return Ok(model);
+    }
+    let model = multiply_factors(model);
+    let named = weights(&model);
+    let chains = named.into_iter().map(|named| {
+        if layers.contains_key(named.path.as_str()) {
+            return Ok(named.weight);
+        }
+        chain(&named, &layers).map_err(|reason| fail(at, format!("`{}`: {reason}", named.path)))
+    });
+    let chains = chains.collect::<Result<_, _>>()?;
+    Ok(replace_weights(model, chains))
+}
+
+/// The weight with the factors that there are; itself if there are none, which is found missing later.
+fn chain(
+    named: &NamedWeight,
+    layers: &HashMap<&str, &LayerEntry>,
+) -> Result<AnyWeight, SparseError> {
+    let dot = if named.path.is_empty() { "" } else { "." };
+    let shapes = ["reduce", "core", "expand"].map(|factor| {
+        let path = format!("{}{dot}{factor}", named.path);
+        layers.get(path.as_str()).map(|entry| entry.shape.clone())
+    });
+    let [reduce, Some(core), expand] = shapes else {
+        return Ok(named.weight.clone());
+    };
+    // Bounded by the model before memory is asked for; which shapes make a chain is found out after.
+    let shape = named.weight.shape();
+    let most = |axis: usize| match axis {
+        0 | 1 => shape[0].max(shape[1]),
+        _ => shape[axis],
+    };
+    for factor in [&reduce, &Some(core.clone()), &expand]
+        .into_iter()
+        .flatten()
+    {
+        let fits = |(axis, &len): (usize, &usize)| len <= most(axis);
+        if factor.len() != shape.len() || !factor.iter().enumerate().all(fits) {
+            let reason = format!("a factor {factor:?} of a weight {shape:?}");
+            return Err(SparseError::shape(reason));
+        }
+    }
+    let zeros = |shape: Vec<usize>| TensorData::zeros::<f32, _>(shape);
+    let factors = [reduce, Some(core), expand].map(|shape| shape.map(zeros));
+    named.weight.with_factors(factors)
+}

@@ -1,0 +1,308 @@
+//! Gives a network's convolutions few channels between: trains towards Tucker ranks, decomposes,
+//! fine-tunes, packs.
+//!
+//! ```text
+//! cargo run --release --example tucker_compress
+//! cargo run --release --example tucker_compress -- --method admm,direct,scratch --flops 3 --seeds 3
+//! cargo run --release --example tucker_compress -- --arch resnet18 --width 0.25 --multiple 8 --distill 4
+//! ```
+
+use std::cell::Cell as StdCell;
+use std::path::Path;
+use std::process::ExitCode;
+
+use burn::tensor::{Device, Tensor};
+use burn_admm::Distillation;
+use burn_admm::decompose::{RankBudget, RankChoice, RankPlan, RankReport, RankRule};
+use burn_sparse::nn::Trace;
+use clap::Parser;
+use examples::cli::{CommonArgs, DataArgs, Preset, after_help, positive};
+use examples::data::{ImageDataset, Source, load};
+use examples::device::Selected;
+use examples::report::Report;
+use examples::training::{
+    Context, Dense, Factored, PruneArgs, RankMethod, Recipe, SETTINGS, TrainingError, TuckerCell,
+    TuckerTable, check_images, decompose, deploy_factored, exit_code, network, recipe_of,
+    resnet_limits, resnet_stem, settle, train_dense, train_on,
+};
+use models::{Arch, Classifier, Model, ModelConfig};
+use serde_json::{Map, Value, json, to_value};
+
+/// Decompose any network into Tucker factors, and compare the ways there
+///
+/// Each convolution becomes three: 1x1 to few channels, the kernel, 1x1 to all channels. Ranks are chosen
+/// for the trained dense network: those that discard least of its weights within the multiply-adds or
+/// weights that are allowed. With several methods or seeds, all start from the dense network of their
+/// seed, which also trains on for as long: that is the accuracy they are compared with.
+#[derive(Parser, Debug)]
+#[command(version, after_help = after_help("tucker_compress", &[
+    ("a small network, minutes", ""),
+    ("is ADMM worth its epochs?", "--method admm,direct,scratch --flops 3 --seeds 3"),
+    ("ranks that suit vectors, and a teacher", "--arch resnet18 --width 0.25 --multiple 8 --distill 4"),
+    ("four times fewer weights", "--size 4"),
+]))]
+pub(crate) struct Args {
+    /// The network: resnet18 to resnet152, resnet20, resnet32, resnet56, vgg16, vgg16bn, lenet5
+    #[arg(long, default_value_t = Arch::ResNet20)]
+    arch: Arch,
+
+    /// What the widths of all layers are multiplied by
+    #[arg(long, value_name = "FACTOR", value_parser = above_zero)]
+    width: Option<f64>,
+
+    /// How many times fewer multiply-adds the network shall have
+    #[arg(long, value_name = "RATIO", default_value_t = 2.0, value_parser = above_one)]
+    flops: f64,
+
+    /// How many times fewer weights the network shall have, instead of multiply-adds
+    #[arg(long, value_name = "RATIO", value_parser = above_one)]
+    size: Option<f64>,
+
+    /// Ranks are multiples of this
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]
+    multiple: usize,
+
+    /// How the network comes to its factors, one or several with commas
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "admm")]
+    method: Vec<RankMethod>,
+
+    /// Fine-tune with the dense network's outputs as targets, softened by this temperature
+    #[arg(long, value_name = "TEMPERATURE", value_parser = above_zero)]
+    distill: Option<f64>,
+
+    /// Repeat with so many seeds, from --seed on
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = positive)]
+    seeds: usize,
+
+    #[command(flatten)]
+    prune: PruneArgs,
+
+    #[command(flatten)]
+    data: DataArgs,
+
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+fn above(text: &str, least: f64) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > least && value <= 1000.0 => Ok(value),
+        _ => Err(format!("expected a number above {least} and at most 1000")),
+    }
+}
+
+fn above_zero(text: &str) -> Result<f64, String> {
+    above(text, 0.0)
+}
+
+fn above_one(text: &str) -> Result<f64, String> {
+    above(text, 1.0)
+}
+
+impl Args {
+    fn budget(&self) -> RankBudget {
+        let budget = match self.size {
+            Some(ratio) => RankBudget::compression(ratio),
+            None => RankBudget::flop_ratio(self.flops),
+        };
+        budget.with_multiple(self.multiple)
+    }
+
+    fn taught(&self) -> Option<Distillation> {
+        self.distill.map(|temperature| Distillation {
+            temperature,
+            ..Distillation::default()
+        })
+    }
+}
+
+fn main() -> ExitCode {
+    exit_code(run(&Args::parse()))
+}
+
+/// The whole run; what it printed is in the report.
+///
+/// # Errors
+/// See [`TrainingError`]; [`TrainingError::Stopped`] where `--stop-after` says so.
+pub(crate) fn run(args: &Args) -> Result<TuckerTable, TrainingError> {
+    let CommonArgs {
+        preset,
+        seed,
+        resume,
+        ..
+    } = args.common;
+    let selected = args.common.select_device()?;
+    selected.warn();
+    let output = args.common.open_output("tucker_compress", SETTINGS)?;
+    let (limit, test_limit) = resnet_limits(preset);
+    let options = args.data.options(seed, limit, test_limit);
+    let data = load(args.data.source(Source::Cifar10), &options)?;
+    println!("{}", data.summary());
+
+    let recipe = args.prune.apply(recipe_of(args.arch, preset, seed));
+    let shape = data.shape;
+    check_images(args.arch, [shape.height, shape.width])?;
+    let size = [shape.height, shape.width];
+    let mut config = ModelConfig::new(args.arch)
+        .with_classes(data.num_classes())
+        .with_input([shape.channels, shape.height, shape.width])
+        .with_stem(resnet_stem(args.arch, Preset::Full, size));
+    config.width = args.width;
+    let settings = json!({
+        "model": config, "dataset": data.name, "train_images": data.train.len(),
+        "budget": args.budget(), "distillation": args.taught(), "recipe": recipe,
+        "device": selected.to_string(),
+    });
+    settle(&output, &settings, resume)?;
+    println!(
+        "{} on {selected}, preset {preset}, {} seeds from {seed}: {} dense epochs, then {} of ADMM and {} of \
+         fine-tuning, or as many in another way; batch {}, learning rate {}",
+        args.arch,
+        args.seeds,
+        recipe.epochs,
+        recipe.admm_iterations * recipe.admm_epochs,
+        recipe.retrain_epochs,
+        recipe.batch,
+        recipe.lr,
+    );
+
+    let run = Run {
+        args,
+        config,
+        selected,
+        data,
+        epochs_left: StdCell::new(args.prune.stop_after),
+    };
+    let mut table = TuckerTable::default();
+    for number in 0..args.seeds {
+        let recipe = Recipe {
+            seed: recipe.seed + number as u64,
+            ..recipe.clone()
+        };
+        let folder = output.path().join(format!("seed-{}", recipe.seed));
+        run.one_seed(&recipe, &folder, &mut table)?;
+    }
+    let path = output.file("report.json");
+    if let [only] = table.runs() {
+        only.report.save(&path)?;
+        println!("\n{}\nreport: {}", only.report.table(), path.display());
+        return Ok(table);
+    }
+    println!("\n{table}");
+    output.write("report.json", |file| {
+        serde_json::to_writer_pretty(&mut *file, &table)?;
+        Ok(())
+    })?;
+    println!("report: {}", path.display());
+    Ok(table)
+}
+
+/// What all seeds share.
+struct Run<'a> {
+    args: &'a Args,
+    config: ModelConfig,
+    selected: Selected,
+    data: ImageDataset,
+    epochs_left: StdCell<Option<usize>>,
+}
+
+impl Run<'_> {
+    /// Trains the dense network of a seed, trains it on, and decomposes it in every way.
+    fn one_seed(
+        &self,
+        recipe: &Recipe,
+        folder: &Path,
+        table: &mut TuckerTable,
+    ) -> Result<(), TrainingError> {
+        let args = self.args;
+        let build = |device: &Device| network(&self.config, device);
+        let scratch = args.method.contains(&RankMethod::Scratch);
+        let epochs = recipe.epochs
+            + (1 + args.method.len()) * recipe.pruning_epochs()
+            + usize::from(scratch) * recipe.epochs;
+        let context = Context::new(&self.data, recipe, &self.selected.device, epochs)?
+            .with_resume(args.common.resume)
+            .with_stop_after(self.epochs_left.get());
+        // Hours of training should not end in a budget that no ranks fit.
+        self.ranks(&build(&context.device))?;
+        let start = train_dense(&context, build, &folder.join("dense"))?;
+        let dense = train_on(&context, build, &start, &folder.join("dense-on"))?;
+        let (plan, ranks) = self.ranks(&start.model)?;
+        println!("{ranks}");
+        for &method in &args.method {
+            let folder = folder.join(method.name());
+            let how = (method, args.taught());
+            let factored = decompose(&context, build, &start, &plan, how, &folder)?;
+            let mut report = self.report(&context, (&start, &dense), &factored, &ranks);
+            let deployed = deploy_factored(&context, build, &factored, &dense, &folder)?;
+            deployed.add_to(&mut report);
+            report.save(&folder.join("report.json"))?;
+            table.add(TuckerCell { method, report });
+        }
+        self.epochs_left.set(context.epochs_left());
+        Ok(())
+    }
+
+    /// The ranks within the budget that discard least of this network.
+    fn ranks(&self, model: &Model) -> Result<(RankPlan, RankReport), TrainingError> {
+        let shape = self.data.shape;
+        let probe = [1, shape.channels, shape.height, shape.width];
+        let model = burn::module::Module::valid(model);
+        let device = self.selected.device.clone().inner();
+        let trace = Trace::of(|| drop(model.forward(Tensor::zeros(probe, &device))));
+        // Which convolutions may be decomposed; the budget says how far.
+        let eligible = RankPlan::new(RankChoice::new(RankRule::Energy(1.0)));
+        let eligible = eligible.with_geometry(&model, &trace);
+        let plan = eligible.within(&model, self.args.budget())?;
+        let report = plan.explain(&model)?;
+        Ok((plan, report))
+    }
+
+    fn report(
+        &self,
+        context: &Context,
+        (start, dense): (&Dense<Model>, &Dense<Model>),
+        factored: &Factored<Model>,
+        ranks: &RankReport,
+    ) -> Report {
+        let results = &factored.results;
+        let [weights, factors] = ranks.parameters();
+        let [macs, factor_macs] = ranks.macs();
+        let extra = [
+            ("recipe", json!(context.recipe)),
+            ("budget", json!(self.args.budget())),
+            ("distillation", json!(self.args.taught())),
+            ("ranks", to_value(ranks).unwrap_or_default()),
+            ("macs", json!(macs)),
+            ("macs_factored", json!(factor_macs)),
+            ("flop_ratio", json!(ranks.flop_ratio())),
+            ("decomposition", json!(results)),
+            ("dense_history", json!(dense.history)),
+            ("accuracy_dense_before", json!(start.accuracy)),
+            ("seconds_factored", json!(start.seconds + factored.seconds)),
+            ("test_images", json!(self.data.test.len())),
+            ("notices", json!(self.data.notices)),
+        ];
+        let extra: Map<String, Value> = extra
+            .into_iter()
+            .map(|(key, value)| (key.to_string(), value))
+            .collect();
+        Report {
+            form: "factored".into(),
+            sparsity: 1.0 - factors as f64 / weights.max(1) as f64,
+            nnz: factors,
+            weights,
+            accuracy_dense: dense.accuracy,
+            accuracy_projected: results.accuracy_decomposed,
+            accuracy_pruned: results.accuracy_tuned,
+            extra,
+            ..Report::of(
+                self.args.arch.name(),
+                &format!("tucker-{}", factored.method),
+                &self.data,
+                &self.selected.to_string(),
+                context.recipe.seed,
+            )
+        }
+    }
+}
