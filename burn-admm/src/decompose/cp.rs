@@ -48,10 +48,11 @@ impl Default for CpConfig {
 ///
 /// // One blur for every pair of channels, stronger or weaker.
 /// let blur = [1.0, 2.0, 1.0, 2.0, 4.0, 2.0, 1.0, 2.0, 1.0];
-/// let weights: Vec<f32> = (1..=6).flat_map(|pair| blur.map(|w| w * pair as f32)).collect();
-/// let cp = Cp::new(&weights, WeightShape::new(3, 2, [3, 3]), 2, CpConfig::default())?;
+/// let pairs = [1.0, 2.0, 2.0, 4.0, 3.0, 6.0];
+/// let weights: Vec<f32> = pairs.iter().flat_map(|pair| blur.map(|w| w * pair)).collect();
+/// let cp = Cp::new(&weights, WeightShape::new(3, 2, [3, 3]), 1, CpConfig::default())?;
 /// assert!(cp.relative_error() < 1e-4);
-/// assert_eq!(cp.parameters(), 2 * (3 + 2 + 9));
+/// assert_eq!(cp.parameters(), 3 + 2 + 9);
 /// # Ok::<(), burn_admm::decompose::DecomposeError>(())
 /// ```
 #[derive(Debug, Clone)]

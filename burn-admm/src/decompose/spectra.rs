@@ -34,7 +34,7 @@ pub struct ErrorBounds {
 ///
 /// // Four output channels, three input channels, 3×3.
 /// let shape = WeightShape::new(4, 3, [3, 3]);
-/// let weights: Vec<f32> = (0..108).map(|i| (i as f32).sin()).collect();
+/// let weights: Vec<f32> = (0..108).map(|i| ((i * i) as f32).sin()).collect();
 /// let spectra = Spectra::new(&weights, shape)?;
 /// let ranks = Ranks::new(2, 2);
 /// let bounds = spectra.error_bounds(ranks)?;
