@@ -67,7 +67,7 @@ pub(crate) struct Args {
     method: Vec<RankMethod>,
 
     /// Fine-tune with the dense network's outputs as targets, softened by this temperature
-    #[arg(long, value_name = "TEMPERATURE", value_parser = above_zero)]
+    #[arg(long, value_name = "TEMPERATURE", value_parser = temperature)]
     distill: Option<f64>,
 
     /// Repeat with so many seeds, from --seed on
@@ -93,6 +93,13 @@ fn above(text: &str, least: f64) -> Result<f64, String> {
 
 fn above_zero(text: &str) -> Result<f64, String> {
     above(text, 0.0)
+}
+
+fn temperature(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (1.0..=100.0).contains(&value) => Ok(value),
+        _ => Err("expected a temperature from 1 to 100, such as 4".into()),
+    }
 }
 
 fn above_one(text: &str) -> Result<f64, String> {

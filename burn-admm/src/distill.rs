@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 /// p = softmax(teacher / T),  q = softmax(student / T)
 /// ```
 ///
-/// The factor `T²` keeps gradients of the second term as large as those of the first, whatever the
-/// temperature. Towards one hot (`T → 0`, *hard* distillation) the teacher only names its favourite class.
+/// The factor `T²` keeps gradients of the second term as large at high temperatures as at `T = 1`. Below 1 they
+/// shrink with the temperature: that is no way to hard labels.
 ///
 /// Hinton, Vinyals and Dean, *Distilling the knowledge in a neural network*, 2015, section 2.
 ///

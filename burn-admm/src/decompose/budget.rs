@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn_sparse::WeightShape;
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Decided, macs};
+use super::plan::{Decided, Wanted, macs};
 use super::{RankChoice, RankPlan, RankPlanError, RankRule, Ranks};
 use crate::knapsack::{Choice, choose};
 
@@ -87,16 +87,19 @@ impl RankPlan {
     /// # Errors
     /// As [`explain`](Self::explain); [`RankPlanError::Budget`] where ranks of one step in all layers are
     /// still too much, with the smallest part that can be reached; [`RankPlanError::NoGeometry`] for
-    /// multiply-adds that are not known.
+    /// multiply-adds that are not known, [`RankPlanError::Part`] for a part that is no number above 0.
     pub fn within<M: Module>(&self, model: &M, budget: RankBudget) -> Result<Self, RankPlanError> {
         let RankBudget {
             limited,
             part,
             multiple,
         } = budget;
+        if !(part.is_finite() && part > 0.0) {
+            return Err(RankPlanError::Part(part));
+        }
         let (mut whole, mut fixed) = (0.0, 0.0);
         let (mut groups, mut options, mut paths) = (Vec::new(), Vec::new(), Vec::new());
-        for layer in self.decide(model)? {
+        for layer in self.decide(model, Wanted::Errors)? {
             let Some(now) = limited.of(&layer, None) else {
                 continue;
             };
@@ -145,7 +148,14 @@ fn candidates(shape: WeightShape, multiple: usize) -> Vec<Option<Ranks>> {
             .take_while(move |&rank| rank < channels)
             .chain([channels])
     };
+    if shape.positions() == 1 {
+        // Two factors, with one rank between.
+        let ranks = steps(shape.rows.min(shape.channels)).map(|rank| Ranks::new(rank, rank));
+        return [None].into_iter().chain(ranks.map(Some)).collect();
+    }
     let pairs = steps(shape.rows)
         .flat_map(|output| steps(shape.channels).map(move |input| Ranks::new(output, input)));
+    // All channels on both sides are the weights as they are.
+    let pairs = pairs.filter(|&ranks| ranks != Ranks::new(shape.rows, shape.channels));
     [None].into_iter().chain(pairs.map(Some)).collect()
 }

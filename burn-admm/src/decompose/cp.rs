@@ -117,6 +117,9 @@ impl Cp {
             iterations: 0,
         };
         cp.alternate(&unfolded, config);
+        if !cp.error.is_finite() {
+            return Err(DecomposeError::NoConvergence { shape });
+        }
         Ok(cp)
     }
 
@@ -130,7 +133,7 @@ impl Cp {
             let model = &spatial * products(&output, &input).transpose();
             let error = energy((&unfolded[2] - model).as_ref());
             let before = self.relative_error();
-            if error >= self.error {
+            if error.is_nan() || error >= self.error {
                 break;
             }
             (self.output, self.input, self.spatial) = (output, input, spatial);

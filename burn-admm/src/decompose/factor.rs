@@ -2,6 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::TensorData;
+use burn_sparse::SparseError;
 use burn_sparse::nn::{AnyWeight, NamedWeight, replace_weights, weights};
 use faer::Mat;
 
@@ -12,11 +13,12 @@ use super::{Decomposed, RankPlanError};
 /// decomposed: smaller layers in a row, each with parameters of its own to fine-tune. Structs, biases
 /// and all other parameters stay as they are.
 ///
-/// Layers are those of [`burn_sparse::nn`]. A mask attached to a decomposed weight is gone afterwards.
+/// Layers are those of [`burn_sparse::nn`], of one group: factors of a layer of several panic when it runs.
+/// A mask attached to a decomposed weight is gone afterwards.
 ///
 /// # Errors
 /// [`RankPlanError::NoLayer`] for a parameter that is not the weight of such a layer,
-/// [`RankPlanError::Factors`] for factors of another shape.
+/// [`RankPlanError::Factors`] for factors of another shape and for weights that are factors already.
 ///
 /// # Example
 /// ```
@@ -44,6 +46,10 @@ pub fn factor<M: Module>(model: M, factors: &[Decomposed]) -> Result<M, RankPlan
     }
     let replaced = named.into_iter().map(|named| {
         match factors.iter().find(|layer| layer.path == named.path) {
+            Some(layer) if named.factor => Err(RankPlanError::Factors {
+                path: layer.path.clone(),
+                source: SparseError::shape("a factor cannot have factors of its own"),
+            }),
             Some(layer) => chained(&named, layer),
             None => Ok(named.weight),
         }

@@ -16,7 +16,7 @@
 //! in the place of its weights.
 //!
 //! Everything is computed in f64 on the host, with `faer` for eigenproblems and products, and returned as
-//! weights in the layout of convolutions. Grouped convolutions are decomposed group by group.
+//! weights in the layout of convolutions.
 
 mod budget;
 mod cp;

@@ -34,8 +34,9 @@ pub struct RankPlanRule {
 /// names it without wildcards. [`explain`](Self::explain) says what became of each and why.
 ///
 /// A weight does not tell into how many groups its convolution is divided, nor how many positions it is
-/// applied to: [`with_geometry`](Self::with_geometry) does. Grouped convolutions keep their weights, and
-/// so do depthwise ones, with one input channel and nothing to gain.
+/// applied to: [`with_geometry`](Self::with_geometry) does, and grouped convolutions then keep their
+/// weights; without it, exclude them by a rule with `None`. Depthwise ones have one input channel, nothing
+/// to gain, and keep theirs in any case. So do factors.
 ///
 /// # Example
 /// ```
@@ -99,6 +100,9 @@ pub enum RankPlanError {
          (`RankPlan::with_geometry`)"
     )]
     NoGeometry,
+    /// A budget that is none.
+    #[error("{0} of the network is no budget; give a part above 0, such as 0.5")]
+    Part(f64),
     /// A budget that no ranks fit.
     #[error(
         "{:.2} % of the {what} are too few for these layers: with ranks of one step everywhere {:.2} % are \
@@ -184,7 +188,8 @@ impl RankPlan {
     }
 
     /// What the layers of `model` compute, seen in a forward pass: grouped ones are told by it, and
-    /// decisions come with multiply-adds. Not a part of the plan as JSON.
+    /// decisions come with multiply-adds, of a layer that runs several times those of its first use. Not a
+    /// part of the plan as JSON.
     #[must_use]
     pub fn with_geometry<M: Module>(mut self, model: &M, trace: &Trace) -> Self {
         let named = weights(model).into_iter();
@@ -231,7 +236,7 @@ impl RankPlan {
     /// ranks that a parameter cannot have and for weights that are no numbers,
     /// [`RankPlanError::NoMatrix`] for a rule that names a vector, [`AdmmError::Read`] if a device fails.
     pub fn explain<M: Module>(&self, model: &M) -> Result<RankReport, RankPlanError> {
-        let layers = self.decide(model)?.into_iter();
+        let layers = self.decide(model, Wanted::Errors)?.into_iter();
         Ok(RankReport {
             layers: layers.map(|layer| layer.decision).collect(),
         })
@@ -242,7 +247,7 @@ impl RankPlan {
     /// # Errors
     /// As [`explain`](Self::explain), and [`AdmmError::NothingConstrained`] if there are none.
     pub fn resolve<M: Module>(&self, model: &M) -> Result<ResolvedPlan, RankPlanError> {
-        let decided = self.decide(model)?.into_iter();
+        let decided = self.decide(model, Wanted::Ranks)?.into_iter();
         let layers: Vec<ResolvedLayer> = decided
             .filter_map(|layer| {
                 let ranks = layer.decision.ranks?;
@@ -259,7 +264,8 @@ impl RankPlan {
     /// ([`TuckerRank`](super::TuckerRank)). Train with it as with [`Admm`] for pruning, saving and
     /// resuming included; decompose when the primal residual is small.
     ///
-    /// The penalty pulls all of a weight, so weight decay on the same parameters adds to it: lower it.
+    /// The penalty pulls all of a weight, so weight decay on the same parameters adds to it: lower it. There
+    /// are no zeros to mask afterwards; [`decompose`](Self::decompose) comes next.
     ///
     /// # Errors
     /// As [`resolve`](Self::resolve) and [`Admm::new`].
@@ -302,7 +308,42 @@ impl RankPlan {
         self
     }
 
-    pub(super) fn decide<M: Module>(&self, model: &M) -> Result<Vec<Decided>, RankPlanError> {
+    /// What becomes of every parameter with two sides.
+    pub(super) fn decide<M: Module>(
+        &self,
+        model: &M,
+        wanted: Wanted,
+    ) -> Result<Vec<Decided>, RankPlanError> {
+        let candidates = self.candidates(model)?;
+        let needs_weights = |candidate: &&Candidate| match (&candidate.choice, wanted) {
+            (Err(_), _) => false,
+            (Ok(_), Wanted::Errors) => true,
+            (Ok(choice), Wanted::Ranks) => !matches!(choice.fixed(candidate.shape()), Ok(Some(_))),
+        };
+        let read = candidates.iter().filter(needs_weights);
+        let specs: Vec<ResolvedLayer> = read
+            .map(|c| ResolvedLayer::with_ranks(c.parameter.clone(), Ranks::full(c.shape())))
+            .collect();
+        let mut weights = match specs.is_empty() {
+            true => Vec::new(),
+            false => read_layers(model, &specs)?,
+        }
+        .into_iter();
+        let decided = candidates.into_iter().map(|candidate| {
+            let weights = match needs_weights(&&candidate) {
+                true => weights.next(),
+                false => None,
+            };
+            let path = candidate.parameter.path.clone();
+            let rows = weights.map(|weights| candidate.parameter.view.gather(&weights.data));
+            let decided = candidate.decided(rows, wanted);
+            decided.map_err(|source| RankPlanError::Layer { path, source })
+        });
+        decided.collect()
+    }
+
+    /// Every parameter with two sides, and what the rules say of it.
+    fn candidates<M: Module>(&self, model: &M) -> Result<Vec<Candidate>, RankPlanError> {
         let parameters = parameters(model);
         for rule in &self.rules {
             if !parameters.iter().any(|p| rule.pattern.matches(&p.path)) {
@@ -311,7 +352,9 @@ impl RankPlan {
                 return Err(PlanError::UnknownPattern { pattern, near }.into());
             }
         }
-        let mut decided = Vec::new();
+        let named = weights(model).into_iter().filter(|named| named.factor);
+        let factors: Vec<String> = named.map(|named| named.path).collect();
+        let mut candidates = Vec::new();
         for parameter in parameters {
             let rule = self.rules.iter().rev();
             let rule = rule.clone().find(|r| r.pattern.matches(&parameter.path));
@@ -330,11 +373,67 @@ impl RankPlan {
                 Some(rule) => (rule.choice, format!("rule `{}`", rule.pattern)),
                 None => (self.default, "default".to_owned()),
             };
-            let problem = self.geometry.get(&parameter.path);
-            decided.push(decide(model, parameter, problem, choice, named, origin)?);
+            let problem = self.geometry.get(&parameter.path).copied();
+            let choice = choice.ok_or_else(|| origin.clone()).and_then(|choice| {
+                let factor = factors.contains(&parameter.path);
+                match why_not(&parameter, problem.as_ref(), named, factor) {
+                    None => Ok(choice),
+                    Some(reason) => Err(reason),
+                }
+            });
+            candidates.push(Candidate {
+                parameter,
+                problem,
+                choice,
+                named,
+                origin,
+            });
         }
-        Ok(decided)
+        Ok(candidates)
     }
+}
+
+/// Why a parameter keeps its weights whatever the ranks.
+fn why_not(
+    parameter: &Parameter,
+    problem: Option<&ConvProblem>,
+    named: bool,
+    factor: bool,
+) -> Option<String> {
+    let shape = parameter.view.shape();
+    if factor {
+        return Some("a factor already".to_owned());
+    }
+    if let Some(problem) = problem.filter(|problem| problem.groups > 1) {
+        return Some(format!("{} groups", problem.groups));
+    }
+    let why = match parameter.role {
+        _ if named => None,
+        _ if parameter.weights() == 0 => Some("empty"),
+        Role::Convolution if shape.positions() == 1 => Some("1×1"),
+        Role::Convolution if shape.channels == 1 => Some("one input channel"),
+        Role::Convolution => None,
+        _ => Some("no convolution"),
+    };
+    why.map(|why| format!("{why}, as it is unless named"))
+}
+
+/// What decisions are made for: nothing is computed that nobody asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// The ranks alone.
+    Ranks,
+    /// What they lose, and what other ranks would.
+    Errors,
+}
+
+/// A parameter with its choice of ranks, or why it has none.
+struct Candidate {
+    parameter: Parameter,
+    problem: Option<ConvProblem>,
+    choice: Result<RankChoice, String>,
+    named: bool,
+    origin: String,
 }
 
 /// A decision and what it came from.
@@ -342,79 +441,70 @@ pub(super) struct Decided {
     pub(super) parameter: Parameter,
     pub(super) decision: RankDecision,
     pub(super) problem: Option<ConvProblem>,
-    /// Of a layer that may be decomposed.
+    /// Of a layer that may be decomposed, if errors are wanted.
     pub(super) tails: Option<Tails>,
 }
 
-fn decide<M: Module>(
-    model: &M,
-    parameter: Parameter,
-    problem: Option<&ConvProblem>,
-    choice: Option<RankChoice>,
-    named: bool,
-    origin: String,
-) -> Result<Decided, RankPlanError> {
-    let shape = parameter.view.shape();
-    let weights = parameter.weights();
-    let kept = |reason: String| RankDecision {
-        path: parameter.path.clone(),
-        shape: parameter.shape.clone(),
-        ranks: None,
-        weights,
-        parameters: weights,
-        macs: problem.map(|problem| [problem.dense_macs(); 2]),
-        relative_error: 0.0,
-        reason,
-    };
-    let decided = |decision, tails| Decided {
-        parameter: parameter.clone(),
-        decision,
-        problem: problem.copied(),
-        tails,
-    };
-    let Some(choice) = choice else {
-        return Ok(decided(kept(origin), None));
-    };
-    if let Some(problem) = problem.filter(|problem| problem.groups > 1) {
-        let reason = format!("{} groups", problem.groups);
-        return Ok(decided(kept(reason), None));
+impl Candidate {
+    fn shape(&self) -> WeightShape {
+        self.parameter.view.shape()
     }
-    if !named {
-        let why = match parameter.role {
-            _ if weights == 0 => Some("empty"),
-            Role::Convolution if shape.positions() == 1 => Some("1×1"),
-            Role::Convolution if shape.channels == 1 => Some("one input channel"),
-            Role::Convolution => None,
-            _ => Some("no convolution"),
+
+    /// `rows` are its weights, if they are needed.
+    fn decided(self, rows: Option<Vec<f32>>, wanted: Wanted) -> Result<Decided, DecomposeError> {
+        let shape = self.shape();
+        let Self {
+            parameter,
+            problem,
+            choice,
+            named,
+            origin,
+        } = self;
+        let weights = parameter.weights();
+        let mut decision = RankDecision {
+            path: parameter.path.clone(),
+            shape: parameter.shape.clone(),
+            ranks: None,
+            weights,
+            parameters: weights,
+            macs: problem.map(|problem| [problem.dense_macs(); 2]),
+            relative_error: 0.0,
+            reason: origin,
         };
-        if let Some(why) = why {
-            let reason = format!("{why}, as it is unless named");
-            return Ok(decided(kept(reason), None));
+        let mut tails = None;
+        match choice {
+            Err(reason) => decision.reason = reason,
+            Ok(choice) => {
+                let spectra = rows.map(|rows| Spectra::new(&rows, shape)).transpose()?;
+                let ranks = match &spectra {
+                    Some(spectra) => choice.ranks(spectra)?,
+                    None => choice.fixed(shape)?.unwrap_or(Ranks::full(shape)),
+                };
+                let parameters = ranks.parameters(shape);
+                if !named && parameters >= weights {
+                    let reason = format!("{}: at {ranks} no fewer weights", decision.reason);
+                    decision.reason = reason;
+                } else {
+                    decision.ranks = Some(ranks);
+                    decision.parameters = parameters;
+                    let both = |problem: ConvProblem| [problem.dense_macs(), macs(&problem, ranks)];
+                    decision.macs = problem.map(both);
+                }
+                if let Some(spectra) = spectra.filter(|_| wanted == Wanted::Errors) {
+                    if decision.ranks.is_some() {
+                        decision.relative_error = spectra.hosvd(ranks)?.relative_error();
+                    }
+                    tails = Some(spectra.tails());
+                }
+            }
         }
+        Ok(Decided {
+            parameter,
+            decision,
+            problem,
+            tails,
+        })
     }
-    let named_layer = |source| RankPlanError::Layer {
-        path: parameter.path.clone(),
-        source,
-    };
-    let spec = ResolvedLayer::with_ranks(parameter.clone(), Ranks::full(shape));
-    let stored = read_layers(model, std::slice::from_ref(&spec))?.remove(0);
-    let spectra = Spectra::new(&parameter.view.gather(&stored.data), shape).map_err(named_layer)?;
-    let ranks = choice.ranks(&spectra).map_err(named_layer)?;
-    let parameters = ranks.parameters(shape);
-    let tails = Some(spectra.tails());
-    if !named && parameters >= weights {
-        let reason = format!("{origin}: at {ranks} no fewer weights");
-        return Ok(decided(kept(reason), tails));
-    }
-    let tucker = spectra.hosvd(ranks).map_err(named_layer)?;
-    let decision = RankDecision {
-        ranks: Some(ranks),
-        parameters,
-        macs: problem.map(|problem| [problem.dense_macs(), macs(problem, ranks)]),
-        relative_error: tucker.relative_error(),
-        ..kept(origin)
-    };
-    Ok(decided(decision, tails))
 }
 
 /// Multiply-adds of the factors.

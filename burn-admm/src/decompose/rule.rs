@@ -1,3 +1,4 @@
+use burn_sparse::WeightShape;
 use serde::{Deserialize, Serialize};
 
 use super::{DecomposeError, Ranks, Spectra, evbmf_rank};
@@ -68,17 +69,12 @@ impl RankChoice {
     ///
     /// # Errors
     /// [`DecomposeError::Rank`] for fixed ranks of 0, [`DecomposeError::Setting`] for a part of the energy
-    /// outside `(0, 1]`.
+    /// outside `(0, 1]` and for multiples of 0.
     pub fn ranks(&self, spectra: &Spectra) -> Result<Ranks, DecomposeError> {
         let shape = spectra.shape();
+        let fixed = self.fixed(shape)?;
         let found = match self.rule {
-            RankRule::Fixed(ranks) => {
-                // Zero is a mistake; too many is the same as all.
-                ranks
-                    .min(Ranks::new(shape.rows, shape.channels))
-                    .check(shape)?;
-                ranks
-            }
+            RankRule::Fixed(ranks) => fixed.unwrap_or(ranks),
             RankRule::Energy(part) => {
                 if !(part > 0.0 && part <= 1.0) {
                     return Err(DecomposeError::Setting {
@@ -103,9 +99,38 @@ impl RankChoice {
                 }
             }
         };
-        let round = |rank: usize| rank.max(self.least).next_multiple_of(self.multiple);
-        let rounded = Ranks::new(round(found.output), round(found.input));
-        Ok(rounded.min(Ranks::new(shape.rows, shape.channels)))
+        Ok(self.rounded(found, shape))
+    }
+
+    /// The ranks of a rule that needs no weights for them.
+    pub(super) fn fixed(&self, shape: WeightShape) -> Result<Option<Ranks>, DecomposeError> {
+        // Plans come from files, too.
+        if self.multiple == 0 {
+            return Err(DecomposeError::Setting {
+                name: "the multiple of ranks",
+                value: 0.0,
+                expected: "at least 1",
+            });
+        }
+        let RankRule::Fixed(ranks) = self.rule else {
+            return Ok(None);
+        };
+        // Zero is a mistake; too many is the same as all.
+        let all = Ranks::new(shape.rows, shape.channels);
+        ranks.min(all).check(shape)?;
+        Ok(Some(self.rounded(ranks, shape)))
+    }
+
+    fn rounded(&self, found: Ranks, shape: WeightShape) -> Ranks {
+        let round = |rank: usize, channels: usize| {
+            let rank = rank.max(self.least).min(channels);
+            let up = rank.checked_next_multiple_of(self.multiple);
+            up.map_or(channels, |rank| rank.min(channels))
+        };
+        Ranks {
+            output: round(found.output, shape.rows),
+            input: round(found.input, shape.channels),
+        }
     }
 }
 

@@ -100,6 +100,8 @@ fn run(
     epilogue: Epilogue<3>,
 ) -> Tensor<3> {
     if let Weight::Factored(factors) = weight {
+        let groups = window.groups;
+        assert!(groups == 1, "Conv1d: factors of a layer of {groups} groups");
         let point = ConvWindow::new([1]);
         if let Some(reduce) = factors.reduce() {
             input = run(reduce, input, &point, Epilogue::new());
@@ -173,7 +175,7 @@ impl Conv1d {
     /// factors one after the other when factored.
     ///
     /// # Panics
-    /// On shapes that do not fit.
+    /// On shapes that do not fit, and on factors of a layer of several groups.
     pub fn forward_fused(
         &self,
         input: Tensor<3>,

@@ -144,6 +144,8 @@ fn run(
     epilogue: Epilogue<4>,
 ) -> Tensor<4> {
     if let Weight::Factored(factors) = weight {
+        let groups = window.groups;
+        assert!(groups == 1, "Conv2d: factors of a layer of {groups} groups");
         let point = ConvWindow::new([1, 1]);
         if let Some(reduce) = factors.reduce() {
             input = run(reduce, input, &point, Epilogue::new());
@@ -194,7 +196,7 @@ impl Conv2d {
     /// factors one after the other when factored.
     ///
     /// # Panics
-    /// On shapes that do not fit.
+    /// On shapes that do not fit, and on factors of a layer of several groups.
     pub fn forward_fused(
         &self,
         input: Tensor<4>,

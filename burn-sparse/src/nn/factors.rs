@@ -75,8 +75,8 @@ impl<const D: usize> Factors<D> {
     ///
     /// # Errors
     /// [`SparseError::Shape`] when one does not take as many channels as the one before gives, when
-    /// `reduce` gives more channels than it takes or `expand` fewer, or none, when one of the two looks at
-    /// more than one position, or when a factor is a chain itself.
+    /// a rank is 0 or larger than the weight's unfolding can have, when `reduce` or `expand` look at more
+    /// than one position, or when a factor is a chain itself.
     pub fn new(
         reduce: Option<Weight<D>>,
         core: Weight<D>,
@@ -112,12 +112,16 @@ impl<const D: usize> Factors<D> {
                 )));
             }
         }
-        let ranks = self.reduce.iter().map(|w| [outputs(w), inputs(w)]);
-        let ranks = ranks.chain(self.expand.iter().map(|w| [inputs(w), outputs(w)]));
-        for [rank, channels] in ranks {
-            if rank == 0 || rank > channels {
+        let dims = self.dims();
+        let [out, input] = axes::<D>().map(|axis| dims[axis]);
+        let positions: usize = dims.iter().skip(2).product();
+        let ranks = self.reduce.iter().map(|w| (outputs(w), input, out));
+        let ranks = ranks.chain(self.expand.iter().map(|w| (inputs(w), out, input)));
+        for (rank, channels, others) in ranks {
+            let most = channels.min(others.saturating_mul(positions));
+            if rank == 0 || rank > most {
                 return Err(SparseError::shape(format!(
-                    "rank {rank} of {channels} channels; it should lie between 1 and {channels}"
+                    "rank {rank} of {channels} channels; it should lie between 1 and {most}"
                 )));
             }
         }

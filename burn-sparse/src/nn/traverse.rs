@@ -81,6 +81,11 @@ impl AnyWeight {
         each!(self, weight => weight.packed().is_some())
     }
 
+    /// Whether it is a chain of factors.
+    pub fn is_factored(&self) -> bool {
+        each!(self, weight => weight.factors().is_some())
+    }
+
     /// The operand for [`ops`](crate::ops), if packed.
     pub fn sparse(&self) -> Option<SparseWeight> {
         each!(self, weight => weight.packed().map(PackedWeight::sparse))
@@ -119,8 +124,8 @@ impl AnyWeight {
         }))
     }
 
-    /// A chain of `[reduce, core, expand]` in the place of this weight, on the same device; see [`Factors`]
-    /// for their shapes.
+    /// A chain of `[reduce, core, expand]` in the place of this weight, on the same device, with gradients if
+    /// it had some; see [`Factors`] for their shapes. For layers of one group.
     ///
     /// # Errors
     /// As [`Factors::new`], and [`SparseError::Shape`] when they do not multiply to this weight's shape.
@@ -150,7 +155,7 @@ fn factored<const D: usize>(
     weight: &Weight<D>,
     factors: [Option<TensorData>; 3],
 ) -> Result<Weight<D>, SparseError> {
-    let device = weight.device();
+    let (device, trains) = (weight.device(), weight.trains());
     let factor = |data: TensorData| {
         let shape = data.shape();
         if shape.num_dims() != D {
@@ -159,8 +164,8 @@ fn factored<const D: usize>(
                 weight.dims()
             )));
         }
-        let tensor = Tensor::<D>::from_data(data, &device);
-        Ok(Weight::Dense(Param::from_tensor(tensor)))
+        let param = Param::from_tensor(Tensor::<D>::from_data(data, &device));
+        Ok(Weight::Dense(param.set_require_grad(trains)))
     };
     let [reduce, core, expand] = factors.map(|data| data.map(factor).transpose());
     let core = core?.ok_or_else(|| SparseError::shape("factors without a core"))?;
@@ -183,6 +188,8 @@ pub struct NamedWeight {
     pub layer: String,
     /// The weight's path, such as `layer1.0.conv1.weight` or `layer1.0.conv1.weight.core`.
     pub path: String,
+    /// Whether it is a factor of a layer's weight. Factors have no factors of their own.
+    pub factor: bool,
     /// The weight.
     pub weight: AnyWeight,
 }
@@ -258,10 +265,10 @@ pub(super) fn announce<const D: usize>(weight: &Weight<D>) {
                 [layer @ .., _] => layer.join("."),
                 [] => String::new(),
             };
-            let path = path.join(".");
             found.push(NamedWeight {
                 layer,
-                path,
+                path: path.join("."),
+                factor: *factor,
                 weight,
             });
         }
@@ -341,7 +348,8 @@ pub fn weights<M: Module>(module: &M) -> Vec<NamedWeight> {
 /// Puts weights in the place of those that [`weights`] found, in the same order.
 ///
 /// # Panics
-/// If there are not as many, or one is of another kind or shape than the one it replaces.
+/// If there are not as many, one is of another kind or shape than the one it replaces, or a factor would
+/// get factors.
 pub fn replace_weights<M: Module>(module: M, replacements: Vec<AnyWeight>) -> M {
     let current = weights(&module);
     assert!(
@@ -351,6 +359,11 @@ pub fn replace_weights<M: Module>(module: M, replacements: Vec<AnyWeight>) -> M 
         current.len()
     );
     for (old, new) in current.iter().zip(&replacements) {
+        assert!(
+            !(old.factor && new.is_factored()),
+            "{}: a factor cannot have factors",
+            old.layer
+        );
         assert!(
             old.weight.kind() == new.kind() && old.weight.shape() == new.shape(),
             "{}: a {} weight {:?} cannot replace a {} weight {:?}",

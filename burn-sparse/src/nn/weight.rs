@@ -259,14 +259,27 @@ impl<const D: usize> Weight<D> {
         PackedWeight::with_id(id, csr, self.dims(), &self.device()).map(Self::Packed)
     }
 
-    /// The dense parameter again, zeros and all; of factors their product.
+    /// The dense parameter again, zeros and all; of factors their product, which trains if any of them did.
     #[must_use]
     pub fn unpack(self) -> Self {
         match &self {
             Self::Dense(_) => self,
             Self::Packed(_) | Self::Factored(_) => {
-                Self::Dense(Param::initialized(self.id(), self.val()))
+                let dense = Param::initialized(self.id(), self.val().detach());
+                Self::Dense(dense.set_require_grad(self.trains()))
             }
+        }
+    }
+
+    /// Whether optimisers change it. Without gradients nobody can tell, and parameters do.
+    pub(super) fn trains(&self) -> bool {
+        fn of<const D: usize>(tensor: &Tensor<D>) -> bool {
+            !tensor.device().is_autodiff() || tensor.is_require_grad()
+        }
+        match self {
+            Self::Dense(param) => of(&param.val()),
+            Self::Packed(packed) => of(&packed.values.val()),
+            Self::Factored(factors) => factors.named().any(|(_, factor)| factor.trains()),
         }
     }
 }

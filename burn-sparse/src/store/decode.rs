@@ -17,7 +17,8 @@ use crate::SparseError;
 /// that was saved: a fresh dense model becomes packed where the checkpoint is and factored where the
 /// checkpoint is, and what was packed or factored becomes dense where the checkpoint is neither.
 ///
-/// Parameters keep their ids and whether they require gradients; those of packed layers are new.
+/// Parameters keep their ids and whether they require gradients; those of packed layers and of
+/// factors that the model did not have are new.
 /// They come to the devices where the model's are. Clones of `model` share its running statistics,
 /// as always in Burn: load into a model of its own.
 ///
@@ -61,6 +62,8 @@ fn decode<M: Module>(
     at: &str,
 ) -> Result<M, SparseError> {
     let tensors = Tensors::new(bytes, &manifest, at)?;
+    // Refuses masks, which would be lost where weights become factors.
+    Survey::of(&model, false, at)?;
     let model = factored::like(model, &manifest, at)?;
     let survey = Survey::of(&model, false, at)?;
     tensors.check_layers(&survey.layers)?;

@@ -49,19 +49,37 @@ fn chain(
     let [reduce, Some(core), expand] = shapes else {
         return Ok(named.weight.clone());
     };
-    // Bounded by the model before memory is asked for; which shapes make a chain is found out after.
+    // Before memory is asked for: factors are no larger than ranks of this weight can make them.
     let shape = named.weight.shape();
-    let most = |axis: usize| match axis {
-        0 | 1 => shape[0].max(shape[1]),
-        _ => shape[axis],
+    let [out, input] = if shape.len() == 2 { [1, 0] } else { [0, 1] };
+    let positions: usize = shape.iter().skip(2).product();
+    let limit = |from: usize, to: usize| shape[from].min(shape[to].saturating_mul(positions));
+    let [d1, d2] = [limit(input, out), limit(out, input)];
+    let most = |channels: [usize; 2], kernel: bool| {
+        let mut most: Vec<usize> = shape
+            .iter()
+            .map(|&len| if kernel { len } else { 1 })
+            .collect();
+        [most[out], most[input]] = channels;
+        most
     };
-    for factor in [&reduce, &Some(core.clone()), &expand]
-        .into_iter()
-        .flatten()
-    {
-        let fits = |(axis, &len): (usize, &usize)| len <= most(axis);
-        if factor.len() != shape.len() || !factor.iter().enumerate().all(fits) {
-            let reason = format!("a factor {factor:?} of a weight {shape:?}");
+    // Without its neighbour, the core has all channels on that side.
+    let inner = [
+        if expand.is_some() { d2 } else { shape[out] },
+        if reduce.is_some() { d1 } else { shape[input] },
+    ];
+    let limits = [
+        (&reduce, most([d1, shape[input]], false)),
+        (&Some(core.clone()), most(inner, true)),
+        (&expand, most([shape[out], d2], false)),
+    ];
+    for (factor, most) in limits {
+        let Some(factor) = factor else {
+            continue;
+        };
+        let fits = factor.len() == most.len() && factor.iter().zip(&most).all(|(a, b)| a <= b);
+        if !fits {
+            let reason = format!("a factor {factor:?} of a weight {shape:?}, {most:?} at most");
             return Err(SparseError::shape(reason));
         }
     }

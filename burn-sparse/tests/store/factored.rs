@@ -1,6 +1,6 @@
 //! Checkpoints of chains of factors.
 
-use burn::module::Module;
+use burn::module::{Lora, Module};
 use burn::tensor::{Device, TensorData};
 use burn_sparse::nn::{Conv2d, Conv2dConfig, Linear, LinearConfig, replace_weights, weights};
 use burn_sparse::store;
@@ -123,6 +123,11 @@ fn forged_factors_are_refused_before_memory_is_asked_for() {
         [[3, 6, 1, 1], [4, 3, huge, 3], [8, 4, 1, 1]],
         "`conv.weight`: a factor",
     );
+    // No rank of this weight is that high, whatever the width of its other side.
+    refused(
+        [[3, 6, 1, 1], [4, 3, 3, 3], [8, 55, 1, 1]],
+        "a factor [8, 55, 1, 1] of a weight [8, 6, 3, 3], [8, 8, 1, 1] at most",
+    );
     refused(
         [[3, 6, 1, 1], [5, 3, 3, 3], [8, 4, 1, 1]],
         "`core` gives 5 channels, but `expand` takes 4",
@@ -138,4 +143,20 @@ fn forged_factors_are_refused_before_memory_is_asked_for() {
     });
     let found = refusal(store::from_bytes(fresh(), &forged));
     assert!(found.contains("conv.weight"), "{found}");
+}
+
+#[test]
+fn whole_weights_go_on_training_and_adapters_are_not_lost() {
+    let (bytes, _) = store::to_bytes(&fresh()).unwrap();
+    let model = factored(4, [3, 4]).train();
+    let loaded = store::from_bytes(model, &bytes).unwrap();
+    assert!(loaded.conv.weight.dense().unwrap().val().is_require_grad());
+
+    let (bytes, _) = store::to_bytes(&factored(1, [3, 4])).unwrap();
+    let net = Net {
+        head: fresh().head.apply_lora(Lora::new(2, 4.0)),
+        ..fresh()
+    };
+    let found = refusal(store::from_bytes(net, &bytes));
+    assert!(found.contains("adapter"), "{found}");
 }

@@ -20,7 +20,7 @@ use crate::timing::{TimingError, TimingOptions, measure};
 
 /// Batch sizes at which the whole network is measured.
 const BATCHES: [usize; 2] = [1, 32];
-/// The file with all weights, zeros and all (of a network of factors those of the dense network before), by
+/// The file with all weights, zeros and all (beside a network of factors those of the dense network), by
 /// torchvision's names.
 pub const DENSE_FILE: &str = "pruned.safetensors";
 /// The packed file.
@@ -31,7 +31,7 @@ pub const PACKED_FILE: &str = "packed.safetensors";
 pub struct Deployed<M> {
     /// The packed network.
     pub model: M,
-    /// The same network dense, or the one that factors were found for: masks and batch norms folded.
+    /// The same network dense, or the dense one beside factors: masks and batch norms folded.
     pub dense: M,
     /// What packing decided for each layer.
     pub packing: PackReport,
@@ -63,7 +63,7 @@ pub fn deploy<M: Classifier>(
     run(context, build, &pruned.model, None, folder)
 }
 
-/// [`deploy`] of a network of factors, beside the dense network that it came from.
+/// [`deploy`] of a network of factors, beside a dense network.
 ///
 /// # Errors
 /// As [`deploy`].

@@ -77,7 +77,7 @@ pub struct FactorResults {
     pub accuracy_tuned: f64,
     /// The epoch of fine-tuning that was chosen, from 1.
     pub epoch: usize,
-    /// `‖W − Z‖ / ‖W‖` before decomposition, over all decomposed layers.
+    /// `‖W − Ŵ‖ / ‖W‖` of decomposition, over all decomposed layers; 0 from scratch.
     pub relative_error: f64,
     /// Epochs before decomposition.
     pub towards: Vec<EpochRecord>,
@@ -106,6 +106,11 @@ pub fn decompose<M: Classifier + 'static>(
     let mut seconds = 0.0;
     let mut model = own(&dense.model, build(&context.device))?;
     let towards_epochs = recipe.admm_iterations * recipe.admm_epochs;
+    // Hours of training should not end in layers that cannot have factors.
+    factor(
+        model.clone(),
+        &plan.decompose(&model, HooiConfig::default())?,
+    )?;
     if method == RankMethod::Admm && towards_epochs > 0 {
         let stage = Stage {
             name: "towards ranks".into(),
@@ -143,7 +148,9 @@ pub fn decompose<M: Classifier + 'static>(
     let mut start = factor(model, &factors)?;
     if method == RankMethod::Scratch {
         context.device.seed(recipe.seed);
-        start = randomised(factor(build(&context.device), &factors)?, context);
+        start = randomised(factor(build(&context.device), &factors)?);
+        // What was lost is lost to the other methods.
+        results.relative_error = 0.0;
     }
     results.accuracy_decomposed = test(context, &start)?;
     context.say(format!(
@@ -198,25 +205,25 @@ pub fn decompose<M: Classifier + 'static>(
 }
 
 /// Every factor starts as a layer of its size starts.
-fn randomised<M: Classifier>(model: M, context: &Context) -> M {
-    let named = weights(&model).into_iter();
-    let random = named.map(|named| {
-        let factor = named.path.rsplit('.').next().unwrap_or_default();
-        match named.weight {
-            AnyWeight::Conv2d(weight) if ["reduce", "core", "expand"].contains(&factor) => {
-                let dims = weight.dims();
-                let positions = dims[2] * dims[3];
-                let fan = [dims[1] * positions, dims[0] * positions];
-                let initializer = Initializer::KaimingUniform {
-                    gain: 1.0 / f64::sqrt(3.0),
-                    fan_out_only: false,
-                };
-                let param: Param<_> =
-                    initializer.init_with(dims, Some(fan[0]), Some(fan[1]), &context.device);
-                AnyWeight::Conv2d(Weight::from(param))
-            }
-            weight => weight,
-        }
+fn randomised<M: Classifier>(model: M) -> M {
+    fn random<const D: usize>(weight: &Weight<D>) -> Weight<D> {
+        let dims = weight.dims();
+        let positions: usize = dims.iter().skip(2).product();
+        // Linear weights are `[in, out]`, those of convolutions `[out, in, ..]`.
+        let [out, input] = if D == 2 { [1, 0] } else { [0, 1] };
+        let fans = [dims[input] * positions, dims[out] * positions].map(Some);
+        let initializer = Initializer::KaimingUniform {
+            gain: 1.0 / f64::sqrt(3.0),
+            fan_out_only: false,
+        };
+        let param: Param<_> = initializer.init_with(dims, fans[0], fans[1], &weight.device());
+        Weight::from(param)
+    }
+    let random = weights(&model).into_iter().map(|named| match named.weight {
+        weight if !named.factor => weight,
+        AnyWeight::Linear(weight) => AnyWeight::Linear(random(&weight)),
+        AnyWeight::Conv1d(weight) => AnyWeight::Conv1d(random(&weight)),
+        AnyWeight::Conv2d(weight) => AnyWeight::Conv2d(random(&weight)),
     });
     let random = random.collect();
     replace_weights(model, random)

@@ -71,6 +71,17 @@ struct Tensors {
 impl ModuleVisitor for Tensors {
     fn enter_module(&mut self, name: &str, container_type: &str) {
         self.cursor.enter(name, container_type);
+        let reason = match container_type {
+            "Struct:PackedWeight" => "its layer is packed; unpack the model first",
+            kind if kind.ends_with("Factors") => {
+                "its layer is a chain of factors; multiply them first (`nn::multiply_factors`)"
+            }
+            _ => return,
+        };
+        self.error.get_or_insert(WeightsError::Unsupported {
+            name: name.to_owned(),
+            reason,
+        });
     }
 
     fn exit_module(&mut self, _name: &str, _container_type: &str) {

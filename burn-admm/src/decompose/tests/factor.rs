@@ -167,3 +167,63 @@ fn layers_of_others_are_named() {
     let error = factor(other, &factors).unwrap_err();
     assert!(matches!(error, RankPlanError::Factors { .. }), "{error}");
 }
+
+#[test]
+fn factors_are_decomposed_once() {
+    let net = Net::new();
+    let plan = plan(&net, [[5, 2], [6, 5], [3, 7], [4, 3], [2, 5]]);
+    let factors = plan.decompose(&net, HooiConfig::default()).unwrap();
+    let small = factor(net, &factors).unwrap();
+    let again = RankPlan::new(fixed(2, 2)).with_rule("strided.weight.core", fixed(2, 2));
+    let report = again.unwrap().explain(&small).unwrap();
+    for layer in &report.layers {
+        let path = layer.path.as_str();
+        let expected = path.contains(".weight.").then_some("a factor already");
+        assert!(
+            layer.ranks.is_none() || path == "grouped.weight",
+            "{report}"
+        );
+        assert!(expected.is_none_or(|why| layer.reason == why), "{report}");
+    }
+    // By hand, there is a core to decompose, but no room for its factors.
+    let core = burn_sparse::WeightShape::new(6, 5, [3, 2]);
+    let tucker = Spectra::new(&random(core, 3), core).unwrap();
+    let by_hand = Decomposed {
+        path: "strided.weight.core".into(),
+        tucker: tucker.hosvd(Ranks::new(2, 2)).unwrap(),
+    };
+    let error = factor(small, &[by_hand]).unwrap_err();
+    assert!(error.to_string().contains("factors of its own"), "{error}");
+}
+
+#[test]
+fn what_trained_goes_on_training() {
+    let device = Device::flex().autodiff();
+    let conv = |trains| {
+        let mut conv = Conv2dConfig::new([6, 8], [3, 3]).init(&device);
+        let param = conv.weight.dense().unwrap().clone();
+        conv.weight = param.set_require_grad(trains).into();
+        conv
+    };
+    let x = Tensor::<4>::random([1, 6, 5, 5], Distribution::Default, &device);
+    for trains in [true, false] {
+        let model = conv(trains);
+        let factors = RankPlan::new(fixed(2, 2)).decompose(&model, HooiConfig::default());
+        let small = factor(model, &factors.unwrap()).unwrap();
+        let loss = small.forward(x.clone()).sum();
+        let gradients = loss.backward();
+        for (name, weight) in small.weight.factors().unwrap().named() {
+            let gradient = weight.dense().unwrap().val().grad(&gradients);
+            assert_eq!(gradient.is_some(), trains, "{name}");
+        }
+        let whole = multiply_factors(small);
+        let gradients = whole.forward(x.clone()).sum().backward();
+        let gradient = whole.weight.dense().unwrap().val().grad(&gradients);
+        assert_eq!(gradient.is_some(), trains);
+        // Also by way of inference, where nothing requires gradients.
+        if trains {
+            let again = burn::module::Module::train(multiply_factors(whole.valid()));
+            assert!(again.weight.dense().unwrap().val().is_require_grad());
+        }
+    }
+}

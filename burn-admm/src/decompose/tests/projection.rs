@@ -75,3 +75,21 @@ fn weights_that_have_the_ranks_are_left_alone() {
     let near = TuckerRank::new(ranks).project(&weights, shape).unwrap();
     assert_eq!(near.values, weights);
 }
+
+/// Resuming compares a projected weight with its projection, bit by bit, at the sizes that networks have.
+#[test]
+fn large_weights_stay_as_well() {
+    for (shape, ranks) in [
+        (shape(256, 256, [3, 3]), Ranks::new(96, 64)),
+        (shape(512, 128, [1, 1]), Ranks::new(40, 40)),
+    ] {
+        let config = HooiConfig {
+            iterations: 3,
+            ..HooiConfig::default()
+        };
+        let projection = TuckerRank::new(ranks).with_config(config);
+        let near = projection.project(&random(shape, 7), shape).unwrap().values;
+        let again = projection.project(&near, shape).unwrap().values;
+        assert!(again == near, "{shape} at {ranks}");
+    }
+}

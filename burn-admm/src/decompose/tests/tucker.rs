@@ -165,3 +165,32 @@ fn costs_are_those_of_three_convolutions() {
     assert_eq!(ranks.macs(layer, positions, positions), 41_746_432);
     assert_eq!(ranks.parameters(layer), 64 * 32 + 32 * 32 * 9 + 32 * 64);
 }
+
+/// Shapes, ranks and relative errors of `partial_tucker` of `TensorLy`: `scripts/peers/tensorly_tucker`.
+const TENSORLY: [(WeightShape, Ranks, f64); 6] = [
+    (shape(24, 20, [3, 3]), Ranks::new(16, 12), 0.533919309),
+    (shape(24, 20, [3, 3]), Ranks::new(4, 15), 0.803490418),
+    (shape(7, 5, [3, 3]), Ranks::new(3, 2), 0.823894793),
+    (shape(5, 7, [1, 3]), Ranks::new(4, 4), 0.480429412),
+    (shape(48, 64, [3, 3]), Ranks::new(16, 24), 0.840772393),
+    (shape(6, 9, [5, 2]), Ranks::new(1, 1), 0.925739641),
+];
+
+#[test]
+fn errors_are_those_of_tensorly() {
+    // To its fixed point, as the script lets TensorLy.
+    let config = HooiConfig {
+        iterations: 2000,
+        tolerance: 1e-12,
+    };
+    for (shape, ranks, expected) in TENSORLY {
+        let wave = |i: usize| (0.37 * (i * i) as f64).sin() as f32;
+        let weights: Vec<f32> = (0..shape.len()).map(wave).collect();
+        let spectra = Spectra::new(&weights, shape).unwrap();
+        let error = spectra.hooi(ranks, config).unwrap().relative_error();
+        assert!(
+            (error - expected).abs() < 1e-6,
+            "{shape} at {ranks}: {error}, TensorLy {expected}"
+        );
+    }
+}
