@@ -4,7 +4,7 @@ use faer::{Mat, MatRef, Side};
 use serde::{Deserialize, Serialize};
 
 use super::DecomposeError;
-use super::matrix::{Mode, by_input, by_output, check, energy, to_f32};
+use super::matrix::{Mode, by_input, by_output, check, energy, relative, to_f32};
 
 /// When the alternation of [`Cp::new`] ends.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -204,11 +204,7 @@ impl Cp {
 
     /// `‖K − K̂‖ / ‖K‖`; 0 for a weight of zeros.
     pub fn relative_error(&self) -> f64 {
-        if self.energy > 0.0 {
-            (self.error / self.energy).sqrt()
-        } else {
-            0.0
-        }
+        relative(self.error, self.energy)
     }
 
     /// `K̂`, row after row.

@@ -2,7 +2,7 @@ use burn_sparse::WeightShape;
 use faer::{Mat, MatRef};
 
 use super::DecomposeError;
-use super::matrix::{Mode, by_output, check, energy, to_f32};
+use super::matrix::{Mode, by_output, check, energy, relative, to_f32};
 
 /// A matrix as a product of two of rank `r`: `W ≈ A · B`, for linear layers and 1×1 convolutions.
 ///
@@ -120,11 +120,7 @@ impl LowRank {
 
     /// `‖W − A B‖ / ‖W‖`; 0 for a matrix of zeros.
     pub fn relative_error(&self) -> f64 {
-        if self.energy > 0.0 {
-            (self.error / self.energy).sqrt()
-        } else {
-            0.0
-        }
+        relative(self.error, self.energy)
     }
 
     /// `A B`, row after row.

@@ -38,6 +38,15 @@ pub(super) fn energy(matrix: MatRef<'_, f64>) -> f64 {
     columns.map(|j| matrix.col(j).squared_norm_l2()).sum()
 }
 
+/// The norm of an error beside that of a weight, of their squares; 0 for a weight of zeros.
+pub(super) fn relative(error: f64, energy: f64) -> f64 {
+    if energy > 0.0 {
+        (error / energy).sqrt()
+    } else {
+        0.0
+    }
+}
+
 /// Row after row, rounded to f32.
 pub(super) fn to_f32(matrix: MatRef<'_, f64>) -> Vec<f32> {
     let mut values = Vec::with_capacity(matrix.nrows() * matrix.ncols());

@@ -2,7 +2,7 @@ use burn_sparse::WeightShape;
 use faer::{Mat, MatRef};
 use serde::{Deserialize, Serialize};
 
-use super::matrix::{Mode, energy, swapped, to_f32};
+use super::matrix::{Mode, energy, relative, swapped, to_f32};
 use super::{DecomposeError, Ranks, Spectra};
 
 /// When the alternation of [`Spectra::hooi`] ends.
@@ -158,14 +158,6 @@ impl Tucker2 {
         let inner = swapped(self.core.as_ref(), positions);
         let wide = swapped((&self.reduce * inner).as_ref(), positions);
         to_f32((&self.expand * wide).as_ref())
-    }
-}
-
-fn relative(error: f64, energy: f64) -> f64 {
-    if energy > 0.0 {
-        (error / energy).sqrt()
-    } else {
-        0.0
     }
 }
 
