@@ -5,10 +5,10 @@ use burn::module::{Module, Param};
 use burn::nn::{Initializer, PaddingConfig2d};
 use burn::tensor::{Device, Tensor};
 
-use super::{Activation, Weight, profile, trace};
+use super::{Activation, Factors, Weight, profile, trace};
 use crate::{
     SparseError,
-    ops::{ConvWindow, Epilogue, dense_conv2d, sparse_conv2d},
+    ops::{ConvWindow, Epilogue, FactorTensors, dense_conv2d, factored_conv2d, sparse_conv2d},
 };
 
 /// Configuration of a [`Conv2d`]; the fields and builders of `burn::nn::conv::Conv2dConfig`.
@@ -146,6 +146,9 @@ fn run(
     if let Weight::Factored(factors) = weight {
         let groups = window.groups;
         assert!(groups == 1, "Conv2d: factors of a layer of {groups} groups");
+        if let Some(tensors) = tensors(factors) {
+            return run_dense_factors(factors, tensors, input, window, epilogue);
+        }
         let point = ConvWindow::new([1, 1]);
         if let Some(reduce) = factors.reduce() {
             input = run(reduce, input, &point, Epilogue::new());
@@ -170,6 +173,50 @@ fn run(
             let y = dense_conv2d(input, weight.val(), epilogue.bias, window);
             Epilogue::finish_dense(epilogue.residual, epilogue.activation, y)
         }
+    })
+}
+
+/// The factors if all are dense.
+fn tensors(factors: &Factors<4>) -> Option<FactorTensors> {
+    let value = |weight: &Weight<4>| weight.dense().map(Param::val);
+    let optional = |weight: Option<&Weight<4>>| match weight {
+        None => Some(None),
+        Some(weight) => value(weight).map(Some),
+    };
+    Some(FactorTensors {
+        reduce: optional(factors.reduce())?,
+        core: value(factors.core())?,
+        expand: optional(factors.expand())?,
+    })
+}
+
+/// Dense factors, seen as the layers that they are, and timed as one.
+fn run_dense_factors(
+    factors: &Factors<4>,
+    tensors: FactorTensors,
+    input: Tensor<4>,
+    window: &ConvWindow<2>,
+    epilogue: Epilogue<4>,
+) -> Tensor<4> {
+    let shape = input.dims();
+    let point = ConvWindow::new([1, 1]);
+    let problem = |window: &ConvWindow<2>, shape, weight: &Weight<4>| {
+        let problem = window.problem(shape, weight.dims()[0]);
+        problem.unwrap_or_else(|error| panic!("Conv2d: {error}"))
+    };
+    let mut inner = shape;
+    if let Some(reduce) = factors.reduce() {
+        trace::record(reduce.id(), || problem(&point, shape, reduce));
+        inner[1] = reduce.dims()[0];
+    }
+    let core = || problem(window, inner, factors.core());
+    trace::record(factors.core().id(), core);
+    if let Some(expand) = factors.expand() {
+        let shape = || core().output_shape();
+        trace::record(expand.id(), || problem(&point, shape(), expand));
+    }
+    profile::timed(factors.core().id(), core, || {
+        factored_conv2d(input, tensors, factors.chains(), window, epilogue)
     })
 }
 

@@ -4,7 +4,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, ParamId};
 use burn::tensor::{Device, Tensor};
 
 use super::{Weight, traverse};
-use crate::SparseError;
+use crate::{SparseError, ops::Chains};
 
 /// A weight as two or three smaller ones that run one after the other: fewer channels, the kernel,
 /// all channels.
@@ -20,7 +20,8 @@ use crate::SparseError;
 /// | `expand` | `[out, D2, 1..]` | `[D2, out]` |
 ///
 /// Without `reduce`, `D1` is `in`; without `expand`, `D2` is `out`. Nothing stands between the factors:
-/// the bias of the layer, a residual and the activation come after the last one.
+/// the bias of the layer, a residual and the activation come after the last one. On a CPU, dense factors of
+/// a 2-D convolution run as one, strip by strip, where no gradients are recorded.
 ///
 /// Each factor is a weight of its own, with a path of its own (`conv1.weight.core`), an optimiser state
 /// of its own, and a form of its own: [`pack`](crate::pack::pack) measures and packs each by itself, and
@@ -55,6 +56,7 @@ pub struct Factors<const D: usize> {
     reduce: Option<Weight<D>>,
     core: Weight<D>,
     expand: Option<Weight<D>>,
+    chains: Chains,
 }
 
 /// The axes of output and input channels.
@@ -87,6 +89,7 @@ impl<const D: usize> Factors<D> {
             reduce,
             core,
             expand,
+            chains: Chains::default(),
         };
         factors.check()?;
         Ok(factors)
@@ -233,6 +236,11 @@ impl<const D: usize> Factors<D> {
         product.reshape(dims)
     }
 
+    /// The factors in the order of a kernel that runs them at once.
+    pub(super) fn chains(&self) -> &Chains {
+        &self.chains
+    }
+
     /// The last factor, the one that gives the outputs of the layer.
     pub(super) fn last_mut(&mut self) -> &mut Weight<D> {
         self.expand.as_mut().unwrap_or(&mut self.core)
@@ -252,6 +260,7 @@ impl<const D: usize> Factors<D> {
             reduce: self.reduce.map(&mut map).transpose()?,
             core: map(self.core)?,
             expand: self.expand.map(&mut map).transpose()?,
+            chains: self.chains,
         })
     }
 
@@ -281,6 +290,7 @@ impl<const D: usize> Factors<D> {
             reduce: self.reduce.map(|factor| through(REDUCE, factor)),
             core: through(CORE, self.core),
             expand: self.expand.map(|factor| through(EXPAND, factor)),
+            chains: self.chains,
         }
     }
 }

@@ -10,12 +10,12 @@ use burn_flex::{Flex, FlexTensor};
 use half::{bf16, f16};
 
 use super::{
-    CellOps, DenseOps, OptionalFloat, OptionalInt, Pattern, SparseOps,
+    CellOps, Chains, DenseOps, FactoredOps, OptionalFloat, OptionalInt, Pattern, SparseOps,
     flex_memory::{Output, images, images_mut},
 };
 use crate::{
     ConvProblem,
-    cpu::{self, Entries, Finish, Images, Residual, Storage, padded_plane},
+    cpu::{self, ChainWeights, Entries, Finish, Images, Residual, Storage, padded_plane},
 };
 
 /// The kernels compute in f32: other dtypes are converted, and back by [`restore`].
@@ -292,6 +292,50 @@ impl CellOps for Flex {
             );
         }
         restore(out, [2, batch, d], DType::F32)
+    }
+}
+
+impl FactoredOps for Flex {
+    fn factored_conv(
+        input: FloatTensor<Self>,
+        reduce: OptionalFloat<Self>,
+        core: FloatTensor<Self>,
+        expand: OptionalFloat<Self>,
+        bias: OptionalFloat<Self>,
+        residual: OptionalFloat<Self>,
+        chains: Chains,
+        problem: ConvProblem,
+        relu: bool,
+    ) -> FloatTensor<Self> {
+        let input = rows::<f32>(input);
+        let [reduce, bias] = [reduce, bias].map(|tensor| tensor.into_option().map(f32s));
+        let (core, expand) = (f32s(core), expand.into_option().map(f32s));
+        let [d2, d1, ..]: [usize; 4] = core.shape().dims();
+        let weights = ChainWeights {
+            reduce: reduce.as_ref().map(slice),
+            core: slice(&core),
+            expand: expand.as_ref().map(slice),
+            ranks: [d1, d2],
+        };
+        let memory = [reduce.as_ref(), Some(&core), expand.as_ref()];
+        let memory = memory.map(|tensor| tensor.map(FlexTensor::data_arc));
+        let chain = chains
+            .get(&problem, weights, memory)
+            .unwrap_or_else(|error| panic!("factored_conv2d: {error}"));
+        let residual = residual.into_option().map(rows::<f32>);
+        let finish = Finish {
+            bias: bias.as_ref().map(slice),
+            residual: match &residual {
+                Some(residual) => Residual::Images(images(residual).expect(ROWS)),
+                None => Residual::None,
+            },
+            relu,
+        };
+        // As for packed layers: whoever fuses the activation goes on with a layer of this crate.
+        let mut out = Output::<f32>::new(problem.output_shape(), relu);
+        let input = images(&input).expect(ROWS);
+        chain.run(problem.batch, input, finish, out.images());
+        out.into_tensor()
     }
 }
 

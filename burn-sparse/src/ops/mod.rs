@@ -12,6 +12,7 @@ mod conv2d;
 mod cube;
 mod dense_conv;
 mod epilogue;
+mod factored;
 #[cfg(feature = "flex")]
 mod flex;
 #[cfg(feature = "flex")]
@@ -30,6 +31,10 @@ pub use conv2d::{ConvWindow, sparse_conv2d};
 pub use dense_conv::{DenseOps, dense_conv2d};
 pub(crate) use dense_conv::{dense_linear, is_flex};
 pub use epilogue::{Activation, Epilogue};
+pub use factored::Chains;
+#[cfg(feature = "flex")]
+pub use factored::FactoredOps;
+pub(crate) use factored::{FactorTensors, factored_conv2d};
 pub use linear::sparse_linear;
 pub use max_pool::max_pool2d;
 pub use pattern::Pattern;

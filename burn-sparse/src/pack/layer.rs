@@ -21,7 +21,12 @@ pub(super) fn pack_layer(
     config: &PackConfig,
     plans: &mut PlanCache,
 ) -> Result<(AnyWeight, PackedLayer), SparseError> {
-    let NamedWeight { layer, weight, .. } = named;
+    let NamedWeight {
+        layer,
+        weight,
+        factor,
+        ..
+    } = named;
     let name = |error| match error {
         SparseError::NonFinite { index, value, .. } => SparseError::NonFinite {
             index,
@@ -55,7 +60,10 @@ pub(super) fn pack_layer(
     let problem = known.unwrap_or_else(|| smallest(&weight));
     let on_cpu = is_flex(&weight.device()) && !matches!(weight, AnyWeight::Linear(_));
     let sparse = config.choice != Choice::Auto || sparsity >= config.min_sparsity;
-    let tile = !sparse && on_cpu && known.is_some() && report.weights <= MOST_TILED;
+    // Dense factors of a 2-D convolution run as one, in tiles already.
+    let at_once = factor && matches!(weight, AnyWeight::Conv2d(_));
+    let small = report.weights <= MOST_TILED;
+    let tile = !sparse && on_cpu && known.is_some() && !at_once && small;
     if !sparse && !tile {
         report.reason = format!(
             "{:.1} % zeros, fewer than {:.0} %",

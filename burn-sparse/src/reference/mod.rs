@@ -2,10 +2,12 @@
 //! definitions, with nothing of what it checks: no offsets, no stretched layout, no CSR.
 
 mod conv;
+mod factored;
 mod linear;
 mod recurrent;
 
 pub use conv::{conv1d, conv2d, conv2d_grad_input, conv2d_grad_weight};
+pub use factored::factored_conv2d;
 pub use linear::linear;
 pub use recurrent::{Recurrent, gru, lstm};
 
