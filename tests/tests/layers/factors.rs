@@ -409,3 +409,37 @@ fn chains_that_do_not_hold_together_are_refused() {
     }
     assert!(named.with_factors([None, None, None]).is_err());
 }
+
+/// On a CPU weights are ordered once for the kernel; what is kept must be that of the weights as they are.
+#[test]
+fn factors_that_changed_run_as_they_are() {
+    struct Twice;
+    impl burn::module::ModuleMapper for Twice {
+        fn map_float<const D: usize>(
+            &mut self,
+            param: burn::module::Param<Tensor<D>>,
+        ) -> burn::module::Param<Tensor<D>> {
+            param.map(|tensor| tensor * 2.0)
+        }
+    }
+    for (name, device) in devices() {
+        let mut conv = Conv2dConfig::new([6, 7], [3, 3])
+            .with_bias(false)
+            .init(&device);
+        conv.weight = factored(conv.weight, [Some(4), Some(5)], 50);
+        let input = |batch: usize| {
+            let x = catalogue::values(batch * 6 * 8 * 7, 5);
+            tensor(&x, [batch, 6, 8, 7], &device)
+        };
+        let before = [1, 3, 1].map(|batch| floats(conv.forward(input(batch))));
+        assert_eq!(before[0], before[2], "{name}");
+        // Three factors, each twice as large.
+        let doubled = conv.clone().map(&mut Twice);
+        for (batch, before) in [1, 3].into_iter().zip(&before) {
+            let after = floats(doubled.forward(input(batch)));
+            let expected: Vec<f32> = before.iter().map(|y| 8.0 * y).collect();
+            assert_eq!(after, expected, "{name}");
+            assert_eq!(&floats(conv.forward(input(batch))), before, "{name}");
+        }
+    }
+}

@@ -27,7 +27,9 @@ pub struct ChainWeights<'a> {
 ///
 /// Each task takes a strip of output rows of an image through all of them, so that what is between them
 /// stays in its second cache and threads meet once, not three times. The rows of the first factor that two
-/// neighbouring strips see are computed for both.
+/// neighbouring strips see are computed for both. A single small image of many channels is the exception:
+/// its weights are more than what is between them, so threads share out the channels instead of reading
+/// all weights each.
 ///
 /// # Example
 /// ```
@@ -54,6 +56,8 @@ pub struct Chain {
     strips: Vec<Strip>,
     kinds: Vec<Kind>,
     macs: u64,
+    /// Whether all threads work on one strip, each on some channels, instead of each on its own.
+    shared: bool,
 }
 
 /// Some rows of outputs.
@@ -100,7 +104,7 @@ impl Full {
             values,
         };
         let plan = Plan::guess(problem, 1.0, ROWS_OF_DENSE, isa);
-        Ok(Direct::new(problem, rows, plan, isa)?.serial())
+        Direct::new(problem, rows, plan, isa)
     }
 }
 
@@ -152,13 +156,15 @@ impl Chain {
             strips: Vec::new(),
             kinds: Vec::new(),
             macs: 0,
+            shared: shares(problem, weights),
         };
         let mut cores: Vec<ConvProblem> = Vec::new();
-        for part in parts(problem, weights.ranks) {
+        for part in parts(problem, weights.ranks, chain.shared) {
             let kind = match cores.iter().position(|core| *core == part.core) {
                 Some(kind) => kind,
                 None => {
                     let kind = Kind::new(&part.core, problem, weights, &matrices, isa)?;
+                    let kind = if chain.shared { kind } else { kind.serial() };
                     chain.kinds.push(kind);
                     cores.push(part.core);
                     cores.len() - 1
@@ -236,7 +242,7 @@ impl Chain {
             self.kinds[strip.kind].run(input, Finish { residual, ..finish }, target);
         };
         let tasks = batch * self.strips.len();
-        if cpu::threads() == 1 || batch as u64 * self.macs < LEAST_WORK {
+        if self.shared || cpu::threads() == 1 || batch as u64 * self.macs < LEAST_WORK {
             (0..tasks).for_each(task);
         } else {
             (0..tasks).into_par_iter().for_each(task);
@@ -272,6 +278,15 @@ impl Kind {
             reduce: reduce.transpose()?,
             expand: expand.transpose()?,
         })
+    }
+
+    /// Every strip by the thread that takes it.
+    fn serial(self) -> Self {
+        Self {
+            core: self.core.serial(),
+            reduce: self.reduce.map(Direct::serial),
+            expand: self.expand.map(Direct::serial),
+        }
     }
 
     fn macs(&self) -> u64 {
@@ -329,8 +344,19 @@ struct Part {
     output: usize,
 }
 
-/// Strips of nearly equal height.
-fn parts(problem: &ConvProblem, [d1, d2]: [usize; 2]) -> Vec<Part> {
+/// Whether threads share out channels: where there are fewer images than threads, and more weights than
+/// elements between the factors.
+fn shares(problem: &ConvProblem, weights: ChainWeights<'_>) -> bool {
+    let [d1, d2] = weights.ranks;
+    let len = |factor: Option<&[f32]>| factor.map_or(0, <[f32]>::len);
+    let elements = len(weights.reduce) + weights.core.len() + len(weights.expand);
+    let [inputs, outputs] = [problem.input, problem.output()].map(|[h, w]| h * w);
+    problem.batch < cpu::threads() && elements > d1 * inputs + d2 * outputs
+}
+
+/// Strips of nearly equal height: as many as the second cache asks for, and if threads take a strip each, a
+/// multiple of theirs.
+fn parts(problem: &ConvProblem, [d1, d2]: [usize; 2], shared: bool) -> Vec<Part> {
     let [height, width] = problem.output();
     let [in_height, in_width] = problem.input;
     let row = d1 * in_width * problem.stride[0] + d2 * width;
@@ -338,7 +364,7 @@ fn parts(problem: &ConvProblem, [d1, d2]: [usize; 2]) -> Vec<Part> {
     let wanted = (4 * row * height).div_ceil(BETWEEN).max(1);
     // As many tasks as make every thread end at the same time.
     let images = problem.batch.max(1);
-    let even = |strips: &usize| (images * strips).is_multiple_of(threads);
+    let even = |strips: &usize| shared || (images * strips).is_multiple_of(threads);
     let most = wanted + threads;
     let count = (wanted..most).find(even).unwrap_or(wanted);
     for count in (1..=count.min(height)).rev() {
