@@ -5,7 +5,8 @@ use burn_sparse::WeightShape;
 use serde::{Deserialize, Serialize};
 
 use super::plan::{Decided, Wanted, macs};
-use super::{RankChoice, RankPlan, RankPlanError, RankRule, Ranks};
+use super::times::grid;
+use super::{RankPlan, RankPlanError, Ranks};
 use crate::knapsack::{Choice, choose};
 
 /// What a budget limits.
@@ -130,32 +131,24 @@ impl RankPlan {
                     1.0
                 },
             })?;
-        let mut plan = Self::none().with_geometry_of(self);
-        // By name, for 1×1 convolutions and products that this plan names have no other way in.
-        for ((path, options), chosen) in paths.into_iter().zip(options).zip(chosen) {
-            let ranks = options[chosen].map(|ranks| RankChoice::new(RankRule::Fixed(ranks)));
-            plan = plan.with_rule(path, ranks)?;
-        }
-        Ok(plan)
+        let picked = options.iter().zip(chosen).map(|(options, index)| options[index]);
+        self.fixed_at(paths.into_iter().zip(picked))
     }
 }
 
 /// The weights as they are, and all pairs of multiples, or of all channels.
 fn candidates(shape: WeightShape, multiple: usize) -> Vec<Option<Ranks>> {
-    let steps = |channels: usize| {
-        let inner = (1..).map(move |k| k * multiple.max(1));
-        inner
-            .take_while(move |&rank| rank < channels)
-            .chain([channels])
-    };
     if shape.positions() == 1 {
         // Two factors, with one rank between.
-        let ranks = steps(shape.rows.min(shape.channels)).map(|rank| Ranks::new(rank, rank));
-        return [None].into_iter().chain(ranks.map(Some)).collect();
+        let most = shape.rows.min(shape.channels);
+        let inner = (1..).map(|k| k * multiple.max(1));
+        let ranks = inner.take_while(|&rank| rank < most).chain([most]);
+        let ranks = ranks.map(|rank| Some(Ranks::new(rank, rank)));
+        return [None].into_iter().chain(ranks).collect();
     }
-    let pairs = steps(shape.rows)
-        .flat_map(|output| steps(shape.channels).map(move |input| Ranks::new(output, input)));
     // All channels on both sides are the weights as they are.
-    let pairs = pairs.filter(|&ranks| ranks != Ranks::new(shape.rows, shape.channels));
-    [None].into_iter().chain(pairs.map(Some)).collect()
+    [None]
+        .into_iter()
+        .chain(grid(shape, multiple).map(Some))
+        .collect()
 }

@@ -32,6 +32,7 @@ mod ranks;
 mod rule;
 mod spatial;
 mod spectra;
+mod times;
 mod tucker;
 
 pub use budget::{Limited, RankBudget};
@@ -46,6 +47,7 @@ pub use ranks::Ranks;
 pub use rule::{RankChoice, RankRule};
 pub use spatial::SpatialSvd;
 pub use spectra::{ErrorBounds, Spectra};
+pub use times::{LayerTimes, RankTimes};
 pub use tucker::{HooiConfig, Tucker2};
 
 #[cfg(test)]

@@ -342,6 +342,26 @@ impl RankPlan {
         decided.collect()
     }
 
+    /// Paths and geometries of the parameters that this plan may decompose.
+    pub(super) fn eligible<M: Module>(
+        &self,
+        model: &M,
+    ) -> Result<Vec<(String, Option<ConvProblem>)>, RankPlanError> {
+        let candidates = self.candidates(model)?.into_iter();
+        let eligible = candidates.filter(|candidate| candidate.choice.is_ok());
+        Ok(eligible.map(|c| (c.parameter.path, c.problem)).collect())
+    }
+
+    /// The same with what ranks leave out.
+    pub(super) fn tails<M: Module>(
+        &self,
+        model: &M,
+    ) -> Result<Vec<(String, Option<ConvProblem>, Tails)>, RankPlanError> {
+        let decided = self.decide(model, Wanted::Errors)?.into_iter();
+        let tails = decided.filter_map(|d| Some((d.parameter.path, d.problem, d.tails?)));
+        Ok(tails.collect())
+    }
+
     /// Every parameter with two sides, and what the rules say of it.
     fn candidates<M: Module>(&self, model: &M) -> Result<Vec<Candidate>, RankPlanError> {
         let parameters = parameters(model);
