@@ -131,7 +131,10 @@ impl RankPlan {
                     1.0
                 },
             })?;
-        let picked = options.iter().zip(chosen).map(|(options, index)| options[index]);
+        let picked = options
+            .iter()
+            .zip(chosen)
+            .map(|(options, index)| options[index]);
         self.fixed_at(paths.into_iter().zip(picked))
     }
 }

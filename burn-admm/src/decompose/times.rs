@@ -169,8 +169,16 @@ fn with_random_factors(layer: &Conv2d, ranks: Ranks) -> Conv2d {
         let values = burn_sparse::catalogue::values(shape.iter().product(), seed);
         Some(TensorData::new(values, shape.to_vec()))
     };
-    let reduce = if input == channels { None } else { data([input, channels, 1, 1], 1) };
-    let expand = if output == rows { None } else { data([rows, output, 1, 1], 3) };
+    let reduce = if input == channels {
+        None
+    } else {
+        data([input, channels, 1, 1], 1)
+    };
+    let expand = if output == rows {
+        None
+    } else {
+        data([rows, output, 1, 1], 3)
+    };
     let core = data([output, input, height, width], 2);
     let chain = named.weight.with_factors([reduce, core, expand]);
     let chain = chain.expect("factors of ranks within the channels");
@@ -182,12 +190,16 @@ fn time(layer: &Conv2d, x: &Tensor<4>, device: &Device) -> f64 {
     let run = || {
         let start = Instant::now();
         let y = layer.forward(x.clone());
-        device.sync().expect("the device runs what was queued on it");
+        device
+            .sync()
+            .expect("the device runs what was queued on it");
         drop(y);
         start.elapsed().as_secs_f64() * 1e3
     };
     // The first runs order weights, or compile and tune kernels.
-    (0..2).for_each(|_| drop(run()));
+    for _ in 0..2 {
+        run();
+    }
     let mut times: Vec<f64> = (0..RUNS).map(|_| run()).collect();
     times.sort_by(f64::total_cmp);
     times[RUNS / 2]
@@ -238,7 +250,10 @@ impl RankPlan {
             asked: part,
             least: least / whole,
         })?;
-        let picked = options.iter().zip(chosen).map(|(options, index)| options[index]);
+        let picked = options
+            .iter()
+            .zip(chosen)
+            .map(|(options, index)| options[index]);
         self.fixed_at(paths.into_iter().zip(picked))
     }
 
@@ -261,22 +276,31 @@ impl RankPlan {
         beta: f64,
         theta: f64,
     ) -> Result<Self, RankPlanError> {
-        if let Some(wrong) = [beta, theta].into_iter().find(|part| !(0.0..1.0).contains(part)) {
+        if let Some(wrong) = [beta, theta]
+            .into_iter()
+            .find(|part| !(0.0..1.0).contains(part))
+        {
             return Err(RankPlanError::Part(wrong));
         }
-        let layers = self.eligible(model)?.into_iter().filter_map(|(path, problem)| {
-            let layer = times.of(&problem?)?;
-            let most = (1.0 - beta) * layer.problem.dense_macs() as f64;
-            let feasible = || {
-                let fits = |ranks: &Ranks| macs(&layer.problem, *ranks) as f64 <= most;
-                layer.factored_ms.iter().filter(move |(ranks, _)| fits(ranks))
-            };
-            let fastest = feasible().map(|(_, ms)| *ms).min_by(f64::total_cmp)?;
-            let gains = fastest <= (1.0 - theta) * layer.dense_ms;
-            let same = feasible().filter(|(_, ms)| *ms <= (1.0 + SAME) * fastest);
-            let largest = same.max_by_key(|(ranks, _)| macs(&layer.problem, *ranks));
-            Some((path, largest.filter(|_| gains).map(|(ranks, _)| *ranks)))
-        });
+        let layers = self
+            .eligible(model)?
+            .into_iter()
+            .filter_map(|(path, problem)| {
+                let layer = times.of(&problem?)?;
+                let most = (1.0 - beta) * layer.problem.dense_macs() as f64;
+                let feasible = || {
+                    let fits = |ranks: &Ranks| macs(&layer.problem, *ranks) as f64 <= most;
+                    layer
+                        .factored_ms
+                        .iter()
+                        .filter(move |(ranks, _)| fits(ranks))
+                };
+                let fastest = feasible().map(|(_, ms)| *ms).min_by(f64::total_cmp)?;
+                let gains = fastest <= (1.0 - theta) * layer.dense_ms;
+                let same = feasible().filter(|(_, ms)| *ms <= (1.0 + SAME) * fastest);
+                let largest = same.max_by_key(|(ranks, _)| macs(&layer.problem, *ranks));
+                Some((path, largest.filter(|_| gains).map(|(ranks, _)| *ranks)))
+            });
         self.fixed_at(layers)
     }
 

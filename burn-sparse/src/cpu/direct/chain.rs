@@ -503,7 +503,7 @@ mod tests {
 
     #[test]
     fn strips_of_a_tall_image_meet() {
-        let tall = ConvProblem::new(1, [24, 20], [67, 53], [3, 3]).with_padding([[1, 1], [1, 1]]);
+        let tall = ConvProblem::new(1, [24, 20], [67, 53], [3, 3]).with_padding([1, 1]);
         for problem in [tall, tall.with_stride([2, 2]), tall.with_dilation([3, 2])] {
             for threads in [1, 2, 5] {
                 check(&problem, [Some(48), Some(40)], Isa::current(), threads);
