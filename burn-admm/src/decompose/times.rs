@@ -265,7 +265,7 @@ impl RankPlan {
     /// [`within_time`](Self::within_time) for comparison.
     ///
     /// Xiang et al., *TDC: towards extremely efficient CNNs on GPUs via hardware-aware Tucker
-    /// decomposition*, PPoPP 2023.
+    /// decomposition*, `PPoPP` 2023.
     ///
     /// # Errors
     /// As [`explain`](Self::explain), and [`RankPlanError::Part`] for a `beta` or `theta` outside `[0, 1)`.

@@ -11,7 +11,10 @@ use crate::ConvProblem;
 /// ```
 ///
 /// A factor that is not there is the identity; the core then has all input or all output channels.
-/// `ranks` are the channels that enter and leave the core.
+/// `d1` and `d2` are the channels that enter and leave the core.
+///
+/// # Panics
+/// Without a core, or if a slice is shorter than its shape says.
 pub fn factored_conv2d(
     input: &[f32],
     [reduce, core, expand]: [Option<&[f32]>; 3],
