@@ -10,13 +10,11 @@
 //! | `panels` | rows that share loads without being neighbours |
 //! | `tile` | the inner loop |
 //! | `run` | tiles and channels over threads, the epilogue |
-//! | `chain` | factors that run one after the other on a strip |
 //!
 //! Sparse and dense weights run alike: a row of a sparse weight has its own list of positions, rows
 //! pruned in blocks share one, and in a dense weight all rows share the list of all positions, which
 //! makes each load of the input serve several channels.
 
-mod chain;
 mod gather;
 mod panels;
 mod plan;
@@ -25,7 +23,6 @@ mod stream;
 mod tile;
 mod working;
 
-pub use chain::{Chain, ChainWeights};
 pub use plan::{Panel, Plan, ROWS, Sharing};
 pub(crate) use working::{Working, plane_stride};
 
@@ -58,8 +55,6 @@ pub struct Direct {
     isa: Isa,
     working: Working,
     stream: Stream,
-    serial: bool,
-    exact: bool,
 }
 
 impl Direct {
@@ -124,21 +119,7 @@ impl Direct {
             isa,
             working,
             stream,
-            serial: false,
-            exact: false,
         })
-    }
-
-    /// For a strip of a larger layer: the thread that it is called from does all the work.
-    fn serial(mut self) -> Self {
-        self.serial = true;
-        self
-    }
-
-    /// Nothing is written but outputs: what follows them in a plane may be another strip's.
-    fn exact(mut self) -> Self {
-        self.exact = true;
-        self
     }
 
     /// The plan as it is followed.

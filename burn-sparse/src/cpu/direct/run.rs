@@ -21,28 +21,15 @@ const SUMS: usize = 32768;
 const TASKS_PER_THREAD: usize = 4;
 
 /// Multiply-accumulates below which splitting a layer costs more than a second thread gains.
-pub(super) const LEAST_WORK: u64 = 1 << 17;
+const LEAST_WORK: u64 = 1 << 17;
 
 /// The output as every task sees it.
 #[derive(Clone, Copy)]
-pub(super) struct Target<T> {
+struct Target<T> {
     start: *mut T,
     batch_stride: usize,
     channel_stride: usize,
     len: usize,
-}
-
-impl<T> Target<T> {
-    /// From an element of an image on, as a target of one image.
-    pub(super) fn within(self, image: usize, element: usize) -> Self {
-        let skipped = image * self.batch_stride + element;
-        Self {
-            start: self.start.wrapping_add(skipped),
-            batch_stride: 0,
-            channel_stride: self.channel_stride,
-            len: self.len - skipped,
-        }
-    }
 }
 
 // SAFETY: tasks write disjoint parts of the output: every task has its own tile and channels.
@@ -104,18 +91,6 @@ impl Direct {
             );
         }
         let target = out.target([batch, channels, height * width]);
-        self.run_into(batch, input, finish, target);
-    }
-
-    /// [`run`](Self::run) where the operands have been checked.
-    pub(super) fn run_into<T: Storage>(
-        &self,
-        batch: usize,
-        input: Images<'_, T>,
-        finish: Finish<'_, T>,
-        target: Target<T>,
-    ) {
-        let problem = &self.problem;
         // In place, the last plane must be there with its rounding as well.
         let in_place = self.reads_in_place(input.channel_stride)
             && input.holds([batch, problem.in_channels, self.working.plane]);
@@ -230,11 +205,7 @@ impl Direct {
 
     fn threads(&self, batch: usize) -> usize {
         let work = batch as u64 * self.problem.macs(self.stream.words.len());
-        if self.serial || work < LEAST_WORK {
-            1
-        } else {
-            cpu::threads()
-        }
+        if work < LEAST_WORK { 1 } else { cpu::threads() }
     }
 
     /// In how many parts the output channels are split, for every thread to have as much to do.
@@ -320,7 +291,7 @@ impl Direct {
             at + len <= stride && (channels - 1) * stride + at + len <= elements
         };
         // The last tile of a strip may reach into the next, which is another task's.
-        let last = !self.exact && strip.start + strip.rows == self.problem.output()[0];
+        let last = strip.start + strip.rows == self.problem.output()[0];
         let within = span.start + len <= strip.rows * self.working.cols || last;
         let floats = TypeId::of::<T>() == TypeId::of::<f32>();
         let direct = floats
@@ -482,7 +453,7 @@ impl<T: Storage> WithSimd for Store<'_, T> {
 }
 
 impl<T> ImagesMut<'_, T> {
-    pub(super) fn target(self, shape: [usize; 3]) -> Target<T> {
+    fn target(self, shape: [usize; 3]) -> Target<T> {
         let view = Images {
             data: self.data,
             batch_stride: self.batch_stride,
