@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{Axis, Dtype, Pattern, QuantArgs, SearchArgs};
+use super::{Axis, Dtype, Pattern, QuantArgs, SearchArgs, TuckerArgs};
 use crate::cli::{Preset, positive, sparsity};
 use crate::device::DeviceChoice;
 
@@ -47,6 +47,14 @@ pub enum Command {
     /// choose are marked.
     #[command(after_help = QUANT_HELP)]
     Quant(QuantArgs),
+    /// Time convolutions by Tucker factors beside the same ones undivided
+    ///
+    /// Four forms run in turns: this project's dense convolution, Burn's, three of Burn's that compute the
+    /// factors one after the other, and the layer with factors, which runs them strip by strip on a CPU.
+    /// Layers and ranks are those that TDC (`PPoPP` 2023) published for five networks, unless others are asked
+    /// for. scripts/peers/tucker puts ONNX Runtime beside it.
+    #[command(after_help = TUCKER_HELP)]
+    Tucker(TuckerArgs),
 }
 
 const RUN_HELP: &str = "\
@@ -96,6 +104,13 @@ Examples:
   # scattered weights of a large recurrent layer
   cargo run --release --example bench -- quant --kind gru --size 2048 --pattern unstructured \\
       --sparsity 0.9 --bits 4,2";
+
+const TUCKER_HELP: &str = "\
+Examples:
+  # ResNet-18 at the ranks of TDC, and the whole network
+  cargo run --release --example bench -- tucker --layer ^resnet18 --batch 1,16 --network
+  # layers of your own at ranks of your own (output, input)
+  cargo run --release --example bench -- tucker --suite resnet50 --layer 'conv2$' --ranks 48,64";
 
 /// The end of the program's help.
 #[must_use]

@@ -9,7 +9,7 @@ use super::sweep::{layers, plan, some};
 use super::{
     Axis, BenchError, BenchReport, Case, Command, CommonArgs, CompareArgs, Comparison,
     ConditionArgs, Growth, GrowthArgs, Machine, Point, RunArgs, Runner, Settings, cases, draw,
-    quant, resnet50, search,
+    quant, resnet50, search, tucker,
 };
 use crate::cli::{Preset, command_line};
 use crate::device::{Backend, Selected, select};
@@ -53,19 +53,20 @@ pub fn execute(command: &Command) -> Result<Ending, BenchError> {
         Command::Growth(args) => growth(args),
         Command::Search(args) => search(args),
         Command::Quant(args) => quant(args),
+        Command::Tucker(args) => tucker(args),
     }
 }
 
-/// What `run` and `growth` begin with.
-struct Prepared {
-    selected: Selected,
-    settings: Settings,
-    machine: Machine,
-    output: OutputDir,
-    few: bool,
+/// What commands that measure begin with.
+pub(super) struct Prepared {
+    pub(super) selected: Selected,
+    pub(super) settings: Settings,
+    pub(super) machine: Machine,
+    pub(super) output: OutputDir,
+    pub(super) few: bool,
 }
 
-fn prepare(args: &CommonArgs, folder: &str) -> Result<Prepared, BenchError> {
+pub(super) fn prepare(args: &CommonArgs, folder: &str) -> Result<Prepared, BenchError> {
     let selected = select(args.device)?;
     if args.threads.is_some() {
         threads_vary(&selected, "--threads")?;

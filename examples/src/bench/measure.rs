@@ -60,10 +60,34 @@ pub fn measure<S, D>(
     sparse: impl Fn() -> S,
     dense: impl Fn() -> D,
 ) -> Result<Pair, BenchError> {
+    let rounds = rounds(
+        options,
+        [&|| time(device, &sparse), &|| time(device, &dense)],
+    )?;
+    Pair::of(&rounds).ok_or_else(|| BenchError::Device("no run was timed".into()))
+}
+
+/// One timed run of a form: its milliseconds.
+pub(super) type Clock<'a> = &'a dyn Fn() -> Result<f64, BenchError>;
+
+/// Milliseconds of forms that run in turns, after warm-up; both as [`measure`] does it.
+///
+/// # Errors
+/// The first that a clock gives.
+pub(super) fn rounds<const N: usize>(
+    options: TimingOptions,
+    clocks: [Clock<'_>; N],
+) -> Result<Vec<[f64; N]>, BenchError> {
+    let round = || -> Result<[f64; N], BenchError> {
+        let mut times = [0.0; N];
+        for (time, clock) in times.iter_mut().zip(clocks) {
+            *time = clock()?;
+        }
+        Ok(times)
+    };
     let begin = Instant::now();
     for _ in 0..options.warmup {
-        time(device, &sparse)?;
-        time(device, &dense)?;
+        round()?;
         if begin.elapsed() >= options.budget {
             break;
         }
@@ -74,13 +98,13 @@ pub fn measure<S, D>(
         if rounds.len() >= 3 && begin.elapsed() >= options.budget {
             break;
         }
-        rounds.push([time(device, &sparse)?, time(device, &dense)?]);
+        rounds.push(round()?);
     }
-    Pair::of(&rounds).ok_or_else(|| BenchError::Device("no run was timed".into()))
+    Ok(rounds)
 }
 
 /// Milliseconds of one run.
-fn time<T>(device: &Device, work: &impl Fn() -> T) -> Result<f64, BenchError> {
+pub(super) fn time<T>(device: &Device, work: &impl Fn() -> T) -> Result<f64, BenchError> {
     let start = Instant::now();
     let result = black_box(work());
     device

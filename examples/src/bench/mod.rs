@@ -15,6 +15,7 @@
 //! * [`Comparison`]: two reports, with a verdict that knows the spread.
 //! * [`search`](fn@search): plans of the CPU kernels, looked for genetically and at random.
 //! * [`quant`](fn@quant): weights of few bits beside floats.
+//! * [`tucker`](fn@tucker): convolutions by Tucker factors beside undivided ones.
 //! * [`Command`], [`execute`]: the program.
 
 mod args;
@@ -44,6 +45,8 @@ mod suite;
 mod sweep;
 pub(crate) mod table;
 mod text;
+mod tucker;
+mod tucker_layers;
 mod verdict;
 mod verify;
 
@@ -70,5 +73,6 @@ pub use row::{Bytes, Counts, Gflops, Key, Measured, Outcome, Row};
 pub use run::{Case, Runner, cases};
 pub use search::{SearchArgs, search};
 pub use suite::{Suite, SuiteError};
+pub use tucker::{TuckerArgs, tucker};
 pub use verdict::{Change, Verdict};
 pub use verify::{Expected, Verified};

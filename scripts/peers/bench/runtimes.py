@@ -183,9 +183,9 @@ class Ours:
         return Result(timing, read_logits(output), about)
 
 
-def build(*features: str) -> Path:
+def build(*features: str, example: str = "resnet50_infer") -> Path:
     """Builds the example and says where it lies."""
-    command = ["cargo", "build", "--release", "--example", "resnet50_infer"]
+    command = ["cargo", "build", "--release", "--example", example]
     command += [f"--features={feature}" for feature in features]
     command.append("--message-format=json-render-diagnostics")
     try:
@@ -199,6 +199,6 @@ def build(*features: str) -> Path:
         raise Failed("cargo build failed, see above; mend it or leave ours out by --only")
     for line in done.stdout.splitlines():
         message = json.loads(line) if line.startswith("{") else {}
-        if message.get("target", {}).get("name") == "resnet50_infer" and message["executable"]:
+        if message.get("target", {}).get("name") == example and message["executable"]:
             return Path(message["executable"])
-    raise Failed("cargo named no executable for resnet50_infer; give it by --binary")
+    raise Failed(f"cargo named no executable for {example}; give it by --binary")
