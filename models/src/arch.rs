@@ -37,6 +37,14 @@ pub enum Arch {
     Vgg16,
     /// The same with batch norms.
     Vgg16Bn,
+    /// Dense blocks of 6, 12, 24 and 16 layers, 8.0 M parameters.
+    DenseNet121,
+    /// Dense blocks of 6, 12, 36 and 24 wider layers, 28.7 M parameters.
+    DenseNet161,
+    /// Dense blocks of 6, 12, 32 and 32 layers, 14.1 M parameters.
+    DenseNet169,
+    /// Dense blocks of 6, 12, 48 and 32 layers, 20.0 M parameters.
+    DenseNet201,
     /// Inverted residuals with depthwise convolutions, 3.5 M parameters.
     MobileNetV2,
     /// Five convolutions and three products, 61.1 M parameters.
@@ -49,7 +57,7 @@ pub enum Arch {
 
 impl Arch {
     /// Every architecture, in the order of the documentation.
-    pub const ALL: [Arch; 14] = [
+    pub const ALL: [Arch; 18] = [
         Arch::ResNet18,
         Arch::ResNet34,
         Arch::ResNet50,
@@ -60,6 +68,10 @@ impl Arch {
         Arch::ResNet56,
         Arch::Vgg16,
         Arch::Vgg16Bn,
+        Arch::DenseNet121,
+        Arch::DenseNet161,
+        Arch::DenseNet169,
+        Arch::DenseNet201,
         Arch::MobileNetV2,
         Arch::AlexNet,
         Arch::LeNet5,
@@ -79,6 +91,10 @@ impl Arch {
             Arch::ResNet56 => "resnet56",
             Arch::Vgg16 => "vgg16",
             Arch::Vgg16Bn => "vgg16bn",
+            Arch::DenseNet121 => "densenet121",
+            Arch::DenseNet161 => "densenet161",
+            Arch::DenseNet169 => "densenet169",
+            Arch::DenseNet201 => "densenet201",
             Arch::MobileNetV2 => "mobilenetv2",
             Arch::AlexNet => "alexnet",
             Arch::LeNet5 => "lenet5",
@@ -96,6 +112,10 @@ impl Arch {
             | Arch::ResNet152
             | Arch::Vgg16
             | Arch::Vgg16Bn
+            | Arch::DenseNet121
+            | Arch::DenseNet161
+            | Arch::DenseNet169
+            | Arch::DenseNet201
             | Arch::MobileNetV2
             | Arch::AlexNet => [3, 224, 224],
             Arch::ResNet20 | Arch::ResNet32 | Arch::ResNet56 => [3, 32, 32],
@@ -113,6 +133,10 @@ impl Arch {
             | Arch::ResNet152
             | Arch::Vgg16
             | Arch::Vgg16Bn
+            | Arch::DenseNet121
+            | Arch::DenseNet161
+            | Arch::DenseNet169
+            | Arch::DenseNet201
             | Arch::MobileNetV2
             | Arch::AlexNet => 1000,
             Arch::ResNet20 | Arch::ResNet32 | Arch::ResNet56 | Arch::LeNet5 | Arch::LeNet300 => 10,

@@ -29,7 +29,8 @@ pub trait Classifier: Module {
     }
 
     /// The same function with every batch norm folded into the convolution before it, so that
-    /// bias, residual addition and ReLU run inside the convolution's kernel.
+    /// bias, residual addition and ReLU run inside the convolution's kernel. Batch norms that no
+    /// convolution directly precedes, as in a [`DenseNet`](crate::DenseNet), stay.
     ///
     /// For inference: the running statistics become constants. A network without batch norm is
     /// returned as it is.

@@ -1,5 +1,6 @@
 //! Convolutions with their batch norms, and how layers start: what the families share.
 
+use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Initializer, PaddingConfig2d};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
@@ -70,20 +71,49 @@ pub(crate) fn conv(
     bias: bool,
     device: &Device,
 ) -> Conv2d {
-    let pad = window.padding;
-    let fan_out = channels[1] as f64 * (window.kernel * window.kernel) as f64;
-    let mut conv = Conv2dConfig::new(channels, [window.kernel; 2])
+    let fan_out = channels[1] * window.kernel * window.kernel;
+    let mut conv = normal_conv(channels, window, groups, fan_out, device);
+    conv.bias = bias.then(|| Initializer::Zeros.init([channels[1]], device));
+    conv
+}
+
+/// A convolution without bias that starts as in torchvision's `DenseNet`: normal with variance
+/// `2 / fan_in`.
+pub(crate) fn conv_fan_in(channels: [usize; 2], window: Window, device: &Device) -> Conv2d {
+    let fan_in = channels[0] * window.kernel * window.kernel;
+    normal_conv(channels, window, 1, fan_in, device)
+}
+
+/// Normal with variance `2 / fan`, without bias.
+fn normal_conv(
+    channels: [usize; 2],
+    window: Window,
+    groups: usize,
+    fan: usize,
+    device: &Device,
+) -> Conv2d {
+    Conv2dConfig::new(channels, [window.kernel; 2])
         .with_stride([window.stride; 2])
-        .with_padding(PaddingConfig2d::Explicit(pad, pad, pad, pad))
+        .with_padding(padding(window))
         .with_groups(groups)
         .with_bias(false)
         .with_initializer(Initializer::Normal {
             mean: 0.0,
-            std: std::f64::consts::SQRT_2 * (1.0 / fan_out.sqrt()),
+            std: std::f64::consts::SQRT_2 * (1.0 / (fan as f64).sqrt()),
         })
-        .init(device);
-    conv.bias = bias.then(|| Initializer::Zeros.init([channels[1]], device));
-    conv
+        .init(device)
+}
+
+pub(crate) fn max_pool(window: Window) -> MaxPool2d {
+    MaxPool2dConfig::new([window.kernel; 2])
+        .with_strides([window.stride; 2])
+        .with_padding(padding(window))
+        .init()
+}
+
+fn padding(window: Window) -> PaddingConfig2d {
+    let pad = window.padding;
+    PaddingConfig2d::Explicit(pad, pad, pad, pad)
 }
 
 /// A product that starts as in torchvision's VGG and `MobileNetV2`: normal with a standard

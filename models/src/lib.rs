@@ -5,6 +5,7 @@
 //! | [`ResNet`] for ImageNet | 18, 34, 50, 101, 152 | He et al., *Deep Residual Learning*, table 1 |
 //! | [`ResNet`] for CIFAR | 20, 32, 56 | the same paper, section 4.2 |
 //! | [`Vgg`] for ImageNet and CIFAR | 16, with and without batch norms | Simonyan and Zisserman, *Very Deep Convolutional Networks*, table 1 |
+//! | [`DenseNet`] for ImageNet and CIFAR | 121, 161, 169, 201 | Huang et al., *Densely Connected Convolutional Networks*, table 1 |
 //! | [`MobileNetV2`] for ImageNet and CIFAR | any width | Sandler et al., *Inverted Residuals and Linear Bottlenecks*, table 2 |
 //! | [`AlexNet`] for ImageNet | 64-192-384-256-256 | Krizhevsky, *One weird trick*, torchvision's |
 //! | [`LeNet300`] | 300-100-10 | LeCun et al. 1998, three products |
@@ -44,6 +45,7 @@ mod arch;
 #[cfg(feature = "shrink")]
 mod channels;
 mod classifier;
+mod densenet;
 mod layers;
 mod lenet;
 mod lenet300;
@@ -60,6 +62,9 @@ pub mod weights;
 pub use alexnet::{AlexNet, AlexNetConfig};
 pub use arch::{Arch, UnknownArch};
 pub use classifier::Classifier;
+pub use densenet::{
+    DenseBlock, DenseFeatures, DenseLayer, DenseNet, DenseNetConfig, DenseTransition,
+};
 pub use layers::ConvNorm;
 pub use lenet::{LeNet5, LeNet5Config};
 pub use lenet300::{LeNet300, LeNet300Config};

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::transparent::transparent;
 use crate::{
-    AlexNet, AlexNetConfig, Arch, Classifier, LeNet5, LeNet5Config, LeNet300, LeNet300Config,
-    MobileNetV2, MobileNetV2Config, ResNet, ResNetConfig, Shortcut, Stem, Summary, Vgg, VggConfig,
-    VggHead,
+    AlexNet, AlexNetConfig, Arch, Classifier, DenseNet, DenseNetConfig, LeNet5, LeNet5Config,
+    LeNet300, LeNet300Config, MobileNetV2, MobileNetV2Config, ResNet, ResNetConfig, Shortcut, Stem,
+    Summary, Vgg, VggConfig, VggHead,
 };
 
 /// Names an architecture with what may vary about it, and builds it.
@@ -18,12 +18,12 @@ pub struct ModelConfig {
     /// The number of classes; as published unless set.
     pub classes: usize,
     /// The images it is made for; as published unless set. It chooses the stem of a residual
-    /// network, the strides of `mobilenetv2` and the head of a VGG, and is no matter for others.
+    /// or densely connected network, the strides of `mobilenetv2` and the head of a VGG, and is no matter for others.
     pub stem: Option<Stem>,
     /// The shortcuts of a residual network; as published unless set, and no matter for others.
     pub shortcut: Option<Shortcut>,
-    /// What all widths of a network are multiplied by; one unless set, and no matter for `lenet5`,
-    /// `lenet300` and `alexnet`. The hidden layers of a VGG's head for ImageNet keep theirs.
+    /// What all widths of a network are multiplied by, growth rates among them; one unless set, and
+    /// no matter for `lenet5`, `lenet300` and `alexnet`. The hidden layers of a VGG's head for ImageNet keep theirs.
     pub width: Option<f64>,
     /// `[channels, height, width]` of an image; as published unless set. Only `lenet5` and
     /// `lenet300` heed more than the channels.
@@ -82,6 +82,7 @@ impl ModelConfig {
         match self.network() {
             Network::ResNet(config) => Model::ResNet(config.init(device)),
             Network::Vgg(config) => Model::Vgg(config.init(device)),
+            Network::DenseNet(config) => Model::DenseNet(config.init(device)),
             Network::MobileNetV2(config) => Model::MobileNetV2(config.init(device)),
             Network::AlexNet(config) => Model::AlexNet(config.init(device)),
             Network::LeNet5(config) => Model::LeNet5(config.init(device)),
@@ -97,6 +98,7 @@ impl ModelConfig {
         match self.network() {
             Network::ResNet(config) => config.summary(size),
             Network::Vgg(config) => config.summary(size),
+            Network::DenseNet(config) => config.summary(size),
             Network::MobileNetV2(config) => config.summary(size),
             Network::AlexNet(config) => config.summary(size),
             Network::LeNet5(config) => config
@@ -124,6 +126,14 @@ impl ModelConfig {
         }
     }
 
+    /// The densely connected network, where it is one.
+    pub fn densenet(&self) -> Option<DenseNetConfig> {
+        match self.network() {
+            Network::DenseNet(config) => Some(config),
+            _ => None,
+        }
+    }
+
     /// The `MobileNetV2`, where it is one.
     pub fn mobilenet_v2(&self) -> Option<MobileNetV2Config> {
         match self.network() {
@@ -144,6 +154,10 @@ impl ModelConfig {
             Arch::ResNet56 => self.residual(ResNetConfig::resnet56),
             Arch::Vgg16 => self.plain(VggConfig::vgg16),
             Arch::Vgg16Bn => self.plain(VggConfig::vgg16_bn),
+            Arch::DenseNet121 => self.dense(DenseNetConfig::densenet121),
+            Arch::DenseNet161 => self.dense(DenseNetConfig::densenet161),
+            Arch::DenseNet169 => self.dense(DenseNetConfig::densenet169),
+            Arch::DenseNet201 => self.dense(DenseNetConfig::densenet201),
             Arch::MobileNetV2 => {
                 let mut config = MobileNetV2Config::new(self.classes).with_channels(self.input[0]);
                 config.stem = self.stem.unwrap_or(config.stem);
@@ -179,7 +193,15 @@ impl ModelConfig {
         Network::Vgg(config)
     }
 
-    /// The width of a first stage.
+    fn dense(&self, published: fn(usize) -> DenseNetConfig) -> Network {
+        let mut config = published(self.classes).with_channels(self.input[0]);
+        config.stem = self.stem.unwrap_or(config.stem);
+        config.growth = self.multiplied(config.growth);
+        config.width = self.multiplied(config.width);
+        Network::DenseNet(config)
+    }
+
+    /// The width of a first stage, or a growth rate.
     fn multiplied(&self, width: usize) -> usize {
         let factor = self.width.unwrap_or(1.0);
         assert!(
@@ -194,6 +216,7 @@ impl ModelConfig {
 enum Network {
     ResNet(ResNetConfig),
     Vgg(VggConfig),
+    DenseNet(DenseNetConfig),
     MobileNetV2(MobileNetV2Config),
     AlexNet(AlexNetConfig),
     LeNet5(LeNet5Config),
@@ -214,6 +237,8 @@ pub enum Model {
     ResNet(ResNet),
     /// A VGG.
     Vgg(Vgg),
+    /// A densely connected network.
+    DenseNet(DenseNet),
     /// A `MobileNetV2`.
     MobileNetV2(MobileNetV2),
     /// `AlexNet`.
@@ -230,6 +255,7 @@ macro_rules! any {
         match $model {
             Model::ResNet($network) => $body,
             Model::Vgg($network) => $body,
+            Model::DenseNet($network) => $body,
             Model::MobileNetV2($network) => $body,
             Model::AlexNet($network) => $body,
             Model::LeNet5($network) => $body,
@@ -244,6 +270,7 @@ macro_rules! map {
         match $model {
             Model::ResNet($network) => Model::ResNet($body),
             Model::Vgg($network) => Model::Vgg($body),
+            Model::DenseNet($network) => Model::DenseNet($body),
             Model::MobileNetV2($network) => Model::MobileNetV2($body),
             Model::AlexNet($network) => Model::AlexNet($body),
             Model::LeNet5($network) => Model::LeNet5($body),
@@ -255,6 +282,7 @@ macro_rules! map {
 transparent!(Model {
     ResNet,
     Vgg,
+    DenseNet,
     MobileNetV2,
     AlexNet,
     LeNet5,

@@ -3,12 +3,12 @@
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Distribution, Tensor};
 use burn_admm::shrink::{
-    ChannelModel, Constants, KeptChannels, Reason, ShrinkOptions, ShrinkPlan, Shrunk, compare,
-    shrink,
+    ChannelModel, Constants, GraphError, KeptChannels, Reason, ShrinkOptions, ShrinkPlan, Shrunk,
+    compare, shrink,
 };
 use models::{
-    Arch, BlockKind, Classifier, LeNet5Config, MobileNetStage, MobileNetV2Config, Model,
-    ModelConfig, ResNet, ResNetConfig, Shortcut, Stem, VggConfig, VggHead,
+    Arch, BlockKind, Classifier, DenseNetConfig, LeNet5Config, MobileNetStage, MobileNetV2Config,
+    Model, ModelConfig, ResNet, ResNetConfig, Shortcut, Stem, VggConfig, VggHead,
 };
 use tests::devices_with_shared_memory as devices;
 
@@ -240,6 +240,51 @@ fn a_residual_stream_becomes_narrower_where_all_its_norms_agree() {
 }
 
 #[test]
+fn densenets_lose_channels_that_many_layers_read() {
+    let device = Device::flex();
+    for stem in [Stem::Cifar, Stem::ImageNet] {
+        let config = DenseNetConfig::cifar(2, 6, 5).with_stem(stem);
+        let init = || Prune::every(config.init(&device), true, true);
+        for model in [init(), init().fold_batch_norm()] {
+            let folded = model.features.norm0.is_none();
+            let small = exact(model, &[3, 32, 32]);
+            let [before, after] = small.plan.report().params();
+            assert!(
+                (after as f64) < 0.9 * before as f64,
+                "{stem:?}, folded: {folded}\n{}",
+                small.plan.report()
+            );
+        }
+    }
+
+    // Two of six channels that the first layer adds are empty: they go from all that read them,
+    // wherever they stand among the others.
+    let model = DenseNetConfig::cifar(3, 6, 5).init(&device);
+    let mut model = Prune::every(model, false, false);
+    let conv = &mut model.features.denseblock3.layers[0].conv2;
+    let weight = conv.weight.val();
+    let weight = weight.slice_fill(burn::tensor::s![1..5;3], 0.0);
+    conv.weight = Param::from_tensor(weight).into();
+    let small = exact(model, &[3, 32, 32]).model;
+    let [first, second, third] = &small.features.denseblock3.layers[..] else {
+        panic!("three layers");
+    };
+    assert_eq!(first.conv2.weight.dims(), [4, 24, 3, 3]);
+    assert_eq!(second.norm1.gamma.dims(), [16 + 4]);
+    assert_eq!(second.conv1.weight.dims(), [24, 16 + 4, 1, 1]);
+    assert_eq!(third.conv1.weight.dims(), [24, 16 + 4 + 6, 1, 1]);
+    assert_eq!(small.classifier.weight.dims(), [16 + 4 + 6 + 6, 5]);
+}
+
+#[test]
+fn a_densenets_graph_refuses_images_that_leave_nothing() {
+    let model = DenseNetConfig::cifar(1, 2, 5).init(&Device::flex());
+    assert!(model.channel_graph(&[3, 4, 4]).is_ok());
+    let error = model.channel_graph(&[3, 3, 4]).unwrap_err();
+    assert!(matches!(error, GraphError::Shape { .. }), "{error}");
+}
+
+#[test]
 fn constants_before_padded_convolutions_go_on_request() {
     let model = || Prune::every(networks()[0].init(&Device::flex()), true, false);
     let keep = exact(model(), &[3, 32, 32]);
@@ -265,6 +310,7 @@ fn the_report_counts_as_the_summary_does() {
         Arch::ResNet56,
         Arch::ResNet18,
         Arch::ResNet50,
+        Arch::DenseNet121,
     ] {
         let config = ModelConfig::new(arch);
         let model: Model = config.init(&device);

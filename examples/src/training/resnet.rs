@@ -71,6 +71,8 @@ pub fn check_images(arch: Arch, size: [usize; 2]) -> Result<(), TrainingError> {
     let smallest = match arch {
         // Five halvings, and two convolutions of 5x5 without padding before halvings.
         Arch::Vgg16 | Arch::Vgg16Bn => 32,
+        // Two halvings that round up, then three that round down.
+        Arch::DenseNet121 | Arch::DenseNet161 | Arch::DenseNet169 | Arch::DenseNet201 => 29,
         // A stride of four, and three pools of 3x3.
         Arch::AlexNet => 63,
         Arch::LeNet5 => 16,

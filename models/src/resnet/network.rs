@@ -1,15 +1,15 @@
 //! The whole network.
 
 use burn::module::Module;
-use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
-use burn::nn::{BatchNorm, PaddingConfig2d};
+use burn::nn::BatchNorm;
+use burn::nn::pool::MaxPool2d;
 use burn::tensor::module::adaptive_avg_pool2d;
 use burn::tensor::{Device, Tensor};
 use burn_sparse::nn::{Activation, Conv2d, Linear, LinearConfig, max_pool2d};
 
 use super::{Block, ResNetConfig};
 use crate::Classifier;
-use crate::layers::{apply, conv_bn, fold, infer_in_parts};
+use crate::layers::{apply, conv_bn, fold, infer_in_parts, max_pool};
 
 /// A residual network, described by [`ResNetConfig`].
 ///
@@ -40,13 +40,7 @@ impl ResNet {
     pub(super) fn new(config: &ResNetConfig, device: &Device) -> Self {
         let shape = config.shape();
         let (conv1, bn1) = conv_bn([config.channels, config.width], shape.stem, 1, device);
-        let maxpool = shape.pool.map(|pool| {
-            let pad = pool.padding;
-            MaxPool2dConfig::new([pool.kernel; 2])
-                .with_strides([pool.stride; 2])
-                .with_padding(PaddingConfig2d::Explicit(pad, pad, pad, pad))
-                .init()
-        });
+        let maxpool = shape.pool.map(max_pool);
         let mut stages = shape.stages.iter().map(|blocks| {
             let block = |shape| Block::new(shape, config.zero_init_residual, device);
             blocks.iter().copied().map(block).collect::<Vec<_>>()

@@ -11,6 +11,7 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorInfo};
 
 use super::WeightsError;
+use super::naming::legacy;
 
 /// A file whose header has been read and validated; values are decoded one tensor at a time.
 pub(super) struct Checkpoint {
@@ -116,7 +117,18 @@ impl Checkpoint {
 
     /// The shape of a tensor, where there is one of this name.
     pub(super) fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.entries.get(name).map(Entry::shape)
+        self.entries.get(self.key(name)?).map(Entry::shape)
+    }
+
+    /// What the file calls this tensor, where it has it: by this name or by the one of old
+    /// checkpoints.
+    pub(super) fn key(&self, name: &str) -> Option<&str> {
+        let key = |name: &str| {
+            self.entries
+                .get_key_value(name)
+                .map(|(key, _)| key.as_str())
+        };
+        key(name).or_else(|| key(&legacy(name)?))
     }
 
     /// What stands before the `wanted` names: the key under which a checkpoint keeps the weights,
@@ -126,7 +138,7 @@ impl Checkpoint {
         let hits = |prefix: &str| {
             let wanted = wanted.clone();
             wanted
-                .filter(|name| self.entries.contains_key(&format!("{prefix}{name}")))
+                .filter(|name| self.key(&format!("{prefix}{name}")).is_some())
                 .count()
         };
         let candidates = KEYS
@@ -148,7 +160,7 @@ impl Checkpoint {
             name: name.to_owned(),
             dtype: found,
         };
-        match self.entries.get(name) {
+        match self.key(name).and_then(|key| self.entries.get(key)) {
             Some(Entry::Safetensors(info)) => {
                 let width = match info.dtype {
                     Dtype::F16 => Width::F16,

@@ -7,7 +7,7 @@ use super::checkpoint::Checkpoint;
 use crate::{Arch, MobileNetV2Config, ModelConfig, Shortcut, Stem};
 
 /// The configuration of `arch` that the weights in a file belong to: the number of classes and of
-/// channels, the stem and the shortcuts of a residual network, the head of a VGG and the width of a
+/// channels, the stem and the shortcuts of a residual network, the stem of a `DenseNet`, the head of a VGG and the width of a
 /// `MobileNetV2` show in the shapes. What they do not show (the strides of a `MobileNetV2`) is as
 /// published.
 ///
@@ -44,6 +44,9 @@ pub fn config(arch: Arch, path: impl AsRef<Path>) -> Result<ModelConfig, Weights
             &[FIRST_OF_VGG, "classifier.weight", "classifier.6.weight"],
             vgg,
         ),
+        Arch::DenseNet121 | Arch::DenseNet161 | Arch::DenseNet169 | Arch::DenseNet201 => {
+            (&[FIRST_OF_DENSENET, "classifier.weight"], densenet)
+        }
         Arch::AlexNet => (&[FIRST_OF_VGG, "classifier.6.weight"], alexnet),
         Arch::MobileNetV2 => (&[FIRST_OF_MOBILENET, "classifier.1.weight"], mobilenet),
         Arch::LeNet5 => (&["conv1.weight", "fc2.weight"], lenet),
@@ -62,6 +65,7 @@ pub fn config(arch: Arch, path: impl AsRef<Path>) -> Result<ModelConfig, Weights
 }
 
 const FIRST_OF_VGG: &str = "features.0.weight";
+const FIRST_OF_DENSENET: &str = "features.conv0.weight";
 const FIRST_OF_MOBILENET: &str = "features.0.0.weight";
 
 /// The shapes of the tensors that hold anything.
@@ -105,16 +109,21 @@ fn ends(config: &mut ModelConfig, file: &Shapes, first: &str, last: &str) {
     }
 }
 
+/// The stem that begins with a convolution of this kernel.
+fn stem(kernel: usize) -> Option<Stem> {
+    match kernel {
+        3 => Some(Stem::Cifar),
+        7 => Some(Stem::ImageNet),
+        _ => None,
+    }
+}
+
 fn resnet(config: &mut ModelConfig, file: &Shapes) {
     ends(config, file, "conv1.weight", "fc.weight");
     let Some([_, _, kernel]) = file.conv("conv1.weight") else {
         return;
     };
-    config.stem = match kernel {
-        3 => Some(Stem::Cifar),
-        7 => Some(Stem::ImageNet),
-        _ => None,
-    };
+    config.stem = stem(kernel);
     let projected = file.get("layer2.0.downsample.0.weight").is_some();
     config.shortcut = Some(if projected {
         Shortcut::Projection
@@ -131,6 +140,12 @@ fn vgg(config: &mut ModelConfig, file: &Shapes) {
     };
     config.stem = Some(stem);
     ends(config, file, FIRST_OF_VGG, last);
+}
+
+fn densenet(config: &mut ModelConfig, file: &Shapes) {
+    ends(config, file, FIRST_OF_DENSENET, "classifier.weight");
+    let first = file.conv(FIRST_OF_DENSENET);
+    config.stem = first.and_then(|[_, _, kernel]| stem(kernel));
 }
 
 fn alexnet(config: &mut ModelConfig, file: &Shapes) {

@@ -31,7 +31,8 @@ pub struct LoadReport {
 /// Loads a `state_dict` from a `.safetensors` file or one of `torch.save` into `model`.
 ///
 /// A checkpoint that keeps the weights under a key (`state_dict`, `model`) or with the prefix of
-/// `DataParallel` (`module.`) is read as well. Values of 16 and 64 bits are converted. Masks and
+/// `DataParallel` (`module.`) is read as well, and so are the names that torchvision's first files of
+/// densely connected networks have (`denselayer1.norm.1.weight` for `denselayer1.norm1.weight`). Values of 16 and 64 bits are converted. Masks and
 /// other reparameterizations of the model stay attached; their bases are loaded.
 ///
 /// Load into a freshly built model: nothing is allocated for the parameters that are replaced, and
@@ -136,10 +137,11 @@ fn near(file: &Checkpoint, name: &str) -> Vec<String> {
 
 /// The tensors beside the wanted ones.
 fn extra(file: &Checkpoint, prefix: &str, wanted: &[Stored]) -> Vec<String> {
-    let wanted: BTreeSet<&str> = wanted.iter().map(|stored| stored.name.as_str()).collect();
+    let key = |stored: &Stored| file.key(&format!("{prefix}{}", stored.name));
+    let wanted: BTreeSet<&str> = wanted.iter().filter_map(key).collect();
     file.names()
-        .filter_map(|name| name.strip_prefix(prefix))
         .filter(|name| !name.ends_with("num_batches_tracked") && !wanted.contains(name))
+        .filter_map(|name| name.strip_prefix(prefix))
         .map(str::to_owned)
         .collect()
 }

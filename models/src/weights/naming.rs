@@ -84,6 +84,25 @@ impl Cursor {
     }
 }
 
+/// What torchvision's first files of densely connected networks call a tensor: `norm.1.weight` of a
+/// `denselayer` for `norm1.weight`. None for all other tensors.
+pub(super) fn legacy(name: &str) -> Option<String> {
+    let (rest, part) = name.rsplit_once('.')?;
+    let (holder, layer) = rest.rsplit_once('.')?;
+    let number = holder.rsplit('.').next()?.strip_prefix("denselayer")?;
+    if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let layer = match layer {
+        "norm1" => "norm.1",
+        "norm2" => "norm.2",
+        "conv1" => "conv.1",
+        "conv2" => "conv.2",
+        _ => return None,
+    };
+    Some(format!("{holder}.{layer}.{part}"))
+}
+
 /// `values`, a row-major matrix of `rows` × `cols`, as one of `cols` × `rows`.
 pub(super) fn transpose(values: &[f32], rows: usize, cols: usize) -> Vec<f32> {
     // Tiles keep both the rows read and the rows written in cache.
@@ -134,6 +153,31 @@ mod tests {
             &[4],
         );
         assert_eq!(down.name, "downsample.1.bias");
+    }
+
+    #[test]
+    fn only_layers_of_dense_blocks_had_other_names() {
+        let layer = "features.denseblock2.denselayer12";
+        for (name, old) in [
+            ("norm1.running_mean", "norm.1.running_mean"),
+            ("conv2.weight", "conv.2.weight"),
+        ] {
+            let found = legacy(&format!("{layer}.{name}"));
+            assert_eq!(found, Some(format!("{layer}.{old}")));
+        }
+        for name in [
+            "denselayer1.conv1",
+            "denselayer.conv1.weight",
+            "denselayer1.conv3.weight",
+            "denselayerx.conv1.weight",
+            "ends_in_denselayer1.conv1.weight",
+            "layer1.0.conv1.weight",
+            "features.conv0.weight",
+            "",
+        ] {
+            assert_eq!(legacy(name), None, "{name}");
+        }
+        assert!(legacy("denselayer1.conv1.weight").is_some());
     }
 
     #[test]

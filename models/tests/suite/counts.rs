@@ -3,7 +3,8 @@
 use burn::module::Module;
 use burn::tensor::Device;
 use models::{
-    Arch, LayerKind, LeNet5Config, LeNet300Config, ModelConfig, ResNetConfig, Shortcut, Stem,
+    Arch, DenseNetConfig, LayerKind, LeNet5Config, LeNet300Config, ModelConfig, ResNetConfig,
+    Shortcut, Stem,
 };
 
 #[test]
@@ -17,6 +18,10 @@ fn networks_for_imagenet_have_the_published_costs() {
         (Arch::ResNet152, 60_192_808, 11_513_626_624),
         (Arch::Vgg16, 138_357_544, 15_470_264_320),
         (Arch::Vgg16Bn, 138_365_992, 15_470_264_320),
+        (Arch::DenseNet121, 7_978_856, 2_834_161_664),
+        (Arch::DenseNet161, 28_681_000, 7_727_907_072),
+        (Arch::DenseNet169, 14_149_480, 3_359_843_328),
+        (Arch::DenseNet201, 20_013_928, 4_291_365_888),
         (Arch::MobileNetV2, 3_504_872, 300_774_272),
         (Arch::AlexNet, 61_100_840, 714_188_480),
     ];
@@ -88,6 +93,49 @@ fn a_vgg16_for_cifar_costs_what_its_layers_add_up_to() {
         .with_classes(10)
         .with_stem(Stem::Cifar);
     assert_eq!(config.summary([32, 32]).params(), 14_728_266);
+}
+
+#[test]
+fn densenets_cost_what_torchvision_and_the_paper_say() {
+    // Torchvision documents them in thousand millions, to two digits.
+    for (arch, documented) in [
+        (Arch::DenseNet121, 2.83),
+        (Arch::DenseNet161, 7.73),
+        (Arch::DenseNet169, 3.36),
+        (Arch::DenseNet201, 4.29),
+    ] {
+        let macs = ModelConfig::new(arch).summary([224, 224]).macs() as f64 / 1e9;
+        assert!((macs - documented).abs() <= 0.005, "{arch}: {macs}");
+    }
+    // By hand for a small one: stem, two layers at 8x8 before and two at 4x4 after a transition
+    // from 12 + 2·6 = 24 channels to 12, then the classifier on 12 + 2·6 of them.
+    let config = DenseNetConfig::imagenet(6, [2; 4], 5).with_blocks([2, 2]);
+    let layers = |input: u64| 24 * input + 24 * 6 * 9 + 24 * (input + 6) + 24 * 6 * 9;
+    let norms = |input: u64| 2 * (input + 24) + 2 * (input + 6 + 24);
+    let stem = 12 * 3 * 49;
+    let weights = stem + layers(12) + 24 * 12 + layers(12) + 24 * 5;
+    let affine = 2 * 12 + norms(12) + 2 * 24 + norms(12) + 2 * 24;
+    let summary = config.summary([32, 32]);
+    assert_eq!(summary.weights(), weights);
+    assert_eq!(summary.params(), weights + affine + 5);
+    let macs = 256 * stem + 64 * (layers(12) + 24 * 12) + 16 * layers(12) + 24 * 5;
+    assert_eq!((summary.macs(), summary.name()), (macs, "densenet11"));
+    // Table 2 of Huang et al.: DenseNet-BC for CIFAR.
+    for (n, growth, millions) in [(16, 12, 0.8), (41, 24, 15.3), (31, 40, 25.6)] {
+        let params = DenseNetConfig::cifar(n, growth, 10).summary([32, 32]);
+        let found = params.params() as f64 / 1e6;
+        assert!((found - millions).abs() <= 0.05, "{growth}: {found}");
+    }
+    // Half as wide, with a stem for CIFAR: an eighth of the size is left.
+    let half = ModelConfig::new(Arch::DenseNet121)
+        .with_width(0.5)
+        .with_stem(Stem::Cifar);
+    let densenet = half.densenet().expect("is one");
+    assert_eq!((densenet.growth, densenet.width), (16, 32));
+    let summary = half.summary([32, 32]);
+    let last = summary.weighted().nth_back(1).expect("many layers");
+    assert_eq!(last.output, [16, 4, 4]);
+    assert_eq!(summary.weighted().next_back().expect("one").input, [512]);
 }
 
 #[test]
@@ -228,6 +276,10 @@ fn a_state_dict_has_as_many_entries_as_torchvisions() {
         (Arch::ResNet152, 932),
         (Arch::Vgg16, 32),
         (Arch::Vgg16Bn, 97),
+        (Arch::DenseNet121, 727),
+        (Arch::DenseNet161, 967),
+        (Arch::DenseNet169, 1015),
+        (Arch::DenseNet201, 1207),
         (Arch::MobileNetV2, 314),
         (Arch::AlexNet, 16),
     ];

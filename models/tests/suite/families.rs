@@ -1,4 +1,4 @@
-//! What holds for VGG, `MobileNetV2` and `AlexNet` alike: outputs, gradients, folding, packing.
+//! What holds for VGG, `DenseNet`, `MobileNetV2` and `AlexNet` alike: outputs, gradients, folding, packing.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,8 @@ use burn_sparse::nn::Trace;
 use burn_sparse::pack::{self, Choice, Format, PackConfig};
 use burn_sparse::store;
 use models::{
-    AlexNetConfig, Arch, Classifier, MobileNetStage, MobileNetV2Config, Model, ModelConfig, Stem,
-    VggConfig, VggHead, VggLayer,
+    AlexNetConfig, Arch, Classifier, DenseNetConfig, MobileNetStage, MobileNetV2Config, Model,
+    ModelConfig, Stem, VggConfig, VggHead, VggLayer,
 };
 
 use crate::common::{difference, floats, image, scramble, shapes, values};
@@ -20,6 +20,7 @@ use crate::plain::{self, Maps, StateDict};
 #[derive(Clone, Debug)]
 enum Small {
     Vgg(VggConfig),
+    DenseNet(DenseNetConfig),
     MobileNet(MobileNetV2Config),
     AlexNet(AlexNetConfig),
 }
@@ -28,6 +29,7 @@ impl Small {
     fn init(&self, device: &Device) -> Model {
         match self {
             Small::Vgg(config) => Model::Vgg(config.init(device)),
+            Small::DenseNet(config) => Model::DenseNet(config.init(device)),
             Small::MobileNet(config) => Model::MobileNetV2(config.init(device)),
             Small::AlexNet(config) => Model::AlexNet(config.init(device)),
         }
@@ -37,6 +39,7 @@ impl Small {
     fn reference(&self, file: &StateDict, image: Maps) -> Vec<f64> {
         match self {
             Small::Vgg(config) => plain::vgg(config, file, image),
+            Small::DenseNet(config) => plain::densenet(config, file, image),
             Small::MobileNet(config) => plain::mobilenet(config, file, image),
             Small::AlexNet(_) => plain::alexnet(file, image),
         }
@@ -45,6 +48,7 @@ impl Small {
     fn without_dropout(self) -> Self {
         match self {
             Small::Vgg(config) => Small::Vgg(config.with_dropout(0.0)),
+            Small::DenseNet(_) => self,
             Small::MobileNet(config) => Small::MobileNet(config.with_dropout(0.0)),
             Small::AlexNet(config) => Small::AlexNet(config.with_dropout(0.0)),
         }
@@ -55,6 +59,11 @@ impl Small {
         match self {
             // Two pools.
             Small::Vgg(_) => [[32, 32], [33, 17], [7, 30], [4, 4]],
+            // Two transitions, the stem's strides before them or not.
+            Small::DenseNet(config) if config.stem == Stem::Cifar => {
+                [[12, 12], [13, 9], [7, 10], [4, 4]]
+            }
+            Small::DenseNet(_) => [[64, 64], [33, 17], [15, 30], [13, 13]],
             Small::MobileNet(_) => [[32, 32], [33, 17], [7, 9], [1, 1]],
             Small::AlexNet(_) => [[64, 64], [71, 63], [63, 95], [63, 63]],
         }
@@ -85,6 +94,10 @@ fn small_mobilenet() -> MobileNetV2Config {
     config.with_stages(stages)
 }
 
+fn small_densenet() -> DenseNetConfig {
+    DenseNetConfig::cifar(2, 3, 5).with_blocks([2, 1, 3])
+}
+
 /// Every head, stem and both forms with few channels.
 fn variants() -> Vec<Small> {
     let mut out = Vec::new();
@@ -96,6 +109,7 @@ fn variants() -> Vec<Small> {
         }
     }
     for stem in [Stem::ImageNet, Stem::Cifar] {
+        out.push(Small::DenseNet(small_densenet().with_stem(stem)));
         out.push(Small::MobileNet(small_mobilenet().with_stem(stem)));
     }
     out.push(Small::AlexNet(AlexNetConfig::new(5).with_hidden(9)));
@@ -191,8 +205,14 @@ fn nothing_is_left_to_fold_and_no_other_path_changes() {
         let before = shapes(&model);
         let folded = model.fold();
         let after = shapes(&folded);
-        assert!(!after.keys().any(|name| name.contains("running")));
-        assert!(!after.keys().any(|name| name.ends_with("gamma")));
+        // A norm before the ReLU before a convolution stays.
+        let before_relu = ["norm1", "norm5", "transition1", "transition2"];
+        let stays = |name: &str| before_relu.iter().any(|norm| name.contains(norm));
+        let norms = after
+            .keys()
+            .filter(|name| name.contains("running") || name.ends_with("gamma"));
+        let norms: Vec<_> = norms.filter(|name| !stays(name)).collect();
+        assert!(norms.is_empty(), "{norms:?}");
         for (name, shape) in before.iter().filter(|(name, _)| name.ends_with("weight")) {
             assert_eq!(after.get(name), Some(shape), "{name}");
         }
@@ -306,8 +326,10 @@ impl ModuleMapper for Along<'_> {
 fn dropout_is_for_training() {
     let device = Device::flex().autodiff();
     for variant in variants() {
-        // A head for CIFAR has none.
-        if matches!(&variant, Small::Vgg(config) if config.head == VggHead::Cifar) {
+        // A head for CIFAR has none, nor has a DenseNet.
+        if matches!(&variant, Small::Vgg(config) if config.head == VggHead::Cifar)
+            || matches!(&variant, Small::DenseNet(_))
+        {
             continue;
         }
         let model = lively(variant.init(&device));
@@ -451,6 +473,8 @@ fn parameters_start_as_torchvisions() {
     let config = VggConfig::vgg16_bn(10).with_width(32).with_hidden(256);
     let vgg = StateDict::of(&config.init(&device));
     let mobilenet = StateDict::of(&MobileNetV2Config::new(10).init(&device));
+    let config = DenseNetConfig::cifar(4, 32, 10);
+    let densenet = StateDict::of(&config.init(&device));
     let is_zero = |values: &[f64]| values.iter().all(|&v| v == 0.0);
     let is_one = |values: &[f64]| values.iter().all(|&v| v == 1.0);
     for (file, name, variance) in [
@@ -461,6 +485,18 @@ fn parameters_start_as_torchvisions() {
         (&mobilenet, "features.17.conv.1.0", 2.0 / (960.0 * 9.0)),
         (&mobilenet, "features.18.0", 2.0 / 1280.0),
         (&mobilenet, "classifier.1", 1e-4),
+        // The fan in; the classifier uniform within one over its root.
+        (
+            &densenet,
+            "features.denseblock2.denselayer1.conv1",
+            2.0 / 96.0,
+        ),
+        (
+            &densenet,
+            "features.denseblock3.denselayer4.conv2",
+            2.0 / (128.0 * 9.0),
+        ),
+        (&densenet, "classifier", 1.0 / (3.0 * 208.0)),
     ] {
         let weight = file.values(&format!("{name}.weight"));
         let weight: Vec<f32> = weight.iter().map(|&v| v as f32).collect();
@@ -475,6 +511,8 @@ fn parameters_start_as_torchvisions() {
         assert!(is_zero(vgg.values(name)), "{name}");
     }
     assert!(is_one(vgg.values("features.41.weight")));
+    assert!(is_zero(densenet.values("classifier.bias")));
+    assert!(is_one(densenet.values("features.norm5.weight")));
     assert!(is_zero(mobilenet.values("classifier.1.bias")));
     assert!(is_one(mobilenet.values("features.5.conv.3.weight")));
 }
@@ -489,7 +527,17 @@ fn wrapped_networks_have_the_same_paths() {
     assert_eq!(shapes(&mobilenet), shapes(&wrapped));
     assert_eq!(mobilenet.blocks().count(), 6);
     assert_eq!(wrapped.num_params(), mobilenet.num_params());
-    for text in [wrapped.to_string(), vgg.to_string()] {
+    let densenet = small_densenet().init(&device);
+    let dense = Model::DenseNet(densenet.clone());
+    assert_eq!(shapes(&densenet), shapes(&dense));
+    assert_eq!(densenet.layers().count(), 6);
+    assert_eq!(dense.num_params(), densenet.num_params());
+    assert!(
+        dense.to_string().contains("denselayer3"),
+        "{}",
+        dense.to_string()
+    );
+    for text in [wrapped.to_string(), vgg.to_string(), dense.to_string()] {
         assert!(
             text.contains("features") && text.contains("classifier"),
             "{text}"
@@ -503,6 +551,26 @@ fn a_vgg_refuses_images_that_its_pools_swallow() {
     let device = Device::flex();
     let model = small_vgg().init(&device);
     model.forward(image([1, 3, 3, 8], &device));
+}
+
+#[test]
+#[should_panic(expected = "images of 13x13 at least, not 12x40")]
+fn a_densenet_refuses_images_that_its_transitions_swallow() {
+    let device = Device::flex();
+    let config = small_densenet().with_stem(Stem::ImageNet);
+    config.init(&device).forward(image([1, 3, 12, 40], &device));
+}
+
+#[test]
+#[should_panic(expected = "blocks of one layer or more, not [1, 0]")]
+fn a_densenet_refuses_an_empty_block() {
+    small_densenet().with_blocks([1, 0]).summary([32, 32]);
+}
+
+#[test]
+#[should_panic(expected = "positive numbers of growth (0)")]
+fn a_densenet_refuses_to_grow_by_nothing() {
+    small_densenet().with_growth(0).init(&Device::flex());
 }
 
 #[test]

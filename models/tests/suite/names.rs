@@ -1,11 +1,11 @@
-//! The parameters of VGG and `MobileNetV2` have torchvision's names and shapes. They are derived
+//! The parameters of VGG, `DenseNet` and `MobileNetV2` have torchvision's names and shapes. They are derived
 //! here from torchvision's way of numbering: the position in an `nn.Sequential`.
 
 use std::collections::BTreeMap;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use models::{MobileNetV2Config, ModelConfig, Stem, VggConfig, VggHead};
+use models::{DenseNetConfig, MobileNetV2Config, ModelConfig, Stem, VggConfig, VggHead};
 
 /// Shapes by the names of a `state_dict`, without the counters of batches.
 #[derive(Debug, Default, PartialEq)]
@@ -98,6 +98,60 @@ fn those_of_vgg16_are_torchvisions() {
         names.linear("classifier", 10, 512);
         assert_eq!(Names::of(&config.init(&device)), names);
     }
+}
+
+/// `torchvision.models.DenseNet`.
+fn densenet([growth, width, kernel]: [usize; 3], blocks: &[usize], classes: usize) -> Names {
+    let mut names = Names::default();
+    let conv = |names: &mut Names, name: String, shape: [usize; 4]| {
+        names.put(format!("{name}.weight"), &shape);
+    };
+    let conv0 = "features.conv0".to_owned();
+    conv(&mut names, conv0, [width, 3, kernel, kernel]);
+    names.norm("features.norm0", width);
+    let mut channels = width;
+    for (index, &layers) in blocks.iter().enumerate() {
+        for layer in 1..=layers {
+            let path = format!("features.denseblock{}.denselayer{layer}", index + 1);
+            names.norm(&format!("{path}.norm1"), channels);
+            let hidden = 4 * growth;
+            conv(
+                &mut names,
+                format!("{path}.conv1"),
+                [hidden, channels, 1, 1],
+            );
+            names.norm(&format!("{path}.norm2"), hidden);
+            conv(&mut names, format!("{path}.conv2"), [growth, hidden, 3, 3]);
+            channels += growth;
+        }
+        if index + 1 < blocks.len() {
+            let path = format!("features.transition{}", index + 1);
+            names.norm(&format!("{path}.norm"), channels);
+            let shape = [channels / 2, channels, 1, 1];
+            conv(&mut names, format!("{path}.conv"), shape);
+            channels /= 2;
+        }
+    }
+    names.norm("features.norm5", channels);
+    names.linear("classifier", classes, channels);
+    names
+}
+
+#[test]
+fn those_of_densenets_are_torchvisions_whatever_the_blocks() {
+    let device = Device::flex();
+    let config = DenseNetConfig::densenet121(1000);
+    let names = densenet([32, 64, 7], &[6, 12, 24, 16], 1000);
+    // The last layer as torchvision's documentation prints it.
+    let last = "features.denseblock4.denselayer16.conv1.weight";
+    assert_eq!(names.0.get(last), Some(&vec![128, 992, 1, 1]));
+    assert_eq!(Names::of(&config.init(&device)), names);
+    let config = DenseNetConfig::densenet161(7);
+    let names = densenet([48, 96, 7], &[6, 12, 36, 24], 7);
+    assert_eq!(Names::of(&config.init(&device)), names);
+    let config = DenseNetConfig::cifar(3, 5, 10);
+    let names = densenet([5, 10, 3], &[3, 3, 3], 10);
+    assert_eq!(Names::of(&config.init(&device)), names);
 }
 
 /// `torchvision.models.MobileNetV2` of width one.

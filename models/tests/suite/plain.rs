@@ -1,10 +1,10 @@
-//! VGG, `MobileNetV2` and `AlexNet` by plain loops in f64, from the tensors of a `state_dict` by torchvision's
-//! names.
+//! VGG, `DenseNet`, `MobileNetV2` and `AlexNet` by plain loops in f64, from the tensors of a
+//! `state_dict` by torchvision's names.
 
 use std::collections::BTreeMap;
 
 use burn::module::Module;
-use models::{MobileNetV2Config, Stem, VggConfig, VggHead, weights};
+use models::{DenseNetConfig, MobileNetV2Config, Stem, VggConfig, VggHead, weights};
 
 /// Shapes and values by name.
 pub(crate) struct StateDict(BTreeMap<String, (Vec<usize>, Vec<f64>)>);
@@ -118,13 +118,36 @@ impl Maps {
 
     /// The largest of windows of `k` by `k` at every other position.
     fn pooled(&self, k: usize) -> Self {
+        self.pooled_padded(k, 0)
+    }
+
+    fn pooled_padded(&self, k: usize, pad: usize) -> Self {
         let [c, h, w] = self.size;
-        let out = |size: usize| (size - k) / 2 + 1;
+        let out = |size: usize| (size + 2 * pad - k) / 2 + 1;
         Self::from_fn([c, out(h), out(w)], |c, row, col| {
             let near = (0..k * k).map(|i| (2 * row + i / k, 2 * col + i % k));
-            near.filter_map(|(row, col)| self.at(c, row as isize, col as isize))
+            let inside = |at: usize| at as isize - pad as isize;
+            near.filter_map(|(row, col)| self.at(c, inside(row), inside(col)))
                 .fold(f64::NEG_INFINITY, f64::max)
         })
+    }
+
+    /// The mean of each two by two values, whatever is left over left out.
+    fn halved(&self) -> Self {
+        let [c, h, w] = self.size;
+        Self::from_fn([c, h / 2, w / 2], |c, row, col| {
+            let near = (0..4).map(|i| (2 * row + i / 2, 2 * col + i % 2));
+            let at = |(row, col)| self.at(c, row as isize, col as isize).expect("inside");
+            near.map(at).sum::<f64>() / 4.0
+        })
+    }
+
+    /// These channels, then those.
+    fn beside(mut self, other: Self) -> Self {
+        assert_eq!(self.size[1..], other.size[1..]);
+        self.size[0] += other.size[0];
+        self.data.extend(other.data);
+        self
     }
 
     /// PyTorch's adaptive average pool to squares: windows from the floor of one fraction to the
@@ -178,6 +201,41 @@ pub(crate) fn vgg(config: &VggConfig, file: &StateDict, image: Maps) -> Vec<f64>
             file.linear("classifier.6", &x)
         }
     }
+}
+
+/// Scores of a `DenseNet`.
+pub(crate) fn densenet(config: &DenseNetConfig, file: &StateDict, image: Maps) -> Vec<f64> {
+    let cifar = config.stem == Stem::Cifar;
+    let x = image
+        .conv(file, "features.conv0", if cifar { 1 } else { 2 }, 1)
+        .norm(file, "features.norm0")
+        .each(relu);
+    let mut x = if cifar { x } else { x.pooled_padded(3, 1) };
+    for (block, &layers) in config.blocks.iter().enumerate() {
+        if block > 0 {
+            let name = format!("features.transition{block}");
+            x = x
+                .norm(file, &format!("{name}.norm"))
+                .each(relu)
+                .conv(file, &format!("{name}.conv"), 1, 1)
+                .halved();
+        }
+        for layer in 1..=layers {
+            let name = format!("features.denseblock{}.denselayer{layer}", block + 1);
+            let mut y = x.clone();
+            for part in 1..=2 {
+                y = y.norm(file, &format!("{name}.norm{part}")).each(relu).conv(
+                    file,
+                    &format!("{name}.conv{part}"),
+                    1,
+                    1,
+                );
+            }
+            x = x.beside(y);
+        }
+    }
+    let x = x.norm(file, "features.norm5").each(relu);
+    file.linear("classifier", &x.averaged(1))
 }
 
 /// Scores of a `MobileNetV2`.

@@ -8,8 +8,8 @@ use burn::module::{Lora, Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor, TensorData, bf16, f16};
 use models::weights::{LoadOptions, WeightsError, load, load_with, save, to_bytes};
 use models::{
-    Arch, Classifier, LeNet5Config, MobileNetV2Config, Model, ModelConfig, ResNet, ResNetConfig,
-    Shortcut, Stem, VggConfig, VggHead,
+    Arch, Classifier, DenseNetConfig, LeNet5Config, MobileNetV2Config, Model, ModelConfig, ResNet,
+    ResNetConfig, Shortcut, Stem, VggConfig, VggHead,
 };
 use safetensors::tensor::{Dtype, TensorView};
 
@@ -643,6 +643,17 @@ fn a_file_tells_the_head_of_a_vgg_and_the_width_of_a_mobilenet() {
         assert!(matches!(error, WeightsError::Missing { .. }), "{error}");
     }
 
+    let densenet = ModelConfig::new(Arch::DenseNet169).with_input([1, 224, 224]);
+    for (kernel, stem) in [(3, Stem::Cifar), (7, Stem::ImageNet)] {
+        let entries = [
+            f32s("features.conv0.weight", &[4, 1, kernel, kernel]),
+            f32s("classifier.weight", &[7, 4]),
+        ];
+        std::fs::write(&path, bytes(&entries)).expect("writes");
+        let found = models::weights::config(Arch::DenseNet169, &path).expect("reads");
+        assert_eq!(found, densenet.clone().with_classes(7).with_stem(stem));
+    }
+
     for width in [0.1, 0.35] {
         let config = ModelConfig::new(Arch::MobileNetV2)
             .with_classes(3)
@@ -674,6 +685,14 @@ fn sizes_without_data_are_not_believed() {
             ],
         ),
         (
+            Arch::DenseNet121,
+            [
+                "features.conv0.weight",
+                "classifier.weight",
+                "features.norm0.weight",
+            ],
+        ),
+        (
             Arch::MobileNetV2,
             [
                 "features.0.0.weight",
@@ -696,7 +715,10 @@ fn sizes_without_data_are_not_believed() {
         for name in names {
             // Of no element, whatever the other sizes.
             let shape = match name {
-                "conv1.weight" | "features.0.weight" | "features.0.0.weight" => {
+                "conv1.weight"
+                | "features.0.weight"
+                | "features.0.0.weight"
+                | "features.conv0.weight" => {
                     vec![0, huge, huge, 3]
                 }
                 "features.17.conv.2.weight" => vec![huge, 0, 1, 1],
@@ -769,9 +791,11 @@ fn files_of_the_other_families_round_trip_or_are_errors() {
     short.convs = vec![1, 2];
     let mut narrow = MobileNetV2Config::new(3).with_width(0.05);
     narrow.stages.truncate(2);
+    let dense = DenseNetConfig::cifar(1, 1, 3).with_blocks([1, 2]);
     let build = |index: usize, device: &Device| match index {
         0 => Model::Vgg(short.init(device)),
         1 => Model::Vgg(short.clone().with_head(VggHead::Cifar).init(device)),
+        2 => Model::DenseNet(dense.init(device)),
         _ => Model::MobileNetV2(narrow.init(device)),
     };
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
@@ -781,7 +805,7 @@ fn files_of_the_other_families_round_trip_or_are_errors() {
         state ^= state << 17;
         (state % below as u64) as usize
     };
-    for index in 0..3 {
+    for index in 0..4 {
         let model = scramble(build(index, &device));
         save(&model, &path).expect("saves");
         let whole = std::fs::read(&path).expect("reads");
@@ -803,13 +827,86 @@ fn files_of_the_other_families_round_trip_or_are_errors() {
             }
             // An error or a model with other numbers, never a panic.
             let file = folder.file("broken.safetensors", &broken);
-            for arch in [Arch::Vgg16Bn, Arch::MobileNetV2] {
+            for arch in [Arch::Vgg16Bn, Arch::DenseNet121, Arch::MobileNetV2] {
                 drop(models::weights::config(arch, &file));
             }
             refused += usize::from(load(build(index, &device), file).is_err());
         }
         assert!(refused > 50, "{index}: {refused}");
     }
+}
+
+/// The entries of a file with the names of torchvision's first checkpoints of a `DenseNet`, all or
+/// the first so many that have others.
+fn with_old_names(content: &[u8], count: usize) -> Vec<Entry> {
+    let file = safetensors::SafeTensors::deserialize(content).expect("is valid");
+    let mut entries: Vec<Entry> = file
+        .iter()
+        .map(|(name, view)| {
+            let (shape, data) = (view.shape().to_vec(), view.data().to_vec());
+            (name.to_owned(), view.dtype(), shape, data)
+        })
+        .collect();
+    let named = entries.iter_mut().filter(|e| e.0.contains("denselayer"));
+    for entry in named.take(count) {
+        for layer in ["norm", "conv"] {
+            for number in 1..=2 {
+                let new = format!(".{layer}{number}.");
+                entry.0 = entry.0.replace(&new, &format!(".{layer}.{number}."));
+            }
+        }
+    }
+    entries
+}
+
+#[test]
+fn old_checkpoints_of_a_densenet_load() {
+    let folder = Folder::new();
+    let device = Device::flex();
+    let config = DenseNetConfig::cifar(2, 2, 3).with_blocks([2, 1]);
+    let model = scramble(config.init(&device));
+    let saved = to_bytes(&model).expect("serialises");
+    let path = |entries: &[Entry]| folder.file("w.safetensors", &bytes(entries));
+    // All names, and some: whatever a file calls a tensor.
+    for count in [usize::MAX, 7] {
+        let mut entries = with_old_names(&saved, count);
+        let old = |e: &&Entry| e.0.contains("norm.") || e.0.contains("conv.");
+        assert!(entries.iter().filter(old).count() >= 7);
+        let loaded = load(config.init(&device), path(&entries)).expect("loads");
+        assert_eq!(to_bytes(&loaded).expect("serialises"), saved);
+        // Under a prefix as well.
+        for entry in &mut entries {
+            entry.0 = format!("state_dict.module.{}", entry.0);
+        }
+        let loaded = load(config.init(&device), path(&entries)).expect("loads");
+        assert_eq!(to_bytes(&loaded).expect("serialises"), saved);
+    }
+    // By both names a tensor is there once too often, and without either one is missing.
+    let mut entries = with_old_names(&saved, usize::MAX);
+    let shape = [8, 4, 1, 1];
+    entries.push(f32s(
+        "features.denseblock1.denselayer1.conv1.weight",
+        &shape,
+    ));
+    entries.retain(|e| e.0 != "features.denseblock1.denselayer1.conv.1.weight");
+    let old = "features.denseblock1.denselayer1.conv.1.weight";
+    load(config.init(&device), path(&entries))
+        .map_err(|error| panic!("{error}"))
+        .ok();
+    entries.push(f32s(old, &shape));
+    // Some DenseNets since then have the new name, so it is the one that counts.
+    let error = load(config.init(&device), path(&entries)).expect_err("twice");
+    assert!(
+        matches!(&error, WeightsError::Extra { name, extra: 1 } if name == old),
+        "{error}"
+    );
+    entries.retain(|e| !e.0.contains("denselayer2.norm.2.bias"));
+    let error = load(config.init(&device), path(&entries)).expect_err("missing");
+    let missing = "features.denseblock1.denselayer2.norm2.bias";
+    assert!(
+        matches!(&error, WeightsError::Missing { name, missing: 1, .. } if name == missing),
+        "{error}"
+    );
 }
 
 #[test]
