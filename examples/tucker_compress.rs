@@ -8,7 +8,7 @@
 //! ```
 
 use std::cell::Cell as StdCell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use burn::tensor::{Device, Tensor};
@@ -22,8 +22,8 @@ use examples::device::Selected;
 use examples::report::Report;
 use examples::training::{
     Context, Dense, Factored, PruneArgs, RankMethod, Recipe, SETTINGS, TrainingError, TuckerCell,
-    TuckerTable, check_images, decompose, deploy_factored, exit_code, network, recipe_of,
-    resnet_limits, resnet_stem, settle, train_dense, train_on,
+    TuckerTable, check_images, decompose, deploy_factored, exit_code, network, rank_times,
+    recipe_of, resnet_limits, resnet_stem, settle, train_dense, train_on,
 };
 use models::{Arch, Classifier, Model, ModelConfig};
 use serde_json::{Map, Value, json, to_value};
@@ -40,6 +40,7 @@ use serde_json::{Map, Value, json, to_value};
     ("is ADMM worth its epochs?", "--method admm,direct,scratch --flops 3 --seeds 3"),
     ("ranks that suit vectors, and a teacher", "--arch resnet18 --width 0.25 --multiple 8 --distill 4"),
     ("four times fewer weights", "--size 4"),
+    ("ranks by the clock: half the time of the layers", "--time 2 --arch resnet18"),
 ]))]
 pub(crate) struct Args {
     /// The network: resnet18 to resnet152, resnet20, resnet32, resnet56, vgg16, vgg16bn, lenet5
@@ -58,9 +59,19 @@ pub(crate) struct Args {
     #[arg(long, value_name = "RATIO", value_parser = above_one)]
     size: Option<f64>,
 
-    /// Ranks are multiples of this
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]
-    multiple: usize,
+    /// How many times less time the layers shall take, measured on this device one image at a time, instead of
+    /// multiply-adds
+    #[arg(long, value_name = "RATIO", value_parser = above_one, conflicts_with = "size")]
+    time: Option<f64>,
+
+    /// Keep the times that --time measures in this file, and use those that it has for this machine; by
+    /// default in the output folder
+    #[arg(long, value_name = "FILE", requires = "time")]
+    times: Option<PathBuf>,
+
+    /// Ranks are multiples of this, 1 unless set; with --time 8
+    #[arg(long, value_name = "N", value_parser = positive)]
+    multiple: Option<usize>,
 
     /// How the network comes to its factors, one or several with commas
     #[arg(long, value_enum, value_delimiter = ',', default_value = "admm")]
@@ -112,7 +123,7 @@ impl Args {
             Some(ratio) => RankBudget::compression(ratio),
             None => RankBudget::flop_ratio(self.flops),
         };
-        budget.with_multiple(self.multiple)
+        budget.with_multiple(self.multiple.unwrap_or(1))
     }
 
     fn taught(&self) -> Option<Distillation> {
@@ -157,7 +168,7 @@ pub(crate) fn run(args: &Args) -> Result<TuckerTable, TrainingError> {
     config.width = args.width;
     let settings = json!({
         "model": config, "dataset": data.name, "train_images": data.train.len(),
-        "budget": args.budget(), "distillation": args.taught(), "recipe": recipe,
+        "budget": args.budget(), "time": args.time, "distillation": args.taught(), "recipe": recipe,
         "device": selected.to_string(),
     });
     settle(&output, &settings, resume)?;
@@ -179,6 +190,10 @@ pub(crate) fn run(args: &Args) -> Result<TuckerTable, TrainingError> {
         selected,
         data,
         epochs_left: StdCell::new(args.prune.stop_after),
+        times: args
+            .times
+            .clone()
+            .unwrap_or_else(|| output.file("rank-times.json")),
     };
     let mut table = TuckerTable::default();
     for number in 0..args.seeds {
@@ -204,6 +219,9 @@ pub(crate) fn run(args: &Args) -> Result<TuckerTable, TrainingError> {
     Ok(table)
 }
 
+/// Steps of ranks with `--time`: a vector of the CPU kernels, or half of one.
+const STEP: usize = 8;
+
 /// What all seeds share.
 struct Run<'a> {
     args: &'a Args,
@@ -211,6 +229,8 @@ struct Run<'a> {
     selected: Selected,
     data: ImageDataset,
     epochs_left: StdCell<Option<usize>>,
+    /// Where the times of `--time` are kept.
+    times: PathBuf,
 }
 
 impl Run<'_> {
@@ -260,7 +280,14 @@ impl Run<'_> {
         // Which convolutions may be decomposed; the budget says how far.
         let eligible = RankPlan::new(RankChoice::new(RankRule::Energy(1.0)));
         let eligible = eligible.with_geometry(&model, &trace);
-        let plan = eligible.within(&model, self.args.budget())?;
+        let plan = match self.args.time {
+            None => eligible.within(&model, self.args.budget())?,
+            Some(ratio) => {
+                let step = self.args.multiple.unwrap_or(STEP);
+                let times = rank_times(&model, &eligible, &self.selected, step, &self.times)?;
+                eligible.within_time(&model, &times, 1.0 / ratio)?
+            }
+        };
         let report = plan.explain(&model)?;
         Ok((plan, report))
     }
@@ -278,6 +305,7 @@ impl Run<'_> {
         let extra = [
             ("recipe", json!(context.recipe)),
             ("budget", json!(self.args.budget())),
+            ("time_ratio", json!(self.args.time)),
             ("distillation", json!(self.args.taught())),
             ("ranks", to_value(ranks).unwrap_or_default()),
             ("macs", json!(macs)),

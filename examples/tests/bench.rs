@@ -211,3 +211,65 @@ fn what_cannot_be_done_is_an_error_that_says_why() {
         assert!(error.contains(says), "{args:?}: {error}");
     }
 }
+
+#[test]
+fn factors_are_held_against_burns_and_timed_beside_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().to_str().unwrap();
+    let suite = dir.path().join("suite.txt");
+    let layers = "a kind=conv in=12 out=20 size=9x7 kernel=3 stride=2 padding=1\n\
+                  point kind=conv in=12 out=20 size=9 kernel=1\n\
+                  fc kind=linear in=30 out=20\n";
+    std::fs::write(&suite, layers).unwrap();
+    let suite = suite.to_str().unwrap();
+    let common = ["--device", "flex", "--budget", "0", "--output", output];
+    let asked = [
+        "tucker", "--suite", suite, "--ranks", "5,4", "--batch", "1,3",
+    ];
+    let ending = bench(&[&asked[..], &common].concat()).unwrap();
+    assert_eq!(ending, Ending::Well);
+    let text = std::fs::read_to_string(dir.path().join("report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let rows = report["rows"].as_array().unwrap();
+    // What has no ranks is left out.
+    assert_eq!(rows.len(), 2);
+    for row in rows {
+        assert_eq!(row["name"], "a");
+        assert!(row["max_rel_diff"].as_f64().unwrap() < 1e-4);
+        assert_eq!(row["forms"].as_array().unwrap().len(), 4);
+    }
+    assert_eq!(
+        rows[1]["macs"].as_u64(),
+        rows[0]["macs"].as_u64().map(|macs| 3 * macs)
+    );
+    for wrong in [
+        &["tucker", "--layer", "nothing"][..],
+        &["tucker", "--suite", suite, "--ranks", "500,4"],
+    ] {
+        let all = [wrong, &common].concat();
+        assert!(bench(&all).is_err(), "{wrong:?}");
+    }
+    for wrong in [
+        &["bench", "tucker", "--suite", suite, "--ranks", "0,4"][..],
+        &["bench", "tucker", "--suite", suite],
+    ] {
+        assert!(Program::try_parse_from(wrong).is_err(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn ranks_are_timed_and_drawn() {
+    let dir = tempfile::tempdir().unwrap();
+    let layer = "kind=conv in=12 out=20 size=9x7 kernel=3 padding=1";
+    let output = dir.path().to_str().unwrap();
+    let args = ["ranks", "--layer", layer, "--step", "8", "--device", "flex"];
+    let ending = bench(&[&args[..], &["--output", output]].concat()).unwrap();
+    assert_eq!(ending, Ending::Well);
+    let svg = std::fs::read_to_string(dir.path().join("ranks-1.svg")).unwrap();
+    assert!(svg.contains("undivided") && svg.contains("as multiply-adds say"));
+    let text = std::fs::read_to_string(dir.path().join("report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    // Two steps and all channels of 12, two and all of 20, without all of both.
+    let timed = &report["times"]["layers"][0]["factored_ms"];
+    assert_eq!(timed.as_array().unwrap().len(), 2 * 3 - 1);
+}

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use burn_admm::decompose::RankTimes;
 use clap::Parser;
 use examples::compress::{Size, Table};
 use examples::output::OutputError;
@@ -169,6 +170,35 @@ fn untimed(report: &Report) -> Report {
     let mut report = steady(report);
     report.extra.retain(|key, _| !key.starts_with("seconds"));
     report
+}
+
+#[test]
+fn ranks_by_the_clock_are_measured_once() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let kept = folder.path().join("times.json");
+    let path = kept.to_string_lossy();
+    let more = [
+        "--width", "0.5", "--method", "direct", "--time", "1.05", "--times", &path,
+    ];
+    // On a machine with other things to do, no ranks may be faster; their times are kept all the same.
+    let first = tucker(&folder.path().join("a"), &more);
+    assert!(matches!(first, Ok(_) | Err(TrainingError::Ranks(_))));
+    let mut times = RankTimes::load(&kept).unwrap();
+    assert!(times.layers.len() > 3);
+    for layer in &mut times.layers {
+        let dense = layer.dense_ms;
+        let timed = layer.factored_ms.iter_mut();
+        timed.for_each(|(_, ms)| *ms = 0.5 * dense);
+    }
+    times.save(&kept).unwrap();
+    let [one, two] = ["b", "c"].map(|run| tucker(&folder.path().join(run), &more).unwrap());
+    let ranks = |table: &TuckerTable| table.runs()[0].report.extra["ranks"].clone();
+    assert_eq!(ranks(&one), ranks(&two));
+    assert_eq!(RankTimes::load(&kept).unwrap(), times);
+    std::fs::write(&kept, "{").unwrap();
+    let broken = tucker(&folder.path().join("d"), &more).unwrap_err();
+    assert!(matches!(broken, TrainingError::Times(_)), "{broken}");
 }
 
 #[test]

@@ -33,6 +33,7 @@ mod rule;
 mod spatial;
 mod spectra;
 mod times;
+mod times_file;
 mod tucker;
 
 pub use budget::{Limited, RankBudget};
@@ -48,6 +49,7 @@ pub use rule::{RankChoice, RankRule};
 pub use spatial::SpatialSvd;
 pub use spectra::{ErrorBounds, Spectra};
 pub use times::{LayerTimes, RankTimes};
+pub use times_file::RankTimesError;
 pub use tucker::{HooiConfig, Tucker2};
 
 #[cfg(test)]

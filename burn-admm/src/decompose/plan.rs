@@ -100,6 +100,12 @@ pub enum RankPlanError {
          (`RankPlan::with_geometry`)"
     )]
     NoGeometry,
+    /// A budget of time for layers that were not timed.
+    #[error("the times of no layer are known; measure them first (`RankTimes::measure`)")]
+    NoTimes,
+    /// Times that cannot be.
+    #[error("the times cannot be used: {0}; measure them again")]
+    Times(String),
     /// A budget that is none.
     #[error("{0} of the network is no budget; give a part above 0, such as 0.5")]
     Part(f64),
@@ -283,23 +289,17 @@ impl RankPlan {
         model: &M,
         config: HooiConfig,
     ) -> Result<Vec<Decomposed>, RankPlanError> {
-        let plan = self.resolve(model)?;
-        let weights = read_layers(model, plan.layers())?;
-        let layers = plan.layers().iter().zip(weights);
-        let decomposed = layers.map(|(layer, weight)| {
-            let of = |ranks| {
-                let rows = layer.view.gather(&weight.data);
-                Spectra::new(&rows, layer.view.shape())?.hooi(ranks, config)
-            };
-            // Of a plan for ranks every layer has some.
-            let ranks = layer.ranks.unwrap_or(Ranks::full(layer.view.shape()));
-            let path = layer.path.clone();
-            match of(ranks) {
-                Ok(tucker) => Ok(Decomposed { path, tucker }),
-                Err(source) => Err(RankPlanError::Layer { path, source }),
-            }
+        // The spectra that tell the ranks are those that the factors are cut from.
+        let decided = self.decide(model, Wanted::Factors(config))?.into_iter();
+        let decomposed = decided.filter_map(|layer| {
+            let path = layer.parameter.path;
+            layer.tucker.map(|tucker| Decomposed { path, tucker })
         });
-        decomposed.collect()
+        let decomposed: Vec<Decomposed> = decomposed.collect();
+        if decomposed.is_empty() {
+            return Err(AdmmError::NothingConstrained.into());
+        }
+        Ok(decomposed)
     }
 
     /// What other plans of the same network know of its layers.
@@ -319,6 +319,10 @@ impl RankPlan {
             (Err(_), _) => false,
             (Ok(_), Wanted::Errors) => true,
             (Ok(choice), Wanted::Ranks) => !matches!(choice.fixed(candidate.shape()), Ok(Some(_))),
+            (Ok(choice), Wanted::Factors(_)) => match choice.fixed(candidate.shape()) {
+                Ok(Some(ranks)) => candidate.gains(ranks),
+                _ => true,
+            },
         };
         let read = candidates.iter().filter(needs_weights);
         let specs: Vec<ResolvedLayer> = read
@@ -439,12 +443,14 @@ fn why_not(
 }
 
 /// What decisions are made for: nothing is computed that nobody asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Wanted {
     /// The ranks alone.
     Ranks,
     /// What they lose, and what other ranks would.
     Errors,
+    /// The factors.
+    Factors(HooiConfig),
 }
 
 /// A parameter with its choice of ranks, or why it has none.
@@ -463,11 +469,18 @@ pub(super) struct Decided {
     pub(super) problem: Option<ConvProblem>,
     /// Of a layer that may be decomposed, if errors are wanted.
     pub(super) tails: Option<Tails>,
+    /// Of a layer that gets ranks, if factors are wanted.
+    tucker: Option<Tucker2>,
 }
 
 impl Candidate {
     fn shape(&self) -> WeightShape {
         self.parameter.view.shape()
+    }
+
+    /// Whether factors of these ranks may take the place of the weights.
+    fn gains(&self, ranks: Ranks) -> bool {
+        self.named || ranks.parameters(self.shape()) < self.parameter.weights()
     }
 
     /// `rows` are its weights, if they are needed.
@@ -491,7 +504,7 @@ impl Candidate {
             relative_error: 0.0,
             reason: origin,
         };
-        let mut tails = None;
+        let (mut tails, mut tucker) = (None, None);
         match choice {
             Err(reason) => decision.reason = reason,
             Ok(choice) => {
@@ -510,11 +523,17 @@ impl Candidate {
                     let both = |problem: ConvProblem| [problem.dense_macs(), macs(&problem, ranks)];
                     decision.macs = problem.map(both);
                 }
-                if let Some(spectra) = spectra.filter(|_| wanted == Wanted::Errors) {
-                    if decision.ranks.is_some() {
-                        decision.relative_error = spectra.hosvd(ranks)?.relative_error();
+                match (spectra, wanted) {
+                    (Some(spectra), Wanted::Errors) => {
+                        if decision.ranks.is_some() {
+                            decision.relative_error = spectra.hosvd(ranks)?.relative_error();
+                        }
+                        tails = Some(spectra.tails());
                     }
-                    tails = Some(spectra.tails());
+                    (Some(spectra), Wanted::Factors(config)) if decision.ranks.is_some() => {
+                        tucker = Some(spectra.hooi(ranks, config)?);
+                    }
+                    _ => {}
                 }
             }
         }
@@ -523,6 +542,7 @@ impl Candidate {
             decision,
             problem,
             tails,
+            tucker,
         })
     }
 }

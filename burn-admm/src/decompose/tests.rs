@@ -12,6 +12,7 @@ mod factor;
 mod low_rank;
 mod projection;
 mod ranks;
+mod times;
 mod training;
 mod tucker;
 

@@ -56,6 +56,9 @@ pub struct LayerTimes {
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RankTimes {
+    /// What they were measured on, as [`on`](Self::on) was told. Times of another device or build say little.
+    #[serde(default)]
+    pub device: String,
     /// Ranks are multiples of this, or all channels.
     pub step: usize,
     /// One for each geometry.
@@ -66,9 +69,17 @@ impl RankTimes {
     /// None yet, for ranks in steps of `step`; 16 and 32 suit matrix units and warps.
     pub fn new(step: usize) -> Self {
         Self {
+            device: String::new(),
             step: step.max(1),
             layers: Vec::new(),
         }
+    }
+
+    /// Notes what they are measured on.
+    #[must_use]
+    pub fn on(mut self, device: impl Into<String>) -> Self {
+        self.device = device.into();
+        self
     }
 
     /// The times of a layer that computes this.
@@ -212,7 +223,8 @@ impl RankPlan {
     /// and not counted.
     ///
     /// # Errors
-    /// As [`within`](Self::within), with [`RankPlanError::NoGeometry`] if no times are known.
+    /// As [`within`](Self::within), with [`RankPlanError::NoTimes`] if those of no layer are known, and
+    /// [`RankPlanError::Times`] for such as cannot be.
     pub fn within_time<M: Module>(
         &self,
         model: &M,
@@ -222,6 +234,7 @@ impl RankPlan {
         if !(part.is_finite() && part > 0.0) {
             return Err(RankPlanError::Part(part));
         }
+        times.check().map_err(RankPlanError::Times)?;
         let (mut groups, mut options, mut paths) = (Vec::new(), Vec::new(), Vec::new());
         let mut whole = 0.0;
         for (path, problem, tails) in self.tails(model)? {
@@ -243,7 +256,7 @@ impl RankPlan {
             paths.push(path);
         }
         if groups.is_empty() {
-            return Err(RankPlanError::NoGeometry);
+            return Err(RankPlanError::NoTimes);
         }
         let chosen = choose(&groups, part * whole).map_err(|least| RankPlanError::Budget {
             what: "time",
@@ -268,7 +281,8 @@ impl RankPlan {
     /// decomposition*, `PPoPP` 2023.
     ///
     /// # Errors
-    /// As [`explain`](Self::explain), and [`RankPlanError::Part`] for a `beta` or `theta` outside `[0, 1)`.
+    /// As [`explain`](Self::explain), [`RankPlanError::Part`] for a `beta` or `theta` outside `[0, 1)`, and
+    /// [`RankPlanError::Times`] for times that cannot be.
     pub fn by_tdc<M: Module>(
         &self,
         model: &M,
@@ -282,6 +296,7 @@ impl RankPlan {
         {
             return Err(RankPlanError::Part(wrong));
         }
+        times.check().map_err(RankPlanError::Times)?;
         let layers = self
             .eligible(model)?
             .into_iter()

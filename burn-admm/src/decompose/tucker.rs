@@ -15,11 +15,11 @@ pub struct HooiConfig {
 }
 
 impl Default for HooiConfig {
-    /// A hundred rounds at most, and a tolerance of `1e-6`.
+    /// A hundred rounds at most, and a tolerance of `1e-4`, as `TensorLy` has them.
     fn default() -> Self {
         Self {
             iterations: 100,
-            tolerance: 1e-6,
+            tolerance: 1e-4,
         }
     }
 }

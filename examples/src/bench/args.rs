@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{Axis, Dtype, Pattern, QuantArgs, SearchArgs, TuckerArgs};
+use super::{Axis, Dtype, Pattern, QuantArgs, RanksArgs, SearchArgs, TuckerArgs};
 use crate::cli::{Preset, positive, sparsity};
 use crate::device::DeviceChoice;
 
@@ -55,6 +55,12 @@ pub enum Command {
     /// for. scripts/peers/tucker puts ONNX Runtime beside it.
     #[command(after_help = TUCKER_HELP)]
     Tucker(TuckerArgs),
+    /// Time the Tucker factors of a layer at every pair of ranks, and draw the staircase
+    ///
+    /// Time does not fall evenly with the ranks: a rank just above a multiple of what vectors hold costs as
+    /// much as the next multiple. Leaves a drawing (SVG) for each layer, and a report with all times.
+    #[command(after_help = RANKS_HELP)]
+    Ranks(RanksArgs),
 }
 
 const RUN_HELP: &str = "\
@@ -111,6 +117,13 @@ Examples:
   cargo run --release --example bench -- tucker --layer ^resnet18 --batch 1,16 --network
   # layers of your own at ranks of your own (output, input)
   cargo run --release --example bench -- tucker --suite resnet50 --layer 'conv2$' --ranks 48,64";
+
+const RANKS_HELP: &str = "\
+Examples:
+  cargo run --release --example bench -- ranks --layer 'kind=conv in=128 out=128 size=28 kernel=3 padding=1'
+  # in steps of 16, for a card
+  cargo run --release --features cuda --example bench -- ranks --suite resnet50 --layer '^layer3.conv2$' \\
+      --step 16 --device cuda";
 
 /// The end of the program's help.
 #[must_use]

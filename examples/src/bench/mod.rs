@@ -16,6 +16,7 @@
 //! * [`search`](fn@search): plans of the CPU kernels, looked for genetically and at random.
 //! * [`quant`](fn@quant): weights of few bits beside floats.
 //! * [`tucker`](fn@tucker): convolutions by Tucker factors beside undivided ones.
+//! * [`ranks`](fn@ranks): the time of factors over their ranks, drawn.
 //! * [`Command`], [`execute`]: the program.
 
 mod args;
@@ -36,6 +37,7 @@ mod parse;
 mod pattern;
 mod plot;
 mod quant;
+mod ranks;
 mod report;
 mod roofline;
 mod row;
@@ -67,6 +69,7 @@ pub use pattern::Pattern;
 pub(crate) use plot::Drawing;
 pub use plot::draw;
 pub use quant::{QuantArgs, QuantKind, quant};
+pub use ranks::{RanksArgs, ranks};
 pub use report::{BenchReport, Settings};
 pub use roofline::{Peaks, ThreadPeak};
 pub use row::{Bytes, Counts, Gflops, Key, Measured, Outcome, Row};

@@ -7,7 +7,7 @@ use burn::store::RecordError;
 use burn::tensor::TensorReadError;
 use burn_admm::baseline::ScheduleError;
 use burn_admm::click_train::ClickTrainError;
-use burn_admm::decompose::RankPlanError;
+use burn_admm::decompose::{RankPlanError, RankTimesError};
 use burn_admm::quantize::QuantizeError;
 use burn_admm::reweighted::ReweightedError;
 use burn_admm::{AdmmError, PlanError};
@@ -105,6 +105,9 @@ pub enum TrainingError {
     /// Ranks, and the factors of a network.
     #[error(transparent)]
     Ranks(Box<RankPlanError>),
+    /// Times of ranks that cannot be kept or used.
+    #[error(transparent)]
+    Times(#[from] RankTimesError),
     /// The plan does not fit the network.
     #[error(transparent)]
     Plan(#[from] PlanError),

@@ -12,6 +12,7 @@
 //! images; the test images are looked at for reported accuracies only.
 
 mod args;
+mod clock;
 mod comparison;
 mod compression;
 mod densities;
@@ -36,6 +37,7 @@ mod tucker;
 mod tucker_table;
 
 pub use args::{LoopArgs, Pattern, PruneArgs};
+pub use clock::rank_times;
 pub use comparison::Comparison;
 pub use densities::{Densities, lenet_plan};
 pub use deploy::{DENSE_FILE, Deployed, PACKED_FILE, deploy, deploy_factored, latency};

@@ -93,6 +93,34 @@ fn what_gains_gets_ranks_and_the_rest_says_why_not() {
 }
 
 #[test]
+fn factors_are_those_of_the_ranks_that_a_plan_resolves_to() {
+    let model = Net::new(&device());
+    let body: Vec<f32> = model.body.weight.val().into_data().iter().collect();
+    let energy = RankChoice::new(RankRule::Energy(0.6));
+    for choice in [energy, fixed(2, 3)] {
+        let plan = RankPlan::new(choice);
+        let resolved = plan.resolve(&model).unwrap();
+        let ranks = resolved.layers()[0].ranks.unwrap();
+        let factors = plan.decompose(&model, HooiConfig::default()).unwrap();
+        assert_eq!(
+            (factors.len(), factors[0].path.as_str()),
+            (1, "body.weight")
+        );
+        let spectra = Spectra::new(&body, shape(8, 6, [3, 3])).unwrap();
+        let expected = spectra.hooi(ranks, HooiConfig::default()).unwrap();
+        assert_eq!(factors[0].tucker.ranks(), ranks);
+        assert_eq!(factors[0].tucker.reconstruct(), expected.reconstruct());
+    }
+    let config = HooiConfig::default();
+    let nothing = RankPlan::new(fixed(8, 6)).decompose(&model, config);
+    let error = nothing.unwrap_err();
+    assert!(
+        matches!(error, RankPlanError::Admm(AdmmError::NothingConstrained)),
+        "{error}"
+    );
+}
+
+#[test]
 fn rules_win_in_order_and_may_name_anything_with_two_sides() {
     let model = Net::new(&device());
     let plan = RankPlan::new(fixed(2, 2))
