@@ -8,8 +8,10 @@ use burn::tensor::TensorReadError;
 use burn_admm::baseline::ScheduleError;
 use burn_admm::click_train::ClickTrainError;
 use burn_admm::decompose::RankPlanError;
+use burn_admm::penni::PenniError;
 use burn_admm::quantize::QuantizeError;
 use burn_admm::reweighted::ReweightedError;
+use burn_admm::shrink::ShrinkError;
 use burn_admm::{AdmmError, PlanError};
 use burn_sparse::SparseError;
 use models::SpeechGruError;
@@ -105,6 +107,12 @@ pub enum TrainingError {
     /// Ranks, and the factors of a network.
     #[error(transparent)]
     Ranks(Box<RankPlanError>),
+    /// Shared kernels.
+    #[error(transparent)]
+    Penni(Box<PenniError>),
+    /// Cutting channels out.
+    #[error(transparent)]
+    Shrink(Box<ShrinkError>),
     /// The plan does not fit the network.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -174,6 +182,22 @@ impl From<RankPlanError> for TrainingError {
             RankPlanError::Plan(error) => Self::Plan(error),
             error => Self::Ranks(Box::new(error)),
         }
+    }
+}
+
+impl From<PenniError> for TrainingError {
+    fn from(error: PenniError) -> Self {
+        match error {
+            PenniError::Weights(error) => Self::Admm(error),
+            PenniError::Plan(error) => Self::Plan(error),
+            error => Self::Penni(Box::new(error)),
+        }
+    }
+}
+
+impl From<ShrinkError> for TrainingError {
+    fn from(error: ShrinkError) -> Self {
+        Self::Shrink(Box::new(error))
     }
 }
 
