@@ -25,6 +25,7 @@
 //! | prune only where the device rewards it | [`hardware`]: measured break-even ratios |
 //! | give what is left few bits | [`quantize`]: levels by ADMM, then straight-through training |
 //! | have fewer channels between instead | [`decompose`]: Tucker, CP and truncated SVDs |
+//! | or share kernels between channels | [`penni`]: a basis for each layer, and sparse coefficients |
 //! | keep what the large network knew | [`Distillation`]: its outputs as targets |
 //! | compare | [`baseline`]: magnitude pruning in one shot and gradually |
 #![cfg_attr(
@@ -122,6 +123,7 @@
 //!   acceleration*, ACM TODAES 27(5), 2022 (punched blocks, reweighted regularisation).
 //! - Yin, Sui, Liao, Yuan: *Towards efficient tensor decomposition-based DNN model compression with
 //!   optimization framework*, CVPR 2021 (Tucker ranks as the constraint).
+//! - Li, Liu, Wu, Chen: *PENNI: pruned kernel sharing for efficient CNN inference*, ICML 2020.
 //! - Zhu and Gupta: *To prune, or not to prune*, 2017 (gradual pruning).
 
 pub mod admm;
@@ -135,6 +137,7 @@ mod knapsack;
 mod layout;
 pub mod mask;
 mod params;
+pub mod penni;
 pub mod plan;
 pub mod projection;
 pub mod quantize;

@@ -24,6 +24,9 @@ mod custom_loop;
 #[path = "../lenet5_compress.rs"]
 #[allow(dead_code, reason = "its main is for the program")]
 mod lenet5_compress;
+#[path = "../penni_compress.rs"]
+#[allow(dead_code, reason = "its main is for the program")]
+mod penni_compress;
 #[path = "../trainer_prune.rs"]
 #[allow(dead_code, reason = "its main is for the program")]
 mod trainer_prune;
@@ -493,4 +496,66 @@ fn the_trainer_goes_back_to_the_last_whole_checkpoint() {
     // A fresh run does not take over the checkpoints of the old one.
     trainer(here, &["--stop-after", "1"]).unwrap_err();
     assert!(file("model-1.bpk").is_file() && !file("model-4.bpk").exists());
+}
+
+fn penni(folder: &Path, more: &[&str]) -> Outcome {
+    let output = folder.to_string_lossy();
+    let args = ["x", "--device", "flex", "--output", &output];
+    let images = ["--dataset", "shapes", "--image-size", "8"];
+    let few = ["--limit", "40", "--limit-test", "20", "--width", "0.5"];
+    let short = ["--epochs", "1", "--alternate-epochs", "2"];
+    let short = [&short[..], &["--tune-epochs", "2", "--threshold", "1.5"]].concat();
+    penni_compress::run(&penni_compress::Args::parse_from(
+        [&args[..], &images, &few, &short, more].concat(),
+    ))
+}
+
+#[test]
+fn shared_kernels_stopped_and_resumed_end_the_same() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+    let whole = penni(&a, &["--pointwise"]).unwrap();
+    // One epoch of dense training, four on, two in turns, two of fine-tuning: stops in both of the last two.
+    for stop in ["6", "2"] {
+        let resume: &[&str] = if stop == "6" { &[] } else { &["--resume"] };
+        let args = [&["--pointwise", "--stop-after", stop], resume].concat();
+        let stopped = penni(&b, &args).unwrap_err();
+        assert!(
+            matches!(stopped, TrainingError::Stopped { .. }),
+            "{stopped}"
+        );
+    }
+    let parts = penni(&b, &["--pointwise", "--resume"]).unwrap();
+    assert_eq!(untimed(&parts), untimed(&whole));
+
+    let report = Report::load(&a.join("report.json")).unwrap();
+    assert!(report.max_abs_diff < 1e-4, "{}", report.max_abs_diff);
+    assert!(
+        report.nnz < report.weights && report.sparsity > 0.5,
+        "{}",
+        report.sparsity
+    );
+    assert!(report.latency_ms.dense > 0.0 && report.table().contains("shared"));
+    let number = |key: &str| report.extra[key].as_u64().unwrap();
+    assert!(number("parameters_shrunk") <= number("parameters"));
+    assert!(number("macs_shared") < number("macs") && number("macs_shrunk") <= number("macs"));
+    let sharing = &report.extra["sharing"];
+    assert!(sharing["shrink_max_abs_diff"][0].as_f64().unwrap() < 1e-4);
+    for key in ["pruned", "shrunk"] {
+        assert_eq!(
+            sharing[key]["layers"].as_array().unwrap().len(),
+            19,
+            "{key}"
+        );
+    }
+
+    // A state that is cut short is named.
+    penni(&b, &["--stop-after", "6"]).unwrap_err();
+    let state = b.join("alternate").join("penni-1.safetensors");
+    let len = fs::metadata(&state).unwrap().len();
+    let file = fs::OpenOptions::new().write(true).open(&state).unwrap();
+    file.set_len(len / 2).unwrap();
+    let error = penni(&b, &["--resume"]).unwrap_err();
+    assert!(error.to_string().contains("penni-1"), "{error}");
 }

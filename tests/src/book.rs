@@ -26,6 +26,7 @@ pages! {
     files => "book/src/files.md",
     quantisation => "book/src/quantisation.md",
     tucker => "book/src/tucker.md",
+    penni => "book/src/penni.md",
     how_small => "book/src/how-small.md",
     networks => "book/src/networks.md",
     results => "book/src/results.md",

@@ -33,13 +33,13 @@ pub(super) fn swapped(matrix: MatRef<'_, f64>, positions: usize) -> Mat<f64> {
 }
 
 /// `‖M‖²`.
-pub(super) fn energy(matrix: MatRef<'_, f64>) -> f64 {
+pub(crate) fn energy(matrix: MatRef<'_, f64>) -> f64 {
     let columns = 0..matrix.ncols();
     columns.map(|j| matrix.col(j).squared_norm_l2()).sum()
 }
 
 /// The norm of an error beside that of a weight, of their squares; 0 for a weight of zeros.
-pub(super) fn relative(error: f64, energy: f64) -> f64 {
+pub(crate) fn relative(error: f64, energy: f64) -> f64 {
     if energy > 0.0 {
         (error / energy).sqrt()
     } else {
@@ -48,7 +48,7 @@ pub(super) fn relative(error: f64, energy: f64) -> f64 {
 }
 
 /// Row after row, rounded to f32.
-pub(super) fn to_f32(matrix: MatRef<'_, f64>) -> Vec<f32> {
+pub(crate) fn to_f32(matrix: MatRef<'_, f64>) -> Vec<f32> {
     let mut values = Vec::with_capacity(matrix.nrows() * matrix.ncols());
     for i in 0..matrix.nrows() {
         values.extend((0..matrix.ncols()).map(|j| matrix[(i, j)] as f32));
@@ -57,7 +57,7 @@ pub(super) fn to_f32(matrix: MatRef<'_, f64>) -> Vec<f32> {
 }
 
 /// Weights that can be decomposed: finite, and as many as the shape holds.
-pub(super) fn check(weights: &[f32], shape: WeightShape) -> Result<(), DecomposeError> {
+pub(crate) fn check(weights: &[f32], shape: WeightShape) -> Result<(), DecomposeError> {
     let WeightShape {
         rows,
         channels,
@@ -85,14 +85,14 @@ pub(super) fn check(weights: &[f32], shape: WeightShape) -> Result<(), Decompose
 /// digits in the square, but the vectors are orthonormal whatever happens, and what a projection onto
 /// them keeps is counted from the projection itself.
 #[derive(Debug, Clone)]
-pub(super) struct Mode {
+pub(crate) struct Mode {
     /// Squared singular values, falling.
-    pub(super) values: Vec<f64>,
+    pub(crate) values: Vec<f64>,
     vectors: Mat<f64>,
 }
 
 impl Mode {
-    pub(super) fn of(
+    pub(crate) fn of(
         unfolding: MatRef<'_, f64>,
         shape: WeightShape,
     ) -> Result<Self, DecomposeError> {
@@ -114,12 +114,12 @@ impl Mode {
     }
 
     /// The first `rank` vectors, as columns.
-    pub(super) fn leading(&self, rank: usize) -> MatRef<'_, f64> {
+    pub(crate) fn leading(&self, rank: usize) -> MatRef<'_, f64> {
         self.vectors.as_ref().subcols(0, rank)
     }
 
     /// The energy that the first `rank` vectors leave out.
-    pub(super) fn discarded(&self, rank: usize) -> f64 {
+    pub(crate) fn discarded(&self, rank: usize) -> f64 {
         // The smallest first, so that they are not lost beside the large ones.
         self.values[rank..].iter().rev().sum()
     }

@@ -24,7 +24,7 @@ mod error;
 mod evbmf;
 mod factor;
 mod low_rank;
-mod matrix;
+pub(crate) mod matrix;
 mod naive;
 mod plan;
 mod projection;

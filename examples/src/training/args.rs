@@ -1,11 +1,12 @@
 use std::fmt;
 
+use burn_admm::penni::PenniConfig;
 use burn_admm::{AdmmConfig, RhoSchedule};
 use burn_sparse::{SparseError, Sparsity};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use super::Recipe;
+use super::{PenniRecipe, Recipe};
 use crate::cli::positive;
 
 /// Which of a layer's weights may stay.
@@ -79,6 +80,76 @@ pub struct PruneArgs {
     /// Stop after so many epochs of training; --resume continues
     #[arg(long, value_name = "N", value_parser = positive)]
     pub stop_after: Option<usize>,
+}
+
+/// Arguments of training with shared kernels; each overrides its part of the preset.
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+#[command(next_help_heading = "Training and pruning")]
+pub struct PenniArgs {
+    /// Epochs of dense training
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub epochs: Option<usize>,
+
+    /// Epochs of training coefficients and basis kernels in turns
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub alternate_epochs: Option<usize>,
+
+    /// Epochs after which the turn changes
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub interval: Option<usize>,
+
+    /// Epochs of fine-tuning after pruning
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub tune_epochs: Option<usize>,
+
+    /// Weight of the penalty on the coefficients
+    #[arg(long, value_name = "LAMBDA", value_parser = positive_number)]
+    pub lambda: Option<f64>,
+
+    /// Coefficients below so many standard deviations of their layer are pruned
+    #[arg(long, value_name = "T", value_parser = positive_number)]
+    pub threshold: Option<f64>,
+
+    /// Images per step
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub batch: Option<usize>,
+
+    /// Peak learning rate of dense training; those of the other stages change in proportion
+    #[arg(long, value_name = "RATE", value_parser = positive_number)]
+    pub lr: Option<f64>,
+
+    /// Stop after so many epochs of training; --resume continues
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub stop_after: Option<usize>,
+}
+
+impl PenniArgs {
+    /// The preset's numbers with what was asked for.
+    #[must_use]
+    pub fn apply(&self, recipe: Recipe, penni: PenniRecipe) -> (Recipe, PenniRecipe) {
+        let prune = PruneArgs {
+            epochs: self.epochs,
+            // The dense network trains on for as many epochs as sharing takes.
+            admm_iterations: Some(self.alternate_epochs.unwrap_or(penni.alternate_epochs)),
+            admm_epochs: Some(1),
+            retrain_epochs: Some(self.tune_epochs.unwrap_or(penni.tune_epochs)),
+            batch: self.batch,
+            lr: self.lr,
+            ..PruneArgs::default()
+        };
+        let recipe = prune.apply(recipe);
+        let config = penni.config;
+        let penni = PenniRecipe {
+            alternate_epochs: recipe.admm_iterations,
+            tune_epochs: recipe.retrain_epochs,
+            config: PenniConfig {
+                lambda: self.lambda.unwrap_or(config.lambda),
+                interval: self.interval.unwrap_or(config.interval),
+                threshold: self.threshold.unwrap_or(config.threshold),
+            },
+        };
+        (recipe, penni)
+    }
 }
 
 /// Arguments of the examples with a training loop of their own; each overrides its part of the

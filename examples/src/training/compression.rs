@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use burn::optim::GradientsParams;
+use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::Tensor;
 use burn_admm::baseline::Gradual;
 use burn_admm::click_train::ClickTrain;
+use burn_admm::penni::Penni;
 use burn_admm::plan::ResolvedPlan;
 use burn_admm::reweighted::Reweighted;
 use burn_admm::{Admm, AdmmError, AdmmInfo, Masks, Plan};
@@ -32,6 +33,8 @@ pub(super) enum Compression {
     Taught(Teacher),
     /// Importance, then a group lasso on what will go. The plan is what a resumed run starts from.
     Click { run: Box<ClickTrain>, plan: Plan },
+    /// Weights that are products of factors, which train in their place.
+    Shared(Box<Penni>),
 }
 
 impl Compression {
@@ -49,22 +52,24 @@ impl Compression {
                 Some(penalty) => loss + penalty,
                 None => loss,
             },
-            Self::None | Self::Admm { .. } | Self::Gradual(_) => loss,
+            Self::None | Self::Admm { .. } | Self::Gradual(_) | Self::Shared(_) => loss,
         }
     }
 
-    /// Before the optimiser takes the gradients of a step.
+    /// Before the optimiser takes the gradients of a step at this learning rate.
     pub(super) fn gradients<M: Classifier>(
         &mut self,
         model: &M,
         gradients: GradientsParams,
-    ) -> GradientsParams {
+        (lr, optimizer): (f64, &mut ModuleOptimizer),
+    ) -> Result<GradientsParams, TrainingError> {
         match self {
-            Self::Admm { admm, .. } => return admm.add_gradient(model, gradients),
+            Self::Admm { admm, .. } => return Ok(admm.add_gradient(model, gradients)),
+            Self::Shared(penni) => return Ok(penni.step(model, lr, optimizer, gradients)?),
             Self::Click { run, .. } => run.observe(model, &gradients),
             Self::None | Self::Gradual(_) | Self::Reweighted { .. } | Self::Taught(_) => {}
         }
-        gradients
+        Ok(gradients)
     }
 
     /// After the optimiser's step.
@@ -72,6 +77,7 @@ impl Compression {
         Ok(match self {
             Self::Gradual(gradual) => gradual.step(model)?.0,
             Self::Click { run, .. } => run.step(model)?,
+            Self::Shared(penni) => penni.compose(model)?,
             Self::None | Self::Admm { .. } | Self::Reweighted { .. } | Self::Taught(_) => model,
         })
     }
@@ -88,6 +94,9 @@ impl Compression {
             }
             Self::Reweighted { penalty, epochs } if done.is_multiple_of(*epochs) => {
                 penalty.refresh(model)?;
+            }
+            Self::Shared(penni) => {
+                penni.end_epoch()?;
             }
             _ => {}
         }
@@ -109,6 +118,7 @@ impl Compression {
             Self::Admm { .. } => Some("admm"),
             Self::Reweighted { .. } => Some("reweighted"),
             Self::Click { .. } => Some("click"),
+            Self::Shared(_) => Some("penni"),
         }
     }
 
@@ -126,6 +136,7 @@ impl Compression {
             Self::Admm { admm, .. } => admm.save(path).map_err(AdmmError::from)?,
             Self::Reweighted { penalty, .. } => penalty.save(path).map_err(AdmmError::from)?,
             Self::Click { run, .. } => run.save(path)?,
+            Self::Shared(penni) => penni.save(path)?,
         }
         Ok(())
     }
@@ -149,6 +160,7 @@ impl Compression {
             (Self::Click { run, plan }, Some(path)) => {
                 **run = ClickTrain::resume(model, plan, *run.config(), path)?;
             }
+            (Self::Shared(penni), Some(path)) => penni.restore(path)?,
             _ => {}
         }
         Ok(())
@@ -157,7 +169,7 @@ impl Compression {
     /// The plan that was trained under, with the kernel patterns that were found.
     pub(super) fn plan(&self) -> Option<&ResolvedPlan> {
         match self {
-            Self::None | Self::Gradual(_) | Self::Taught(_) => None,
+            Self::None | Self::Gradual(_) | Self::Taught(_) | Self::Shared(_) => None,
             Self::Admm { admm, .. } => Some(admm.plan()),
             Self::Reweighted { penalty, .. } => Some(penalty.plan()),
             Self::Click { run, .. } => Some(run.plan()),

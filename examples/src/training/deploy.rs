@@ -6,13 +6,14 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
 use burn_admm::fold;
+use burn_admm::shrink::ChannelModel;
 use burn_sparse::nn::Trace;
 use burn_sparse::pack::{PackConfig, PackReport, pack, random_inputs, verify};
 use burn_sparse::store;
 use models::{Classifier, weights};
 
 use super::evaluate::{EVAL_BATCH, accuracy};
-use super::{Context, Dense, Factored, Pruned, TrainingError};
+use super::{Context, Dense, Factored, Pruned, Shared, TrainingError};
 use crate::data::Loader;
 use crate::output::{OutputError, file_size};
 use crate::report::{DensePacked, Latency, LayerReport, Report};
@@ -60,7 +61,12 @@ pub fn deploy<M: Classifier>(
     folder: &Path,
 ) -> Result<Deployed<M>, TrainingError> {
     context.say(format!("{}: packing and measuring", pruned.method));
-    run(context, build, &pruned.model, None, folder)
+    let forms = Forms {
+        model: &pruned.model,
+        reference: &pruned.model,
+        rival: None,
+    };
+    run(context, build, forms, folder)
 }
 
 /// [`deploy`] of a network of factors, beside a dense network.
@@ -75,15 +81,49 @@ pub fn deploy_factored<M: Classifier>(
     folder: &Path,
 ) -> Result<Deployed<M>, TrainingError> {
     context.say(format!("{}: packing and measuring", factored.method));
-    run(context, build, &factored.model, Some(&dense.model), folder)
+    let forms = Forms {
+        model: &factored.model,
+        reference: &factored.model,
+        rival: Some(&dense.model),
+    };
+    run(context, build, forms, folder)
 }
 
-/// The rival is the network itself with its zeros, unless another one is given.
+/// [`deploy`] of a network whose channels have been cut out, beside a dense network. What is packed is
+/// verified against the network as it was before cutting.
+///
+/// # Errors
+/// As [`deploy`].
+pub fn deploy_shared<M: Classifier + ChannelModel>(
+    context: &Context,
+    build: impl Fn(&Device) -> M,
+    shared: &Shared<M>,
+    dense: &Dense<M>,
+    folder: &Path,
+) -> Result<Deployed<M>, TrainingError> {
+    context.say("penni: packing and measuring");
+    let device = context.device.clone().inner();
+    let fresh = shared.plan.apply_to(build(&device))?;
+    let forms = Forms {
+        model: &shared.small,
+        reference: &shared.model,
+        rival: Some(&dense.model),
+    };
+    run(context, |_| fresh.clone(), forms, folder)
+}
+
+/// What is packed, what its outputs must be, and what it is measured beside.
+struct Forms<'a, M> {
+    model: &'a M,
+    reference: &'a M,
+    /// The network itself with its zeros, unless another one is given.
+    rival: Option<&'a M>,
+}
+
 fn run<M: Classifier>(
     context: &Context,
     build: impl Fn(&Device) -> M,
-    model: &M,
-    rival: Option<&M>,
+    forms: Forms<'_, M>,
     folder: &Path,
 ) -> Result<Deployed<M>, TrainingError> {
     let device = context.device.clone().inner();
@@ -91,9 +131,11 @@ fn run<M: Classifier>(
     let image = |batch| [batch, shape.channels, shape.height, shape.width];
     fs::create_dir_all(folder).map_err(|e| OutputError::from_io(folder, e))?;
 
-    let masked = model.valid();
-    let unmasked = fold(masked.clone());
-    let whole = rival.map_or_else(|| unmasked.clone(), |rival| fold(rival.valid()));
+    let masked = forms.reference.valid();
+    let unmasked = fold(forms.model.valid());
+    let whole = forms
+        .rival
+        .map_or_else(|| unmasked.clone(), |rival| fold(rival.valid()));
     let dense_file = folder.join(DENSE_FILE);
     weights::save(&whole, &dense_file)?;
 

@@ -8,8 +8,10 @@ use burn::tensor::TensorReadError;
 use burn_admm::baseline::ScheduleError;
 use burn_admm::click_train::ClickTrainError;
 use burn_admm::decompose::{RankPlanError, RankTimesError};
+use burn_admm::penni::PenniError;
 use burn_admm::quantize::QuantizeError;
 use burn_admm::reweighted::ReweightedError;
+use burn_admm::shrink::ShrinkError;
 use burn_admm::{AdmmError, PlanError};
 use burn_sparse::SparseError;
 use models::SpeechGruError;
@@ -108,6 +110,12 @@ pub enum TrainingError {
     /// Times of ranks that cannot be kept or used.
     #[error(transparent)]
     Times(#[from] RankTimesError),
+    /// Shared kernels.
+    #[error(transparent)]
+    Penni(Box<PenniError>),
+    /// Cutting channels out.
+    #[error(transparent)]
+    Shrink(Box<ShrinkError>),
     /// The plan does not fit the network.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -177,6 +185,22 @@ impl From<RankPlanError> for TrainingError {
             RankPlanError::Plan(error) => Self::Plan(error),
             error => Self::Ranks(Box::new(error)),
         }
+    }
+}
+
+impl From<PenniError> for TrainingError {
+    fn from(error: PenniError) -> Self {
+        match error {
+            PenniError::Weights(error) => Self::Admm(error),
+            PenniError::Plan(error) => Self::Plan(error),
+            error => Self::Penni(Box::new(error)),
+        }
+    }
+}
+
+impl From<ShrinkError> for TrainingError {
+    fn from(error: ShrinkError) -> Self {
+        Self::Shrink(Box::new(error))
     }
 }
 

@@ -21,6 +21,7 @@ mod error;
 mod evaluate;
 mod lenet;
 mod moments;
+mod penni;
 mod pipeline;
 mod quantize;
 mod recipe;
@@ -36,15 +37,18 @@ mod trainer;
 mod tucker;
 mod tucker_table;
 
-pub use args::{LoopArgs, Pattern, PruneArgs};
+pub use args::{LoopArgs, Pattern, PenniArgs, PruneArgs};
 pub use clock::rank_times;
 pub use comparison::Comparison;
 pub use densities::{Densities, lenet_plan};
-pub use deploy::{DENSE_FILE, Deployed, PACKED_FILE, deploy, deploy_factored, latency};
+pub use deploy::{
+    DENSE_FILE, Deployed, PACKED_FILE, deploy, deploy_factored, deploy_shared, latency,
+};
 pub use error::{TrainingError, exit_code};
 pub use evaluate::{accuracy, hits};
 pub use lenet::lenet_recipe;
 pub use moments::Moments;
+pub use penni::{PenniRecipe, Shared, SharedResults, share};
 pub use pipeline::{Dense, PruneResults, Pruned, check_plan, prune, train_dense, train_on};
 pub use quantize::{QuantRecipe, QuantResults, Quantised, quantise};
 pub use recipe::{LearningRate, Method, Optimizer, Recipe};

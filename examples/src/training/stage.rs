@@ -326,7 +326,9 @@ impl Stage {
             let seen_now = (batch.images, logits);
             let loss = self.compression.penalised(&model, loss, seen_now);
             let gradients = GradientsParams::from_grads(loss.backward(), &model);
-            let gradients = self.compression.gradients(&model, gradients);
+            let gradients = self
+                .compression
+                .gradients(&model, gradients, (lr, &mut *optimizer))?;
             model = optimizer.step(lr, model, gradients);
             model = self.compression.after_step(model)?;
             loss_sum += value * count as f64;

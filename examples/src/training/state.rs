@@ -20,12 +20,13 @@ use crate::output::{OutputDir, OutputError};
 pub(super) const STATE: &str = "state.json";
 const VERSION: u32 = 1;
 /// How names of files of a stage start.
-const OURS: [&str; 6] = [
+const OURS: [&str; 7] = [
     "model-",
     "optimizer-",
     "admm-",
     "reweighted-",
     "click-",
+    "penni-",
     "best-",
 ];
 /// Longest state or settings file that is read.
