@@ -117,12 +117,10 @@ mod tests {
             );
             factored += f64::from(count) * ranks.macs(shape, inputs, outputs) as f64;
         }
-        // 61 % fewer over the decomposed layers.
-        assert!(
-            (1.0 - factored / dense - 0.61).abs() < 0.01,
-            "{}",
-            factored / dense
-        );
+        // 61 % fewer over the decomposed layers if every factor is counted, and a little more because a
+        // factor from 64 to 64 channels is left out.
+        let fewer = 1.0 - factored / dense;
+        assert!((0.61..0.63).contains(&fewer), "{fewer}");
         assert_eq!(resnet18().len(), 16);
     }
 }
