@@ -7,6 +7,7 @@
 
 mod coded;
 mod conv;
+mod core_conv;
 mod grad;
 mod linear;
 mod panels;
