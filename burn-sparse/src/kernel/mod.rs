@@ -13,6 +13,7 @@
 
 mod base;
 pub mod core_conv;
+mod factored;
 mod finish;
 mod panels;
 mod sparse_conv;
@@ -28,6 +29,7 @@ pub use core_conv::{
     CatalogueTimes, CoreEstimate, CoreHardware, CoreTile, TileTime, catalogue_times, core_conv,
     core_weight,
 };
+pub use factored::{FactorTensors, FactoredKernel, StripTile, factored_conv};
 pub use panels::{MatrixTile, PanelTile, Panels};
 pub use sparse_conv::{ConvKernel, ConvTile, sparse_conv};
 pub use sparse_conv_grad::{

@@ -8,6 +8,7 @@
 mod coded;
 mod conv;
 mod core_conv;
+mod factored;
 mod grad;
 mod linear;
 mod panels;
