@@ -12,6 +12,8 @@
 //! numbers, never an access outside of a tensor.
 
 mod base;
+pub mod core_conv;
+mod factored;
 mod finish;
 mod panels;
 mod sparse_conv;
@@ -23,6 +25,11 @@ mod stretch;
 mod hopper;
 
 pub use base::{Choice, Entries, Epilogue};
+pub use core_conv::{
+    CatalogueTimes, CoreEstimate, CoreHardware, CoreTile, TileTime, catalogue_times, core_conv,
+    core_weight,
+};
+pub use factored::{FactorTensors, FactoredKernel, StripTile, factored_conv};
 pub use panels::{MatrixTile, PanelTile, Panels};
 pub use sparse_conv::{ConvKernel, ConvTile, sparse_conv};
 pub use sparse_conv_grad::{

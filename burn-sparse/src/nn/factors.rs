@@ -20,8 +20,9 @@ use crate::{SparseError, ops::Chains};
 /// | `expand` | `[out, D2, 1..]` | `[D2, out]` |
 ///
 /// Without `reduce`, `D1` is `in`; without `expand`, `D2` is `out`. Nothing stands between the factors:
-/// the bias of the layer, a residual and the activation come after the last one. On a CPU, dense factors of
-/// a 2-D convolution run as one, strip by strip, where no gradients are recorded.
+/// the bias of the layer, a residual and the activation come after the last one. Where no gradients are
+/// recorded, dense factors of a 2-D convolution run as one on a CPU, strip by strip, and on a card where that
+/// is measured to be faster.
 ///
 /// Each factor is a weight of its own, with a path of its own (`conv1.weight.core`), an optimiser state
 /// of its own, and a form of its own: [`pack`](crate::pack::pack) measures and packs each by itself, and

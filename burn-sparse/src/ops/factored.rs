@@ -3,29 +3,47 @@
 use burn::tensor::Tensor;
 #[cfg(feature = "flex")]
 use {
-    super::{Activation, OptionalFloat, is_flex},
+    super::is_flex,
     crate::{
-        ConvProblem, SparseError,
+        SparseError,
         cpu::{Chain, ChainWeights, Isa},
     },
-    burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor},
-    burn::tensor::{DType, Device},
     burn_std::Bytes,
     std::sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+#[cfg(any(feature = "flex", feature = "cubecl-backend"))]
+use {
+    super::{Activation, OptionalFloat},
+    crate::ConvProblem,
+    burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor},
+    burn::tensor::{DType, Device},
+};
+#[cfg(feature = "cubecl-backend")]
+use {
+    crate::kernel::{self, Choice, FactorTensors as CubeFactors},
+    burn::backend::DispatchDevice,
+    burn::tensor::Shape,
+    burn_cubecl::CubeBackend,
 };
 
 use super::{ConvWindow, Epilogue, dense_conv2d};
 
-/// Convolutions by dense factors, one after the other on every strip of an image: on Flex alone, other
-/// devices run three convolutions.
-#[cfg(feature = "flex")]
-#[backend_extension(Flex)]
+/// Convolutions by dense factors: on Flex one after the other on every strip of an image, on the CubeCL
+/// runtimes whichever of three kernels was measured as the fastest for a shape, one for all factors among
+/// them (see [`kernel::factored_conv`](crate::kernel)). Without gradients: those are three convolutions.
+#[cfg(any(feature = "flex", feature = "cubecl-backend"))]
+#[backend_extension(
+    Fusion: cfg(feature = "cubecl-backend"),
+    Flex: cfg(feature = "flex"),
+    Cube: cfg(feature = "cubecl-backend")
+)]
 pub trait FactoredOps: Backend {
     /// `act(expand (core ∗ (reduce x)) + bias + residual)`; see [`cpu::Chain`](crate::cpu::Chain).
     #[allow(
         clippy::too_many_arguments,
         reason = "a backend call takes tensors, not structs of them"
     )]
+    #[fusion(dtype = input, shape = Shape::from(problem.output_shape()))]
     fn factored_conv(
         input: FloatTensor<Self>,
         #[extension_type] reduce: OptionalFloat<Self>,
@@ -37,6 +55,33 @@ pub trait FactoredOps: Backend {
         problem: ConvProblem,
         relu: bool,
     ) -> FloatTensor<Self>;
+}
+
+#[cfg(feature = "cubecl-backend")]
+impl FactoredOps for CubeBackend {
+    fn factored_conv(
+        input: FloatTensor<Self>,
+        reduce: OptionalFloat<Self>,
+        core: FloatTensor<Self>,
+        expand: OptionalFloat<Self>,
+        bias: OptionalFloat<Self>,
+        residual: OptionalFloat<Self>,
+        _chains: Chains,
+        problem: ConvProblem,
+        relu: bool,
+    ) -> FloatTensor<Self> {
+        let factors = CubeFactors {
+            reduce: reduce.into_option(),
+            core,
+            expand: expand.into_option(),
+        };
+        let epilogue = kernel::Epilogue {
+            bias: bias.into_option(),
+            residual: residual.into_option(),
+            relu,
+        };
+        kernel::factored_conv(input, factors, epilogue, &problem, Choice::Tuned)
+    }
 }
 
 /// Factors in the order of the kernel, for the inputs that were seen last: a network that runs orders its
@@ -115,8 +160,8 @@ pub(crate) struct FactorTensors {
 
 /// `act(expand (core ∗ (reduce x)) + bias + residual)` by dense factors.
 ///
-/// On Flex in f32 and without gradients strips of the images go through all factors at once; everything
-/// else is three convolutions.
+/// Without gradients, on Flex in f32 strips of the images go through all factors at once, and CubeCL devices
+/// run what was measured as the fastest; everything else is three convolutions.
 ///
 /// # Panics
 /// On shapes that do not fit, with the numbers.
@@ -138,7 +183,7 @@ pub(crate) fn factored_conv2d(
         .problem(shape, outputs)
         .unwrap_or_else(|error| panic!("factored_conv2d: {error}"));
     epilogue.check("factored_conv2d", problem.output_shape(), 1);
-    #[cfg(feature = "flex")]
+    #[cfg(any(feature = "flex", feature = "cubecl-backend"))]
     if has_kernel(&input, &factors, &epilogue) {
         let optional = |tensor: Option<Tensor<4>>| tensor.map(Tensor::into_dispatch).into();
         return Tensor::from_dispatch(Dispatch::factored_conv(
@@ -170,11 +215,12 @@ pub(crate) fn factored_conv2d(
     Epilogue::finish_dense(epilogue.residual, epilogue.activation, y)
 }
 
-/// Whether all of them are f32 on Flex, and no gradients are recorded.
-#[cfg(feature = "flex")]
+/// Whether all of them are of one dtype and on one kind of device that has a kernel for it, and no gradients
+/// are recorded.
+#[cfg(any(feature = "flex", feature = "cubecl-backend"))]
 fn has_kernel(input: &Tensor<4>, factors: &FactorTensors, epilogue: &Epilogue<4>) -> bool {
-    let plain =
-        |device: Device, dtype| dtype == DType::F32 && is_flex(&device) && !device.is_autodiff();
+    let dtype = input.dtype();
+    let plain = |device: Device, other| other == dtype && takes(&device, dtype);
     let optional = [&factors.reduce, &factors.expand, &epilogue.residual];
     let mut images = optional.into_iter().flatten().chain([input, &factors.core]);
     images.all(|tensor| plain(tensor.device(), tensor.dtype()))
@@ -182,4 +228,20 @@ fn has_kernel(input: &Tensor<4>, factors: &FactorTensors, epilogue: &Epilogue<4>
             .bias
             .iter()
             .all(|bias| plain(bias.device(), bias.dtype()))
+}
+
+#[cfg(any(feature = "flex", feature = "cubecl-backend"))]
+fn takes(device: &Device, dtype: DType) -> bool {
+    if device.is_autodiff() {
+        return false;
+    }
+    #[cfg(feature = "flex")]
+    if is_flex(device) {
+        return dtype == DType::F32;
+    }
+    #[cfg(feature = "cubecl-backend")]
+    if matches!(device.as_dispatch(), DispatchDevice::Cube(_)) {
+        return matches!(dtype, DType::F32 | DType::F16 | DType::BF16);
+    }
+    false
 }

@@ -32,7 +32,7 @@ pub use dense_conv::{DenseOps, dense_conv2d};
 pub(crate) use dense_conv::{dense_linear, is_flex};
 pub use epilogue::{Activation, Epilogue};
 pub use factored::Chains;
-#[cfg(feature = "flex")]
+#[cfg(any(feature = "flex", feature = "cubecl-backend"))]
 pub use factored::FactoredOps;
 pub(crate) use factored::{FactorTensors, factored_conv2d};
 pub use linear::sparse_linear;

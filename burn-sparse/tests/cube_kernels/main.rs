@@ -7,6 +7,8 @@
 
 mod coded;
 mod conv;
+mod core_conv;
+mod factored;
 mod grad;
 mod linear;
 mod panels;
