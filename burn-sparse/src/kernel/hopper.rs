@@ -31,9 +31,11 @@ use cubecl_llvm::{
 };
 
 use super::{
-    MatrixTile, PanelTile, panels::*, sparse_conv::*, sparse_conv_grad::*, sparse_linear::*,
-    stretch::*,
+    MatrixTile, PanelTile, core_conv::*, factored::*, panels::*, sparse_conv::*,
+    sparse_conv_grad::*, sparse_linear::*, stretch::*,
 };
+
+use crate::ConvProblem;
 
 const F32: ElemType = ElemType::Float(FloatKind::F32);
 const F16: ElemType = ElemType::Float(FloatKind::F16);
@@ -150,6 +152,7 @@ fn kernels() -> Vec<Named> {
                 ));
             }
         }
+        factor_kernels(dtype, dtype_name, &mut kernels);
         for height in [4, 8, 16] {
             panel_kernels(height, dtype, dtype_name, &mut kernels);
         }
@@ -189,6 +192,55 @@ fn kernels() -> Vec<Named> {
         convolution(tile, false, AddressType::U64, F32),
     ));
     kernels
+}
+
+/// A convolution of `[C, N]` channels by 3×3 at `side × side`.
+fn layer(channels: [usize; 2], side: usize) -> ConvProblem {
+    ConvProblem::new(1, channels, [side, side], [3, 3]).with_padding([1, 1])
+}
+
+/// Kernels for factors of the layers of a `ResNet-18`, at the ranks that TDC publishes.
+fn factor_kernels(dtype: ElemType, dtype_name: &str, kernels: &mut Vec<Named>) {
+    let hopper = hopper();
+    let card = CoreHardware::of(&hopper.hardware);
+    let core = layer([96, 64], 28);
+    let staged = CORE_TILES.map(CoreTile::staged);
+    for tile in staged.into_iter().chain([CoreTile::direct([1, 2], 256)]) {
+        kernels.push((
+            format!("{tile}_{dtype_name}"),
+            core_convolution(tile, &core, dtype),
+        ));
+    }
+    for (channels, [d1, d2], side) in [
+        (64, [32, 32], 56),
+        (128, [96, 64], 28),
+        (256, [128, 96], 14),
+        (512, [192, 160], 7),
+    ] {
+        let core = layer([d1, d2], side);
+        let picked = model::pick(model::estimates(&core, dtype.size(), &card), KEPT);
+        let tile = tile_of(picked.expect("a tile for TDC's own layers").tiling, &card);
+        kernels.push((
+            format!("model_{d1}_{d2}_{side}_{tile}_{dtype_name}"),
+            core_convolution(tile, &core, dtype),
+        ));
+        let factors = FactorShape {
+            ranks: [d1, d2],
+            window: CoreWindow::of(&core),
+            reduce: true,
+            expand: true,
+        };
+        let whole = layer([channels, channels], side);
+        for places in STRIPS {
+            let tile = strip(&whole, &factors, dtype.size(), &hopper.hardware, places);
+            let tile = tile.expect("a strip for these ranks");
+            kernels.push((
+                format!("factors_{d1}_{d2}_{side}_{tile}_{dtype_name}"),
+                factored(tile, factors, dtype),
+            ));
+        }
+    }
+    kernels.push((format!("add_splits_{dtype_name}"), splits(dtype)));
 }
 
 /// The kernels for bands of `height` rows that a GPU can be given.
@@ -334,6 +386,94 @@ fn conv_shape() -> ConvShapeCompilationArg {
         out_row,
         out_pixel
     })
+}
+
+fn core_convolution(tile: CoreTile, problem: &ConvProblem, dtype: ElemType) -> Box<dyn CubeKernel> {
+    let cube = tile.cube(problem);
+    Box::new(core_conv_kernel::CoreConvKernel::new(
+        settings(cube.units(), AddressType::U32),
+        hopper(),
+        Arc::default(),
+        buffer(),
+        buffer(),
+        optional!(true),
+        optional!(true),
+        buffer(),
+        scalars!(CoreShapeCompilationArg {
+            channels,
+            outputs,
+            height,
+            width,
+            top,
+            left,
+            out_height,
+            out_width,
+            cubes,
+            blocks,
+            strips,
+            row_tiles,
+            splits,
+            split_channels,
+            len
+        }),
+        tile,
+        cube,
+        CoreWindow::of(problem),
+        true,
+        [dtype, dtype],
+    ))
+}
+
+fn splits(dtype: ElemType) -> Box<dyn CubeKernel> {
+    Box::new(add_splits_kernel::AddSplitsKernel::new(
+        settings(256, AddressType::U32),
+        hopper(),
+        Arc::default(),
+        buffer(),
+        optional!(true),
+        optional!(true),
+        buffer(),
+        scalars!(SplitShapeCompilationArg {
+            len,
+            splits,
+            outputs,
+            pixels
+        }),
+        true,
+        dtype,
+    ))
+}
+
+fn factored(tile: StripTile, factors: FactorShape, dtype: ElemType) -> Box<dyn CubeKernel> {
+    Box::new(factored_strip_kernel::FactoredStripKernel::new(
+        settings(tile.units, AddressType::U32),
+        hopper(),
+        Arc::default(),
+        buffer(),
+        buffer(),
+        buffer(),
+        buffer(),
+        optional!(true),
+        optional!(true),
+        buffer(),
+        scalars!(StripShapeCompilationArg {
+            channels,
+            outputs,
+            height,
+            width,
+            top,
+            left,
+            out_height,
+            out_width,
+            cubes,
+            strips,
+            row_tiles
+        }),
+        tile,
+        factors,
+        true,
+        dtype,
+    ))
 }
 
 fn panel_shape() -> PanelShapeCompilationArg {

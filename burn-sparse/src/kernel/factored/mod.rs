@@ -17,3 +17,5 @@ pub use launch::{FactorTensors, FactoredKernel, factored_conv};
 pub(crate) use config::FactorShape;
 #[cfg(all(test, feature = "cuda"))]
 pub(crate) use kernel::{StripShapeCompilationArg, factored_strip_kernel};
+#[cfg(all(test, feature = "cuda"))]
+pub(crate) use select::{STRIPS, strip};

@@ -2,6 +2,7 @@
 
 use burn_cubecl::{CubeTuneId, tensor::CubeTensor};
 use cubecl::{
+    ir::HardwareProperties,
     prelude::*,
     tune::{AutotuneKey, LocalTuner, Tunable, TunableSet, local_tuner},
 };
@@ -14,7 +15,7 @@ use super::{
 use crate::{
     ConvProblem,
     kernel::{
-        base::{float_elem, is_software, units_up_to},
+        base::{float_elem, is_software},
         core_conv::CoreHardware,
     },
 };
@@ -67,7 +68,8 @@ impl Place {
                 let client = &operands.input.client;
                 let size = float_elem(operands.input.dtype).size();
                 let (problem, shape) = (&operands.problem, &operands.shape);
-                strip(problem, shape, size, client, cubes, ranks).map(FactoredKernel::Strip)
+                let hardware = &client.properties().hardware;
+                strip(problem, shape, size, hardware, [cubes, ranks]).map(FactoredKernel::Strip)
             }
         }
     }
@@ -82,13 +84,11 @@ pub(crate) fn strip(
     problem: &ConvProblem,
     factors: &FactorShape,
     size: usize,
-    client: &Client,
-    cubes: usize,
-    ranks: usize,
+    hardware: &HardwareProperties,
+    [cubes, ranks]: [usize; 2],
 ) -> Result<StripTile, String> {
-    let hardware = &client.properties().hardware;
     let multiprocessors = CoreHardware::of(hardware).multiprocessors;
-    let units = units_up_to(client, 256);
+    let units = 1 << hardware.max_units_per_cube.clamp(1, 256).ilog2();
     let limit = hardware.max_shared_memory_size / cubes;
     let mut best: Option<(f64, StripTile)> = None;
     for tile in tiles(problem, [units, units.min(LANES)], ranks) {
