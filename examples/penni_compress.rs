@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use burn_admm::penni::PenniPlan;
+use burn_admm::penni::{Penni, PenniPlan};
 use burn_admm::{SparsityReport, fold};
 use burn_sparse::nn::Trace;
 use clap::Parser;
@@ -36,10 +36,11 @@ use serde_json::{Map, Value, json, to_value};
 #[command(version, after_help = after_help("penni_compress", &[
     ("a small network, minutes", ""),
     ("three kernels, more zeros", "--arch vgg16bn --width 0.25 --kernels 3 --lambda 1e-3"),
-    ("the published recipe", "--preset full"),
+    ("the published numbers of epochs", "--preset full"),
 ]))]
 pub(crate) struct Args {
-    /// The network: resnet18 to resnet152, resnet20, resnet32, resnet56, vgg16, vgg16bn, lenet5
+    /// The network: resnet18 to resnet152, resnet20, resnet32, resnet56, vgg16, vgg16bn, densenet121 to
+    /// densenet201, mobilenetv2, alexnet or lenet5
     #[arg(long, default_value_t = Arch::ResNet20)]
     arch: Arch,
 
@@ -130,7 +131,7 @@ pub(crate) fn run(args: &Args) -> Result<Report, TrainingError> {
     // Which convolutions have groups: a forward pass tells. Hours of training should not end in a plan that
     // fits nothing.
     let plan = seen(plan, &build(&context.device), &context);
-    plan.explain(&build(&context.device))?;
+    Penni::new(&build(&context.device), &plan, penni.config)?;
     let start = train_dense(&context, build, &output.path().join("dense"))?;
     let dense = train_on(&context, build, &start, &output.path().join("dense-on"))?;
     println!("{}", plan.explain(&start.model)?);

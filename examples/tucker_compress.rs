@@ -43,7 +43,8 @@ use serde_json::{Map, Value, json, to_value};
     ("ranks by the clock: half the time of the layers", "--time 2 --arch resnet18"),
 ]))]
 pub(crate) struct Args {
-    /// The network: resnet18 to resnet152, resnet20, resnet32, resnet56, vgg16, vgg16bn, lenet5
+    /// The network: resnet18 to resnet152, resnet20, resnet32, resnet56, vgg16, vgg16bn, densenet121 to
+    /// densenet201, mobilenetv2, alexnet or lenet5
     #[arg(long, default_value_t = Arch::ResNet20)]
     arch: Arch,
 
@@ -56,12 +57,12 @@ pub(crate) struct Args {
     flops: f64,
 
     /// How many times fewer weights the network shall have, instead of multiply-adds
-    #[arg(long, value_name = "RATIO", value_parser = above_one)]
+    #[arg(long, value_name = "RATIO", value_parser = above_one, conflicts_with = "flops")]
     size: Option<f64>,
 
     /// How many times less time the layers shall take, measured on this device one image at a time, instead of
     /// multiply-adds
-    #[arg(long, value_name = "RATIO", value_parser = above_one, conflicts_with = "size")]
+    #[arg(long, value_name = "RATIO", value_parser = above_one, conflicts_with_all = ["flops", "size"])]
     time: Option<f64>,
 
     /// Keep the times that --time measures in this file, and use those that it has for this machine; by
@@ -123,7 +124,25 @@ impl Args {
             Some(ratio) => RankBudget::compression(ratio),
             None => RankBudget::flop_ratio(self.flops),
         };
-        budget.with_multiple(self.multiple.unwrap_or(1))
+        budget.with_multiple(self.step())
+    }
+
+    /// Ranks are multiples of this.
+    fn step(&self) -> usize {
+        self.multiple.unwrap_or(match self.time {
+            None => 1,
+            Some(_) => STEP,
+        })
+    }
+
+    /// What limits the ranks, for the report.
+    fn limit(&self) -> Value {
+        match self.time {
+            None => json!(self.budget()),
+            Some(ratio) => {
+                json!({"limited": "time", "part": 1.0 / ratio, "multiple": self.step()})
+            }
+        }
     }
 
     fn taught(&self) -> Option<Distillation> {
@@ -168,7 +187,7 @@ pub(crate) fn run(args: &Args) -> Result<TuckerTable, TrainingError> {
     config.width = args.width;
     let settings = json!({
         "model": config, "dataset": data.name, "train_images": data.train.len(),
-        "budget": args.budget(), "time": args.time, "distillation": args.taught(), "recipe": recipe,
+        "budget": args.limit(), "distillation": args.taught(), "recipe": recipe,
         "device": selected.to_string(),
     });
     settle(&output, &settings, resume)?;
@@ -283,7 +302,7 @@ impl Run<'_> {
         let plan = match self.args.time {
             None => eligible.within(&model, self.args.budget())?,
             Some(ratio) => {
-                let step = self.args.multiple.unwrap_or(STEP);
+                let step = self.args.step();
                 let times = rank_times(&model, &eligible, &self.selected, step, &self.times)?;
                 eligible.within_time(&model, &times, 1.0 / ratio)?
             }
@@ -304,8 +323,7 @@ impl Run<'_> {
         let [macs, factor_macs] = ranks.macs();
         let extra = [
             ("recipe", json!(context.recipe)),
-            ("budget", json!(self.args.budget())),
-            ("time_ratio", json!(self.args.time)),
+            ("budget", self.args.limit()),
             ("distillation", json!(self.args.taught())),
             ("ranks", to_value(ranks).unwrap_or_default()),
             ("macs", json!(macs)),

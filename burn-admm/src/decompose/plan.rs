@@ -346,6 +346,11 @@ impl RankPlan {
         decided.collect()
     }
 
+    /// Whether it saw a forward pass.
+    pub(super) fn knows_geometry(&self) -> bool {
+        !self.geometry.is_empty()
+    }
+
     /// Paths and geometries of the parameters that this plan may decompose.
     pub(super) fn eligible<M: Module>(
         &self,

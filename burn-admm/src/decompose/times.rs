@@ -33,8 +33,9 @@ pub struct LayerTimes {
 /// Times of the layers of a network over their ranks, on one device. Layers that compute the same share
 /// theirs.
 ///
-/// Time over ranks is a staircase: a rank just above a multiple of what vectors or matrix units hold costs as
-/// much as the next multiple. Multiply-adds do not show that, so ranks chosen by them lie anywhere on a step.
+/// Time over ranks is a staircase where kernels work in steps: on matrix units and warps a rank just above a
+/// multiple costs as much as the next one; on a processor the channels that leave a factor are in vectors.
+/// Multiply-adds do not show that, so ranks chosen by them lie anywhere on a step.
 ///
 /// It serialises, to be kept: times are of a device and a build, not of weights.
 ///
@@ -88,8 +89,8 @@ impl RankTimes {
     }
 
     /// Measures those 2-D convolutions that `plan` may decompose, whose geometry it knows and whose times are
-    /// not known yet: the layer, and its factors at every pair of ranks. Both run as they would in the
-    /// network, on random values.
+    /// not known yet: the layer, and its factors at every pair of ranks, each alone on random values, without
+    /// bias and activation.
     ///
     /// `progress` is called with how many of the layers are done, and their number.
     ///
@@ -105,22 +106,20 @@ impl RankTimes {
         device: &Device,
         mut progress: impl FnMut(usize, usize),
     ) -> Result<(), RankPlanError> {
+        if !plan.knows_geometry() {
+            return Err(RankPlanError::NoGeometry);
+        }
         let mut wanted: Vec<ConvProblem> = Vec::new();
-        let mut seen = false;
         for (path, problem) in plan.eligible(model)? {
             let Some(problem) = problem else {
                 continue;
             };
-            seen = true;
             let known = self.of(&problem).is_some() || wanted.contains(&problem);
             let named = weights(model).into_iter().find(|named| named.path == path);
             let conv2d = named.is_some_and(|named| matches!(named.weight, AnyWeight::Conv2d(_)));
             if conv2d && !known {
                 wanted.push(problem);
             }
-        }
-        if !seen {
-            return Err(RankPlanError::NoGeometry);
         }
         for (done, problem) in wanted.iter().enumerate() {
             progress(done, wanted.len());
@@ -131,7 +130,8 @@ impl RankTimes {
     }
 }
 
-/// All pairs of multiples, or of all channels, but for that of all channels on both sides.
+/// All pairs of multiples, or of all channels, that factors can have, but for that of all channels on both
+/// sides.
 pub(super) fn grid(shape: WeightShape, step: usize) -> impl Iterator<Item = Ranks> {
     let steps = move |channels: usize| {
         let inner = (1..).map(move |k| k * step.max(1));
@@ -142,7 +142,15 @@ pub(super) fn grid(shape: WeightShape, step: usize) -> impl Iterator<Item = Rank
     let all = Ranks::new(shape.rows, shape.channels);
     steps(shape.rows)
         .flat_map(move |output| steps(shape.channels).map(move |input| Ranks::new(output, input)))
-        .filter(move |&ranks| ranks != all)
+        .filter(move |&ranks| ranks != all && is_possible(ranks, shape))
+}
+
+/// Whether a layer can have such factors: one mode has no higher rank than the rest of the weight has entries.
+/// Without a factor on a side, there is none to be too large.
+pub(super) fn is_possible(ranks: Ranks, shape: WeightShape) -> bool {
+    let full = Ranks::full(shape);
+    let fits = |rank: usize, full: usize, all: usize| (1..=full).contains(&rank) || rank == all;
+    fits(ranks.output, full.output, shape.rows) && fits(ranks.input, full.input, shape.channels)
 }
 
 fn measured(problem: &ConvProblem, step: usize, device: &Device) -> LayerTimes {
@@ -282,7 +290,7 @@ impl RankPlan {
     ///
     /// # Errors
     /// As [`explain`](Self::explain), [`RankPlanError::Part`] for a `beta` or `theta` outside `[0, 1)`, and
-    /// [`RankPlanError::Times`] for times that cannot be.
+    /// [`RankPlanError::NoTimes`] and [`RankPlanError::Times`] as there.
     pub fn by_tdc<M: Module>(
         &self,
         model: &M,
@@ -297,6 +305,9 @@ impl RankPlan {
             return Err(RankPlanError::Part(wrong));
         }
         times.check().map_err(RankPlanError::Times)?;
+        if times.layers.is_empty() {
+            return Err(RankPlanError::NoTimes);
+        }
         let layers = self
             .eligible(model)?
             .into_iter()

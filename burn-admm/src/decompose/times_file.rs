@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use burn_sparse::WeightShape;
 
 use super::RankTimes;
+use super::times::is_possible;
 
 /// Bytes of a file at most: some ten thousand layers at every pair of twenty ranks.
 const MOST: u64 = 64 << 20;
@@ -52,7 +53,9 @@ impl RankTimes {
                 return Err(format!("{} ms for a layer of {shape}", layer.dense_ms));
             }
             for &(ranks, ms) in &layer.factored_ms {
-                ranks.check(shape).map_err(|error| error.to_string())?;
+                if !is_possible(ranks, shape) {
+                    return Err(format!("no layer of {shape} has factors of {ranks:?}"));
+                }
                 if !fits(ms) {
                     return Err(format!("{ms} ms for a layer of {shape} at {ranks:?}"));
                 }
@@ -91,6 +94,7 @@ impl RankTimes {
         let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
         serde_json::to_writer_pretty(&mut file, self).map_err(|error| io(error.into()))?;
         file.write_all(b"\n").map_err(io)?;
+        file.as_file().sync_all().map_err(io)?;
         file.persist(path).map_err(|error| io(error.error))?;
         Ok(())
     }

@@ -175,7 +175,8 @@ impl Penni {
     /// # Errors
     /// [`PenniError::NonFinite`] where training has diverged, [`AdmmError::Read`] if a device fails.
     pub fn end_epoch(&mut self) -> Result<Phase, PenniError> {
-        self.epochs += 1;
+        // A state file may claim any number of them.
+        self.epochs = self.epochs.saturating_add(1);
         let change = self.epochs.is_multiple_of(self.config.interval);
         match self.phase {
             Phase::Coefficients if change => self.phase = Phase::Basis,

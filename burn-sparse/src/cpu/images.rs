@@ -58,9 +58,15 @@ impl<'a, T> Images<'a, T> {
 
     /// Whether planes of that size lie within the slice.
     pub(crate) fn holds(&self, [batch, channels, plane]: [usize; 3]) -> bool {
-        let last = batch.saturating_sub(1) * self.batch_stride
-            + channels.saturating_sub(1) * self.channel_stride;
-        batch * channels * plane == 0 || last + plane <= self.data.len()
+        let skipped = |count: usize, stride: usize| count.saturating_sub(1).checked_mul(stride);
+        // Strides may be anything, and sums of them wrap.
+        let end = || {
+            let images = skipped(batch, self.batch_stride)?;
+            images
+                .checked_add(skipped(channels, self.channel_stride)?)?
+                .checked_add(plane)
+        };
+        batch * channels * plane == 0 || end().is_some_and(|end| end <= self.data.len())
     }
 
     /// Panics unless planes of that size lie within the slice.

@@ -239,8 +239,8 @@ impl Conv2d {
         self.forward_fused(input, None, Activation::None)
     }
 
-    /// `act(conv(x) + bias + residual)`: one kernel when packed, Burn's operations when dense, the
-    /// factors one after the other when factored.
+    /// `act(conv(x) + bias + residual)`: one kernel when packed, Burn's operations when dense. Factors run one
+    /// after the other; dense ones as one where there is a kernel for it.
     ///
     /// # Panics
     /// On shapes that do not fit, and on factors of a layer of several groups.

@@ -92,29 +92,35 @@ pub struct Chains {
     ready: Arc<Mutex<Vec<Ready>>>,
 }
 
-/// Input sizes remembered for a layer.
+/// Input sizes remembered for the same weights.
 #[cfg(feature = "flex")]
-const REMEMBERED: usize = 16;
+const SIZES: usize = 16;
+
+/// Weights remembered at a time: clones that train apart, or a network and its average, take turns.
+#[cfg(feature = "flex")]
+const WEIGHTS: usize = 3;
 
 #[cfg(feature = "flex")]
 #[derive(Debug)]
 struct Ready {
-    problem: ConvProblem,
     /// The memory that the values were read from. Holding it keeps anybody from writing other values
     /// there, so as long as the addresses are the same, so are the values.
     memory: [Option<Arc<Bytes>>; 3],
-    chain: Arc<Chain>,
+    ranks: [usize; 2],
+    /// By the input that they are for, last used last; all have the same ordered weights.
+    chains: Vec<(ConvProblem, Arc<Chain>)>,
 }
 
 #[cfg(feature = "flex")]
 impl Ready {
-    fn is_of(&self, memory: &[Option<Arc<Bytes>>; 3]) -> bool {
+    fn is_of(&self, memory: &[Option<Arc<Bytes>>; 3], ranks: [usize; 2]) -> bool {
         let mut pairs = self.memory.iter().zip(memory);
-        pairs.all(|pair| match pair {
+        let same = pairs.all(|pair| match pair {
             (Some(a), Some(b)) => Arc::ptr_eq(a, b),
             (None, None) => true,
             _ => false,
-        })
+        });
+        same && self.ranks == ranks
     }
 }
 
@@ -132,20 +138,32 @@ impl Chains {
         memory: [Option<Arc<Bytes>>; 3],
     ) -> Result<Arc<Chain>, SparseError> {
         let mut ready = self.lock();
-        // Weights that training has left behind are let go.
-        ready.retain(|ready| ready.is_of(&memory));
-        if let Some(hit) = ready.iter().find(|ready| ready.problem == *problem) {
-            return Ok(hit.chain.clone());
+        let known = ready.iter().position(|r| r.is_of(&memory, weights.ranks));
+        let mut entry = match known {
+            Some(index) => ready.remove(index),
+            None => Ready {
+                memory,
+                ranks: weights.ranks,
+                chains: Vec::new(),
+            },
+        };
+        let fits = |(known, _): &(ConvProblem, Arc<Chain>)| known == problem;
+        let chain = match entry.chains.iter().position(fits) {
+            Some(index) => entry.chains.remove(index).1,
+            None => Arc::new(match entry.chains.last() {
+                // Layers of one module do not change their geometry, but nothing keeps them from it.
+                Some((_, other)) if other.runs(problem) => other.resized(problem)?,
+                _ => Chain::new(problem, weights, Isa::current())?,
+            }),
+        };
+        if entry.chains.len() >= SIZES {
+            entry.chains.remove(0);
         }
-        let chain = Arc::new(Chain::new(problem, weights, Isa::current())?);
-        if ready.len() >= REMEMBERED {
+        entry.chains.push((*problem, chain.clone()));
+        if ready.len() >= WEIGHTS {
             ready.remove(0);
         }
-        ready.push(Ready {
-            problem: *problem,
-            memory,
-            chain: chain.clone(),
-        });
+        ready.push(entry);
         Ok(chain)
     }
 }

@@ -56,13 +56,15 @@ pub fn ranks(args: &RanksArgs) -> Result<Ending, BenchError> {
     let found = layers(args.suite.as_deref(), &args.layer)?;
     let fits = |layer: &Layer| {
         let single = layer.problem(1);
-        let divisible = single.is_ok_and(|p| p.groups == 1 && p.kernel != [1, 1]);
+        let divisible = single.is_ok_and(|p| {
+            p.groups == 1 && p.kernel != [1, 1] && p.in_channels.min(p.out_channels) > 1
+        });
         layer.kind() == Kind::Conv && divisible
     };
     let found: Vec<Layer> = found.into_iter().filter(fits).collect();
     if found.is_empty() {
         return Err(BenchError::Settings(
-            "no layer is left: 1x1, grouped and other layers have no ranks here".into(),
+            "no layer is left: 1x1, grouped and other layers, and those of one channel, have no ranks here".into(),
         ));
     }
     let prepared = prepare(&args.common, "bench_ranks")?;

@@ -244,7 +244,8 @@ fn asked(args: &TuckerArgs) -> Result<Vec<(Layer, Ranks)>, BenchError> {
         let fits = layer.kind() == Kind::Conv
             && problem.groups == 1
             && shape.positions() > 1
-            && ranks.check(shape).is_ok();
+            && ranks.check(shape).is_ok()
+            && ranks.parameters(shape) < shape.len();
         fits.then_some(())
     };
     let all = chosen.len();
@@ -253,7 +254,7 @@ fn asked(args: &TuckerArgs) -> Result<Vec<(Layer, Ranks)>, BenchError> {
     }
     if chosen.len() < all {
         println!(
-            "{} of {all} layers left out: 1x1, grouped, no convolutions, or with fewer channels than ranks\n",
+            "{} of {all} layers left out: 1x1, grouped, no convolutions, or without fewer weights at these ranks\n",
             all - chosen.len()
         );
     }

@@ -15,7 +15,8 @@ use crate::progress::Progress;
 /// `path`, as far as they are of this machine and of ranks in these steps, the others measured and kept there.
 ///
 /// # Errors
-/// A file that cannot be read or written, or holds no times; a plan that saw no forward pass.
+/// A file that cannot be read or written, holds no times or those of another machine, version or step; a plan
+/// that saw no forward pass.
 pub fn rank_times<M: Module + Sync>(
     model: &M,
     plan: &RankPlan,
@@ -23,17 +24,20 @@ pub fn rank_times<M: Module + Sync>(
     step: usize,
     path: &Path,
 ) -> Result<RankTimes, TrainingError> {
-    let machine = Machine::of(selected)?.to_string();
+    // Times are of kernels too.
+    let version = env!("CARGO_PKG_VERSION");
+    let machine = format!("{}, {version}", Machine::of(selected)?);
     let known = match RankTimes::load(path) {
         Ok(times) if times.device == machine && times.step == step => Some(times),
         Ok(times) => {
-            println!(
-                "{}: times of {} in steps of {}; measured again",
-                path.display(),
-                times.device,
-                times.step
-            );
-            None
+            return Err(TrainingError::Times(RankTimesError::Invalid {
+                path: path.to_owned(),
+                reason: format!(
+                    "holds times of {} in steps of {}, not of {machine} in steps of {step}; name another \
+                     file (--times)",
+                    times.device, times.step
+                ),
+            }));
         }
         Err(RankTimesError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             None

@@ -26,8 +26,8 @@ pub struct PenniRecipe {
 }
 
 impl PenniRecipe {
-    /// The numbers of a preset: `full` is the published recipe, `quick` a few epochs with more of a
-    /// penalty, so that it matters within them.
+    /// The numbers of a preset: `full` has the published epochs, penalty and threshold, `quick` a few epochs with
+    /// more of a penalty, so that it matters within them.
     #[must_use]
     pub fn of(preset: Preset) -> Self {
         match preset {

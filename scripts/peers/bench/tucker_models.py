@@ -88,6 +88,24 @@ def convolution(path: Path, row: dict, seed: int) -> list[int]:
     return shape
 
 
+def factors(path: Path, row: dict, seed: int) -> None:
+    """The factors of a row, as convolutions one after the other."""
+    problem, ranks = row["problem"], row["ranks"]
+    network = Network(seed)
+    inputs, outputs = problem["in_channels"], problem["out_channels"]
+    stride = problem["stride"][0]
+    x, inner = "input", (ranks["input"], ranks["output"])
+    # A factor that leaves all channels is none.
+    if inner[0] != inputs:
+        x = network.conv(x, (inputs, inner[0]), 1, 1, False)
+    x = network.conv(x, inner, problem["kernel"][0], stride, False)
+    if inner[1] != outputs:
+        x = network.conv(x, (inner[1], outputs), 1, 1, False)
+    height, width = problem["input"]
+    after = [row["batch"], outputs, -(-height // stride), -(-width // stride)]
+    network.save(path, x, ([row["batch"], inputs, height, width], after))
+
+
 def resnet18(path: Path, row: dict, seed: int) -> list[int]:
     """torchvision's ResNet-18 with the batch norms folded; gives the shape of its input."""
     network = Network(seed)
@@ -116,7 +134,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--report", type=Path, required=True, help="of `bench tucker`")
-    parser.add_argument("--directory", type=Path, required=True, help="for row-N.onnx, .safetensors")
+    parser.add_argument("--directory", type=Path, required=True, help="for row-N.onnx, factors-N.onnx and row-N.safetensors")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     rows = json.loads(args.report.read_text(encoding="utf-8"))["rows"]
@@ -124,6 +142,8 @@ def main() -> None:
         path = args.directory / f"row-{number}.onnx"
         write = convolution if row["problem"] else resnet18
         shape = write(path, row, args.seed + number)
+        if row["problem"]:
+            factors(path.with_name(f"factors-{number}.onnx"), row, args.seed + number)
         random = np.random.default_rng(args.seed + number)
         images = random.standard_normal(shape).astype("<f4")
         tensor = Tensor("F32", images.shape, images.tobytes())

@@ -222,6 +222,23 @@ fn layers_of_one_geometry_are_measured_once_and_only_once() {
 }
 
 #[test]
+fn ranks_that_a_narrow_layer_cannot_have_are_not_measured() {
+    // 3 channels by 9 positions: no output rank above 27, but 64 without a last factor.
+    let device = Device::flex();
+    let stem = Conv2dConfig::new([3, 64], [3, 3]).init(&device);
+    let x = Tensor::<4>::zeros([1, 3, 4, 4], &device);
+    let trace = Trace::of(|| drop(stem.forward(x)));
+    let plan = RankPlan::new(RankChoice::new(RankRule::Energy(1.0))).with_geometry(&stem, &trace);
+    let mut times = RankTimes::new(8);
+    times.measure(&stem, &plan, &device, |_, _| {}).unwrap();
+    let measured = times.layers.iter().flat_map(|layer| &layer.factored_ms);
+    let outputs: Vec<usize> = measured.map(|(ranks, _)| ranks.output).collect();
+    assert_eq!(outputs, [8, 16, 24]);
+    times.layers[0].factored_ms[0].0 = Ranks::new(28, 3);
+    assert!(times.check().unwrap_err().contains("28"));
+}
+
+#[test]
 fn times_that_cannot_be_are_refused() {
     let net = Net::new();
     let plan = net.plan();

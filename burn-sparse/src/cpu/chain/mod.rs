@@ -25,7 +25,7 @@ use rayon::prelude::*;
 
 use self::kernel::Terms;
 use self::stage::{Across, Along, Grid, Shared, To};
-use self::strips::{Strip, shares, strips};
+use self::strips::{Strip, strips};
 use self::weights::Blocks;
 use super::{Buffer, Finish, Images, ImagesMut, Isa, Residual, threads};
 use crate::{ConvProblem, SparseError};
@@ -80,13 +80,21 @@ pub struct ChainWeights<'a> {
 pub struct Chain {
     problem: ConvProblem,
     isa: Isa,
-    reduce: Option<Blocks>,
-    core: Blocks,
-    expand: Option<Blocks>,
+    blocks: ChainBlocks,
     strips: Vec<Strip>,
     macs: u64,
     /// Whether all threads work on one strip, each on some of its units, instead of each on its own.
     shared: bool,
+}
+
+/// The factors as they are read.
+#[derive(Debug, Clone)]
+struct ChainBlocks {
+    reduce: Option<Blocks>,
+    core: Blocks,
+    expand: Option<Blocks>,
+    /// `[D1, D2]`.
+    ranks: [usize; 2],
 }
 
 impl Chain {
@@ -94,7 +102,8 @@ impl Chain {
     /// for, and enough for every thread if the batch of `problem` has fewer images than there are threads.
     ///
     /// # Errors
-    /// [`SparseError::Shape`] for a problem that is none, groups, and factors whose lengths do not fit.
+    /// [`SparseError::Shape`] for a problem that is none or has no channels, groups, ranks of 0, and factors
+    /// whose lengths do not fit.
     pub fn new(
         problem: &ConvProblem,
         weights: ChainWeights<'_>,
@@ -105,6 +114,7 @@ impl Chain {
         let taps = problem.kernel[0] * problem.kernel[1];
         let (channels, outputs) = (problem.in_channels, problem.out_channels);
         let fits = problem.groups == 1
+            && d1 * d2 * taps * channels * outputs > 0
             && weights.core.len() == d2 * d1 * taps
             && match weights.reduce {
                 Some(reduce) => reduce.len() == d1 * channels,
@@ -124,31 +134,65 @@ impl Chain {
                 problem.groups
             )));
         }
-        let shared = shares(problem, weights);
-        let strips = strips(problem, weights.ranks, shared);
-        let reduce = weights
-            .reduce
-            .map(|values| Blocks::across(values, [d1, channels, 1], isa));
-        let expand = weights
-            .expand
-            .map(|values| Blocks::along(values, [outputs, d2], isa));
+        let blocks = ChainBlocks {
+            core: Blocks::across(weights.core, [d2, d1, taps], isa),
+            reduce: weights
+                .reduce
+                .map(|values| Blocks::across(values, [d1, channels, 1], isa)),
+            expand: weights
+                .expand
+                .map(|values| Blocks::along(values, [outputs, d2], isa)),
+            ranks: weights.ranks,
+        };
+        Ok(Self::of(problem, blocks, isa))
+    }
+
+    /// Whether `problem` differs from this one in batch and image alone.
+    pub fn runs(&self, problem: &ConvProblem) -> bool {
+        let same = ConvProblem {
+            batch: problem.batch,
+            input: problem.input,
+            ..self.problem
+        };
+        same == *problem
+    }
+
+    /// The same factors, ordered already, for inputs of another size.
+    ///
+    /// # Errors
+    /// [`SparseError::Shape`] for a problem that is none, or differs in more than batch and image.
+    pub fn resized(&self, problem: &ConvProblem) -> Result<Self, SparseError> {
+        problem.check()?;
+        if !self.runs(problem) {
+            return Err(SparseError::shape(format!(
+                "factors ordered for {:?} cannot run {problem:?}",
+                self.problem
+            )));
+        }
+        Ok(Self::of(problem, self.blocks.clone(), self.isa))
+    }
+
+    fn of(problem: &ConvProblem, blocks: ChainBlocks, isa: Isa) -> Self {
+        let shared = shares(problem, &blocks);
+        let strips = strips(problem, blocks.ranks, shared);
+        let weights = |blocks: Option<&Blocks>| {
+            blocks.map_or(0, |blocks| (blocks.terms * blocks.channels) as u64)
+        };
+        let reduced = weights(blocks.reduce.as_ref());
+        let written = weights(Some(&blocks.core)) + weights(blocks.expand.as_ref());
         let macs = strips.iter().map(|strip| {
-            let pixels = strip.core.input.iter().product::<usize>() as u64;
-            let reduced = reduce.as_ref().map_or(0, |reduce| reduce.terms * d1) as u64;
-            let written = strip.core.output().iter().product::<usize>() as u64;
-            let expanded = expand.as_ref().map_or(0, |expand| expand.terms * outputs) as u64;
-            reduced * pixels + (weights.core.len() as u64 + expanded) * written
+            let [inputs, outputs] = [strip.core.input, strip.core.output()]
+                .map(|size| size.iter().product::<usize>() as u64);
+            reduced * inputs + written * outputs
         });
-        Ok(Self {
+        Self {
             problem: problem.with_batch(1),
             isa,
             macs: macs.sum(),
-            core: Blocks::across(weights.core, [d2, d1, taps], isa),
-            reduce,
-            expand,
+            blocks,
             strips,
             shared,
-        })
+        }
     }
 
     /// The convolution, for one image.
@@ -171,7 +215,7 @@ impl Chain {
     /// Sums are f32. Every output is written, and nothing between the planes of `out`.
     ///
     /// # Panics
-    /// If a slice is shorter than its strides and the geometry say.
+    /// If a slice is shorter than its strides and the geometry say, or planes of the output overlap.
     pub fn run(&self, batch: usize, input: Images<'_>, finish: Finish<'_>, out: ImagesMut<'_>) {
         let problem = &self.problem;
         let [in_height, in_width] = problem.input;
@@ -197,6 +241,16 @@ impl Chain {
             channel_stride: out.channel_stride,
         };
         view.check("output", [batch, outputs, height * width]);
+        // Threads write them at the same time.
+        let image = outputs.checked_mul(out.channel_stride);
+        assert!(
+            out.channel_stride >= height * width
+                && (batch == 1 || image.is_some_and(|image| out.batch_stride >= image)),
+            "planes of the output overlap: {:?} at strides {} and {}",
+            [batch, outputs, height * width],
+            out.batch_stride,
+            out.channel_stride
+        );
         let target = Target {
             batch_stride: out.batch_stride,
             channel_stride: out.channel_stride,
@@ -227,7 +281,7 @@ impl Chain {
         let [rows, width] = core.input;
         let data = &input.data[image * input.batch_stride + strip.input * width..];
         let mut buffer;
-        let between = match &self.reduce {
+        let between = match &self.blocks.reduce {
             Some(reduce) => {
                 let pixel = reduce.channels.next_multiple_of(self.isa.lanes());
                 let between = Between::padded(core, pixel, 1);
@@ -291,7 +345,7 @@ impl Chain {
             .map(|[r, q]| r * core.dilation[0] * between.row + q * core.dilation[1] * between.pixel)
             .collect();
         let stage = Across {
-            weights: &self.core,
+            weights: &self.blocks.core,
             isa: self.isa,
             input: held,
             from: Grid {
@@ -310,7 +364,7 @@ impl Chain {
         };
         self.spread(stage.units(), |units| stage.run(units));
         let stage = Along {
-            weights: self.expand.as_ref(),
+            weights: self.blocks.expand.as_ref(),
             channels: core.out_channels,
             isa: self.isa,
             input: &planes,
@@ -337,6 +391,24 @@ impl Chain {
             .into_par_iter()
             .for_each(|thread| run(share(thread)));
     }
+}
+
+/// Whether threads share out the units of a strip: where there are fewer images than threads, and more weights
+/// than elements between the factors.
+fn shares(problem: &ConvProblem, blocks: &ChainBlocks) -> bool {
+    let [d1, d2] = blocks.ranks;
+    let factors = [
+        blocks.reduce.as_ref(),
+        Some(&blocks.core),
+        blocks.expand.as_ref(),
+    ];
+    let elements: usize = factors
+        .into_iter()
+        .flatten()
+        .map(|f| f.terms * f.channels)
+        .sum();
+    let [inputs, outputs] = [problem.input, problem.output()].map(|[h, w]| h * w);
+    problem.batch < threads() && elements > d1 * inputs + d2 * outputs
 }
 
 /// Outputs as all tasks see them.

@@ -1,6 +1,5 @@
 //! Images in strips of output rows.
 
-use super::ChainWeights;
 use crate::{ConvProblem, cpu};
 
 /// Bytes of what lies between the factors of a strip: most of a second cache of usual size.
@@ -15,16 +14,6 @@ pub(super) struct Strip {
     pub(super) input: usize,
     /// First row that it writes.
     pub(super) output: usize,
-}
-
-/// Whether threads share out channels: where there are fewer images than threads, and more weights than
-/// elements between the factors.
-pub(super) fn shares(problem: &ConvProblem, weights: ChainWeights<'_>) -> bool {
-    let [d1, d2] = weights.ranks;
-    let len = |factor: Option<&[f32]>| factor.map_or(0, <[f32]>::len);
-    let elements = len(weights.reduce) + weights.core.len() + len(weights.expand);
-    let [inputs, outputs] = [problem.input, problem.output()].map(|[h, w]| h * w);
-    problem.batch < cpu::threads() && elements > d1 * inputs + d2 * outputs
 }
 
 /// Strips of nearly equal height: as many as the second cache asks for, and if threads take a strip each, a

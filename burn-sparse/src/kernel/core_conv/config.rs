@@ -113,6 +113,10 @@ impl CoreTile {
         self.numbers(problem) + OTHER_REGISTERS
     }
 
+    pub(crate) fn fits_registers(&self, problem: &ConvProblem) -> bool {
+        self.numbers(problem) <= MAX_REGISTERS
+    }
+
     fn numbers(&self, problem: &ConvProblem) -> usize {
         let window = CoreWindow::of(problem);
         self.rows * self.cols + window.kernel[0] * window.kernel[1] + window.span(1, self.cols)
@@ -144,7 +148,7 @@ impl CoreTile {
                 "a cube must not have more units than the device allows",
             ),
             (
-                self.numbers(problem) <= MAX_REGISTERS,
+                self.fits_registers(problem),
                 "sums, weights of a channel and a row of inputs must not exceed 160 registers",
             ),
             (

@@ -91,6 +91,10 @@ impl Operands {
         epilogue: Epilogue,
         problem: &ConvProblem,
     ) -> Self {
+        // Kernels are launched without checks: sizes that contradict each other must not get there.
+        if let Err(error) = problem.check() {
+            panic!("{error}");
+        }
         let input = with_shape(input, &problem.input_shape(), "input");
         let [outputs, channels, height, width] = problem.weight_shape();
         let weight = with_shape(weight, &[channels, height, width, outputs], "weight");

@@ -65,7 +65,7 @@ impl CoreHardware {
     ///     cube_units: 1024,
     ///     cube_shared_bytes: 163 << 10,
     /// };
-    /// // Twelve cubes of 160 units are 1920, and 40 registers each are more than there are for ten.
+    /// // Twelve cubes of 160 units are 1920, and 40 registers each are more than there are for eleven.
     /// assert_eq!(a100.occupancy(160, 0, 32), 1920.0 / 2048.0);
     /// assert_eq!(a100.occupancy(160, 0, 40), 1600.0 / 2048.0);
     /// ```
@@ -152,7 +152,7 @@ pub(crate) fn tile_of([rows, cols, chunk]: [usize; 3], hardware: &CoreHardware) 
 
 /// The model of every tiling of TDC's sweep (TH and TW from 1 to 12, TC a power of two to 32) that can be
 /// launched, in TDC's order, TH first: all output channels and columns in one cube of at most as many units
-/// and as much shared memory as the device allows, for elements of `size` bytes. Tiles larger than the
+/// and as much shared memory as the device allows, and no more numbers of a unit than registers hold, for elements of `size` bytes. Tiles larger than the
 /// output or the input channels are left out.
 pub fn estimates(problem: &ConvProblem, size: usize, hardware: &CoreHardware) -> Vec<CoreEstimate> {
     let [height, width] = problem.output();
@@ -167,7 +167,8 @@ pub fn estimates(problem: &ConvProblem, size: usize, hardware: &CoreHardware) ->
         let tile = tile_of(tiling, hardware);
         let units = width.div_ceil(tiling[1]) * problem.out_channels;
         let shared = tile.shared_bytes(problem, size);
-        if units > hardware.cube_units || shared > hardware.cube_shared_bytes {
+        let fits = units <= hardware.cube_units && shared <= hardware.cube_shared_bytes;
+        if !fits || !tile.fits_registers(problem) {
             continue;
         }
         let occupancy = hardware.occupancy(units, shared, tile.registers(problem));

@@ -102,6 +102,10 @@ impl Operands {
         epilogue: Epilogue,
         problem: &ConvProblem,
     ) -> Self {
+        // Kernels are launched without checks: sizes that contradict each other must not get there.
+        if let Err(error) = problem.check() {
+            panic!("{error}");
+        }
         assert_eq!(
             problem.groups, 1,
             "factors are of convolutions of one group"

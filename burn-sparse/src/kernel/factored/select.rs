@@ -15,7 +15,7 @@ use super::{
 use crate::{
     ConvProblem,
     kernel::{
-        base::{float_elem, is_software},
+        base::{empty_like, float_elem, is_software},
         core_conv::CoreHardware,
     },
 };
@@ -147,6 +147,9 @@ fn operations(tile: &StripTile, problem: &ConvProblem, factors: &FactorShape) ->
 
 /// The kernel without measuring: a fused strip on a card where one fits, else dense convolutions.
 pub(super) fn heuristic(operands: &Operands) -> FactoredKernel {
+    if operands.problem.output_shape().contains(&0) {
+        return Ok(empty_like(&operands.input, operands.problem.output_shape()));
+    }
     if operands.is_empty() {
         return FactoredKernel::Dense;
     }
@@ -193,6 +196,9 @@ fn key(operands: &Operands) -> Key {
 /// None: three dense convolutions always run.
 pub(super) fn tuned(operands: Operands) -> Result<CubeTensor, String> {
     static TUNER: LocalTuner<Key, CubeTuneId> = local_tuner!("factored-conv");
+    if operands.problem.output_shape().contains(&0) {
+        return Ok(empty_like(&operands.input, operands.problem.output_shape()));
+    }
     if operands.is_empty() {
         return launch(operands, FactoredKernel::Dense);
     }
