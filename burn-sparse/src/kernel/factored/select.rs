@@ -147,9 +147,6 @@ fn operations(tile: &StripTile, problem: &ConvProblem, factors: &FactorShape) ->
 
 /// The kernel without measuring: a fused strip on a card where one fits, else dense convolutions.
 pub(super) fn heuristic(operands: &Operands) -> FactoredKernel {
-    if operands.problem.output_shape().contains(&0) {
-        return Ok(empty_like(&operands.input, operands.problem.output_shape()));
-    }
     if operands.is_empty() {
         return FactoredKernel::Dense;
     }
