@@ -195,10 +195,11 @@ fn ranks_by_the_clock_are_measured_once() {
         timed.for_each(|(_, ms)| *ms = 0.5 * dense);
     }
     times.save(&kept).unwrap();
+    let text = std::fs::read_to_string(&kept).unwrap();
     let [one, two] = ["b", "c"].map(|run| tucker(&folder.path().join(run), &more).unwrap());
     let ranks = |table: &TuckerTable| table.runs()[0].report.extra["ranks"].clone();
     assert_eq!(ranks(&one), ranks(&two));
-    assert_eq!(RankTimes::load(&kept).unwrap(), times);
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), text);
     std::fs::write(&kept, "{").unwrap();
     let broken = tucker(&folder.path().join("d"), &more).unwrap_err();
     assert!(matches!(broken, TrainingError::Times(_)), "{broken}");
