@@ -83,9 +83,9 @@ proptest! {
     fn fits_are_about_as_near_as_the_plainest_search(values in values()) {
         prop_assume!(values.len() > 3);
         for (quantization, ratio) in [
-            (Quantization::uniform(1).unwrap(), 1.002),
-            (Quantization::uniform(2).unwrap(), 1.002),
-            (Quantization::uniform(4).unwrap(), 1.002),
+            (Quantization::uniform(1).unwrap(), 1.01),
+            (Quantization::uniform(2).unwrap(), 1.01),
+            (Quantization::uniform(4).unwrap(), 1.01),
             (Quantization::powers_of_two(3).unwrap(), 1.0),
             (Quantization::codebook(1).unwrap(), 1.05),
             (Quantization::codebook(3).unwrap(), 1.05),
