@@ -86,6 +86,11 @@ fn a_network_of_shared_kernels_is_cut_to_a_fixed_point_and_computes_the_same() {
     for (name, device) in devices() {
         for kind in [BlockKind::Basic, BlockKind::Bottleneck] {
             for shortcut in [Shortcut::Projection, Shortcut::ZeroPad] {
+                // Devices compile kernels for every shape; one network shows that they compute it.
+                let first = (BlockKind::Basic, Shortcut::Projection);
+                if name != "flex" && (kind, shortcut) != first {
+                    continue;
+                }
                 let model = network(kind, shortcut, Stem::Cifar, &device);
                 let plan = PenniPlan::new(4).with_pointwise(true);
                 let config = PenniConfig::new().with_threshold(0.3);

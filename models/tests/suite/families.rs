@@ -332,21 +332,24 @@ fn dropout_is_for_training() {
         {
             continue;
         }
-        let model = lively(variant.init(&device));
         let [h, w] = variant.sizes()[0];
         let images: Tensor<4> = image([2, 3, h, w], &device);
-        let train = || floats(model.forward(images.clone()));
-        // 22 units with a half each or 2560 with a fifth: equal once in four million runs.
-        assert_ne!(train(), train(), "{variant:?}");
+        let differs = |model: &_| {
+            let train = || floats(Classifier::forward(model, images.clone()));
+            train() != train()
+        };
+        // Of few units all may be negative for once, and a network without any has nothing to drop.
+        let mut models = (0..20).map(|_| lively(variant.init(&device)));
+        let model = models.find(|model| differs(model));
+        let model = model.unwrap_or_else(|| panic!("{variant:?}: nothing is dropped"));
         let valid = model.valid();
-        let images = images.inner();
-        let test = || floats(valid.forward(images.clone()));
+        let inner = images.clone().inner();
+        let test = || floats(valid.forward(inner.clone()));
         assert_eq!(test(), test(), "{variant:?}");
-        // Through training and back it is switched on again.
+        // Through training and back it is switched on again: 22 units with a half each or 2560 with a
+        // fifth are equal once in four million runs.
         let again = valid.clone().train();
-        let images: Tensor<4> = image([2, 3, h, w], &device);
-        let train = || floats(again.forward(images.clone()));
-        assert_ne!(train(), train(), "{variant:?}");
+        assert!((0..20).any(|_| differs(&again)), "{variant:?}");
     }
 }
 
