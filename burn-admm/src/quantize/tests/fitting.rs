@@ -53,6 +53,52 @@ fn values() -> impl Strategy<Value = Vec<f32>> {
     })
 }
 
+/// The best of its intervals is narrow: too few starts pass it by.
+#[test]
+fn a_narrow_minimum_is_found() {
+    let values = [
+        2.2574668,
+        0.54304135,
+        -0.75,
+        -0.32682148,
+        0.0,
+        -0.6893721,
+        -0.75,
+        0.88283986,
+        -0.7745525,
+        0.0,
+        -0.5225673,
+        -0.75,
+        0.8399063,
+        -0.75,
+        -0.75,
+        -0.75,
+        -1.5985903,
+        0.0,
+        0.3358162,
+        -0.35908797,
+        -0.07963487,
+        0.6564552,
+        0.0,
+        0.590739,
+        0.05198868,
+        0.0,
+        0.5266277,
+        -0.5215097,
+        0.90577525,
+        0.0,
+        0.0,
+        0.41929713,
+        -0.6415608,
+        -0.75,
+        0.0,
+    ];
+    let uniform = Quantization::uniform(4).unwrap();
+    let error = uniform.fit(&values).unwrap().squared_error(&values);
+    let best = uniform.fit_naive(&values).unwrap().squared_error(&values);
+    assert!(error <= 1.0001 * best, "{error} and {best}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
@@ -83,9 +129,9 @@ proptest! {
     fn fits_are_about_as_near_as_the_plainest_search(values in values()) {
         prop_assume!(values.len() > 3);
         for (quantization, ratio) in [
-            (Quantization::uniform(1).unwrap(), 1.01),
-            (Quantization::uniform(2).unwrap(), 1.01),
-            (Quantization::uniform(4).unwrap(), 1.01),
+            (Quantization::uniform(1).unwrap(), 1.002),
+            (Quantization::uniform(2).unwrap(), 1.002),
+            (Quantization::uniform(4).unwrap(), 1.002),
             (Quantization::powers_of_two(3).unwrap(), 1.0),
             (Quantization::codebook(1).unwrap(), 1.05),
             (Quantization::codebook(3).unwrap(), 1.05),
