@@ -2,10 +2,10 @@
 
 use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Initializer, PaddingConfig2d};
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use burn_sparse::nn::{
-    Activation, Conv2d, Conv2dConfig, Linear, LinearConfig, fold_batch_norm, image_by_image,
+    Activation, Conv2d, Conv2dConfig, Linear, LinearConfig, batch_norm as norm_act,
+    fold_batch_norm, image_by_image,
 };
 
 use crate::summary::Window;
@@ -24,15 +24,7 @@ pub(crate) fn apply(
     let Some(bn) = bn else {
         return conv.forward_fused(x, residual, activation);
     };
-    let y = bn.forward(conv.forward(x));
-    let y = match residual {
-        Some(residual) => y + residual,
-        None => y,
-    };
-    match activation {
-        Activation::None => y,
-        Activation::Relu => relu(y),
-    }
+    norm_act(bn, conv.forward(x), residual, activation)
 }
 
 pub(crate) fn fold(conv: Conv2d, bn: Option<BatchNorm>) -> Conv2d {

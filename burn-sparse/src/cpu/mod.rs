@@ -2,6 +2,7 @@
 //! ([`Isa`]: AVX-512, AVX2 with FMA, NEON, or portable code), threaded with rayon.
 
 mod accumulate;
+mod batch_norm;
 mod buffer;
 mod bundles;
 mod cell;
@@ -25,6 +26,7 @@ mod sparse_linear;
 mod storage;
 mod stretch;
 
+pub use batch_norm::{Affine, Moments, Upstream, batch_norm_train, batch_norm_train_grad};
 pub use buffer::{ALIGN, Buffer, allocations, trim};
 pub use bundles::{Bundles, Order, RowFinish};
 pub use cell::{gru_cell, lstm_cell};

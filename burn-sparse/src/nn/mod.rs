@@ -6,6 +6,7 @@
 //! ([`pack`](crate::pack)) replaces weights inside it and leaves its struct as it is.
 
 mod batch;
+mod batch_norm;
 mod conv1d;
 mod conv2d;
 mod factors;
@@ -23,6 +24,7 @@ mod weight;
 
 pub use crate::ops::Activation;
 pub use batch::{at_once, image_by_image};
+pub use batch_norm::batch_norm;
 pub use conv1d::{Conv1d, Conv1dConfig};
 pub use conv2d::{Conv2d, Conv2dConfig};
 pub use factors::Factors;

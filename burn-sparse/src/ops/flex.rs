@@ -10,12 +10,17 @@ use burn_flex::{Flex, FlexTensor};
 use half::{bf16, f16};
 
 use super::{
-    CellOps, Chains, DenseOps, FactoredOps, OptionalFloat, OptionalInt, Pattern, SparseOps,
+    BatchNormOps, CellOps, Chains, DenseOps, FactoredOps, MomentsCell, OptionalFloat, OptionalInt,
+    Pattern, SparseOps,
+    batch_norm::{BatchNormBackward, BatchNormGrads},
     flex_memory::{Output, images, images_mut},
 };
 use crate::{
     ConvProblem,
-    cpu::{self, ChainWeights, Entries, Finish, Images, Residual, Storage, padded_plane},
+    cpu::{
+        self, Affine, ChainWeights, Entries, Finish, Images, Moments, Residual, Storage, Upstream,
+        padded_plane,
+    },
 };
 
 /// The kernels compute in f32: other dtypes are converted, and back by [`restore`].
@@ -339,6 +344,80 @@ impl FactoredOps for Flex {
     }
 }
 
+impl BatchNormOps for Flex {
+    fn batch_norm_act(
+        input: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        residual: OptionalFloat<Self>,
+        moments: MomentsCell,
+        epsilon: f32,
+        relu: bool,
+    ) -> FloatTensor<Self> {
+        let [input, gamma, beta] = [input, gamma, beta].map(f32s);
+        let residual = residual.into_option().map(f32s);
+        let [batch, channels, height, width]: [usize; 4] = input.layout().shape().dims();
+        let mut out = Output::<f32>::new([batch, channels, height, width], false);
+        let affine = Affine {
+            gamma: slice(&gamma),
+            beta: slice(&beta),
+            epsilon,
+        };
+        let residual = residual.as_ref().map(slice);
+        let data = &mut out.images().data[..slice(&input).len()];
+        let shape = [channels, height * width];
+        let found = cpu::batch_norm_train(slice(&input), shape, affine, residual, relu, data);
+        moments.set(found);
+        out.into_tensor()
+    }
+}
+
+impl BatchNormBackward for Flex {
+    fn batch_norm_act_grads(
+        input: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        moments: &Moments,
+        epsilon: f32,
+        output: Option<FloatTensor<Self>>,
+        grad: FloatTensor<Self>,
+        residual: bool,
+    ) -> BatchNormGrads<Self> {
+        let [input, gamma, grad] = [input, gamma, grad].map(f32s);
+        let output = output.map(f32s);
+        let shape: [usize; 4] = input.layout().shape().dims();
+        let [_, channels, height, width] = shape;
+        let mut input_grad = Output::<f32>::new(shape, false);
+        let mut residual_grad = residual.then(|| Output::<f32>::new(shape, false));
+        let len = slice(&input).len();
+        let affine = Affine {
+            gamma: slice(&gamma),
+            beta: &[],
+            epsilon,
+        };
+        let upstream = Upstream {
+            grad: slice(&grad),
+            output: output.as_ref().map(slice),
+        };
+        let [gamma_grad, beta_grad] = cpu::batch_norm_train_grad(
+            slice(&input),
+            [channels, height * width],
+            affine,
+            moments,
+            upstream,
+            &mut input_grad.images().data[..len],
+            residual_grad
+                .as_mut()
+                .map(|grad| &mut grad.images().data[..len]),
+        );
+        BatchNormGrads {
+            input: input_grad.into_tensor(),
+            gamma: restore(gamma_grad, [channels], DType::F32),
+            beta: restore(beta_grad, [channels], DType::F32),
+            residual: residual_grad.map(Output::into_tensor),
+        }
+    }
+}
+
 impl DenseOps for Flex {
     fn dense_linear(
         input: FloatTensor<Self>,
@@ -392,9 +471,10 @@ impl DenseOps for Flex {
         let (input, weight) = (f32s(input), f32s(weight));
         let bias = bias.into_option().map(f32s);
         let bias = bias.as_ref().map(slice);
-        let mut out = vec![0.0; problem.output_shape().iter().product()];
-        cpu::dense_conv(slice(&input), slice(&weight), bias, &problem, &mut out);
-        restore(out, problem.output_shape(), dtype)
+        let mut out = Output::<f32>::new(problem.output_shape(), false);
+        let images = out.images().data;
+        cpu::dense_conv(slice(&input), slice(&weight), bias, &problem, images);
+        restore_dtype(out.into_tensor(), dtype)
     }
 
     fn dense_conv_grad_input(
@@ -405,8 +485,10 @@ impl DenseOps for Flex {
     ) -> FloatTensor<Self> {
         let dtype = grad.dtype();
         let (grad, weight) = (f32s(grad), f32s(weight));
-        let out = cpu::dense_conv_grad_input(slice(&grad), slice(&weight), &problem);
-        restore(out, problem.input_shape(), dtype)
+        let mut out = Output::<f32>::new(problem.input_shape(), false);
+        let images = out.images().data;
+        cpu::dense_conv_grad_input(slice(&grad), slice(&weight), &problem, images);
+        restore_dtype(out.into_tensor(), dtype)
     }
 
     fn dense_conv_grad_weight(
@@ -417,7 +499,9 @@ impl DenseOps for Flex {
     ) -> FloatTensor<Self> {
         let dtype = grad.dtype();
         let (input, grad) = (f32s(input), f32s(grad));
-        let out = cpu::dense_conv_grad_weight(slice(&input), slice(&grad), &problem);
-        restore(out, problem.weight_shape(), dtype)
+        let mut out = Output::<f32>::new(problem.weight_shape(), false);
+        let images = out.images().data;
+        cpu::dense_conv_grad_weight(slice(&input), slice(&grad), &problem, images);
+        restore_dtype(out.into_tensor(), dtype)
     }
 }

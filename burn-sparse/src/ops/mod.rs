@@ -5,6 +5,8 @@
 
 mod autodiff;
 mod base;
+#[cfg(feature = "flex")]
+mod batch_norm;
 mod cell;
 mod conv1d;
 mod conv2d;
@@ -23,6 +25,10 @@ mod pattern;
 mod weight;
 
 pub use base::{OptionalFloat, OptionalInt, SparseOps};
+#[cfg(feature = "flex")]
+pub(crate) use batch_norm::batch_norm_train;
+#[cfg(feature = "flex")]
+pub use batch_norm::{BatchNormOps, MomentsCell};
 #[cfg(feature = "flex")]
 pub use cell::CellOps;
 pub(crate) use cell::{gru_cell, lstm_cell};

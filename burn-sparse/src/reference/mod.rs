@@ -1,11 +1,13 @@
 //! Plain f64 loops over dense weights: the oracle of tests, benches and the book. Written from the
 //! definitions, with nothing of what it checks: no offsets, no stretched layout, no CSR.
 
+mod batch_norm;
 mod conv;
 mod factored;
 mod linear;
 mod recurrent;
 
+pub use batch_norm::batch_norm_train;
 pub use conv::{conv1d, conv2d, conv2d_grad_input, conv2d_grad_weight};
 pub use factored::factored_conv2d;
 pub use linear::linear;

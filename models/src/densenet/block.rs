@@ -5,9 +5,8 @@ use burn::module::{
 };
 use burn::nn::BatchNorm;
 use burn::nn::pool::{AvgPool2d, AvgPool2dConfig};
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
-use burn_sparse::nn::{Activation, Conv2d};
+use burn_sparse::nn::{Activation, Conv2d, batch_norm as norm_act};
 
 use super::shape::{BlockShape, HALVE, LayerShape, POINT, WIDE};
 use crate::layers::{apply, batch_norm, conv_fan_in, fold};
@@ -52,7 +51,7 @@ impl DenseLayer {
     /// # Panics
     /// When the number of channels is not the one the layer was built for.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let x = relu(self.norm1.forward(x));
+        let x = norm_act(&self.norm1, x, None, Activation::Relu);
         let x = apply(&self.conv1, self.norm2.as_ref(), x, None, Activation::Relu);
         self.conv2.forward(x)
     }
@@ -225,7 +224,7 @@ impl DenseTransition {
     /// # Panics
     /// When the number of channels is not the one the transition was built for.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let x = relu(self.norm.forward(x));
+        let x = norm_act(&self.norm, x, None, Activation::Relu);
         self.pool.forward(self.conv.forward(x))
     }
 }

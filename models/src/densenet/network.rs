@@ -3,10 +3,11 @@
 use burn::module::Module;
 use burn::nn::pool::MaxPool2d;
 use burn::nn::{BatchNorm, Initializer};
-use burn::tensor::activation::relu;
 use burn::tensor::module::adaptive_avg_pool2d;
 use burn::tensor::{Device, Tensor};
-use burn_sparse::nn::{Activation, Conv2d, Linear, LinearConfig, max_pool2d};
+use burn_sparse::nn::{
+    Activation, Conv2d, Linear, LinearConfig, batch_norm as norm_act, max_pool2d,
+};
 
 use super::{DenseBlock, DenseLayer, DenseNetConfig, DenseTransition};
 use crate::Classifier;
@@ -63,7 +64,7 @@ impl DenseFeatures {
                 x = transition.forward(x);
             }
         }
-        relu(self.norm5.forward(x))
+        norm_act(&self.norm5, x, None, Activation::Relu)
     }
 
     fn fold(self) -> Self {

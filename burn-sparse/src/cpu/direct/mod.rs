@@ -10,12 +10,14 @@
 //! | `panels` | rows that share loads without being neighbours |
 //! | `tile` | the inner loop |
 //! | `run` | tiles and channels over threads, the epilogue |
+//! | `grad_weight` | the gradient of a dense weight, in the same layout |
 //!
 //! Sparse and dense weights run alike: a row of a sparse weight has its own list of positions, rows
 //! pruned in blocks share one, and in a dense weight all rows share the list of all positions, which
 //! makes each load of the input serve several channels.
 
 mod gather;
+mod grad_weight;
 mod panels;
 mod plan;
 mod run;
@@ -23,6 +25,7 @@ mod stream;
 mod tile;
 mod working;
 
+pub(crate) use grad_weight::{grad_weight, outputs_together};
 pub use plan::{Panel, Plan, ROWS, Sharing};
 pub(crate) use working::{Working, plane_stride};
 
@@ -88,9 +91,37 @@ impl Direct {
                 && matrix.columns.len() == matrix.values.len(),
             "a matrix whose columns lie below {len}"
         );
+        Self::with(problem, plan, isa, |problem, plan, working| {
+            Stream::new(problem, matrix, plan, working)
+        })
+    }
+
+    /// A dense weight whose element for output channel `k` and column `(c * height + r) * width + s` is
+    /// `value(k, column)`, as the [guessed plan](Plan::guess) orders it.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(crate) fn dense(
+        problem: &ConvProblem,
+        value: impl Fn(usize, usize) -> f32,
+        isa: Isa,
+    ) -> Result<Self, SparseError> {
+        problem.check()?;
+        let plan = Plan::guess(&problem.with_batch(1), 1.0, 4, isa);
+        Self::with(problem, plan, isa, |problem, plan, working| {
+            Stream::of_dense(problem, value, plan, working)
+        })
+    }
+
+    /// Brings the parts of `plan` into range, and orders the weight by it.
+    fn with(
+        problem: &ConvProblem,
+        mut plan: Plan,
+        isa: Isa,
+        order: impl FnOnce(&ConvProblem, &Plan, &Working) -> Result<Stream, SparseError>,
+    ) -> Result<Self, SparseError> {
         let problem = problem.with_batch(1);
         let per_group = problem.out_channels / problem.groups;
-        let mut plan = plan;
         // Rows that share a load must read the same input channels, and exist as a kernel.
         if !ROWS.contains(&plan.rows)
             || (problem.groups > 1 && plan.panel.is_none() && !per_group.is_multiple_of(plan.rows))
@@ -112,7 +143,7 @@ impl Direct {
         plan.blocks = plan
             .blocks
             .clamp(1, (problem.in_channels / problem.groups).max(1));
-        let stream = Stream::new(&problem, matrix, &plan, &working)?;
+        let stream = order(&problem, &plan, &working)?;
         Ok(Self {
             problem,
             plan,

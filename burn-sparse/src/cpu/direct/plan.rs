@@ -170,6 +170,20 @@ impl Plan {
         }
     }
 
+    /// A copy for every column of the kernel, rows without gaps: outputs and their inputs are runs.
+    pub(super) fn gapless(problem: &ConvProblem) -> Self {
+        let plan = Self {
+            rows: 1,
+            vectors: 1,
+            blocks: 1,
+            shifted: true,
+            align: 1,
+            strip: usize::MAX,
+            panel: None,
+        };
+        plan.with_strip(problem)
+    }
+
     fn with_strip(self, problem: &ConvProblem) -> Self {
         if reads_plainly(problem) {
             let [strip, _] = problem.output();

@@ -27,13 +27,18 @@ fn too_large(problem: &ConvProblem) -> SparseError {
     ))
 }
 
-impl Stream {
-    pub(super) fn new(
-        problem: &ConvProblem,
-        matrix: Rows<'_>,
-        plan: &Plan,
-        working: &Working,
-    ) -> Result<Self, SparseError> {
+/// Where the columns of a weight matrix find their inputs, as byte offsets into the working layout.
+struct Places {
+    /// Of the first group of channels; looked up for every entry, since packing orders a weight once for
+    /// every plan that it times.
+    columns: Vec<u32>,
+    /// Bytes between the channels of groups, and output channels of a group.
+    group: usize,
+    rows_of_group: usize,
+}
+
+impl Places {
+    fn new(problem: &ConvProblem, working: &Working) -> Result<Self, SparseError> {
         let bytes = working
             .channel_stride()
             .checked_mul(problem.in_channels)
@@ -41,25 +46,43 @@ impl Stream {
         if bytes.is_none_or(|bytes| bytes > u32::MAX as usize) {
             return Err(too_large(problem));
         }
+        let [kh, kw] = problem.kernel;
+        let channels = problem.in_channels / problem.groups;
+        let column = |column: usize| {
+            let (channel, tap) = (column / (kh * kw), column % (kh * kw));
+            4 * working.offset(channel, tap / kw, tap % kw) as u32
+        };
+        Ok(Self {
+            columns: (0..channels * kh * kw).map(column).collect(),
+            group: 4 * channels * working.channel_stride(),
+            rows_of_group: (problem.out_channels / problem.groups).max(1),
+        })
+    }
+
+    fn base(&self, row: usize) -> u32 {
+        (row / self.rows_of_group * self.group) as u32
+    }
+
+    fn of(&self, row: usize, column: usize) -> u32 {
+        self.base(row) + self.columns[column]
+    }
+}
+
+impl Stream {
+    pub(super) fn new(
+        problem: &ConvProblem,
+        matrix: Rows<'_>,
+        plan: &Plan,
+        working: &Working,
+    ) -> Result<Self, SparseError> {
+        let places = Places::new(problem, working)?;
         let rows = plan.rows;
         let (kh, kw) = (problem.kernel[0], problem.kernel[1]);
         let channels = problem.in_channels / problem.groups;
-        let per_group = problem.out_channels / problem.groups;
         let groups = problem.out_channels.div_ceil(rows);
         let blocks = plan.blocks.clamp(1, channels.max(1));
-        // Looked up for every entry: packing orders a weight once for every plan that it times.
-        let offsets: Vec<u32> = (0..channels * kh * kw)
-            .map(|column| {
-                let (channel, tap) = (column / (kh * kw), column % (kh * kw));
-                4 * working.offset(channel, tap / kw, tap % kw) as u32
-            })
-            .collect();
-        let bases = |row: usize| {
-            let first_channel = row / per_group.max(1) * channels;
-            (4 * first_channel * working.channel_stride()) as u32
-        };
         if let Some(panel) = plan.panel {
-            let place = |row: usize, column: u32| bases(row) + offsets[column as usize];
+            let place = |row: usize, column: u32| places.of(row, column as usize);
             return Self::of_panels(problem, matrix, rows, panel, place);
         }
         let mut words = Vec::with_capacity(matrix.columns.len() * (rows + 1) / rows + rows);
@@ -71,14 +94,14 @@ impl Stream {
             for group in 0..groups {
                 starts.push(position(&words, problem)?);
                 let members = group * rows..((group + 1) * rows).min(problem.out_channels);
-                let base = bases(members.start);
+                let base = places.base(members.start);
                 if rows == 1 {
                     let (from, to) = (next[group], matrix.row_ptr[group + 1]);
                     let rest = &matrix.columns[from as usize..to as usize];
                     let len = rest.partition_point(|&column| column < end);
                     let values = &matrix.values[from as usize..][..len];
                     words.extend(rest[..len].iter().zip(values).flat_map(|(&column, value)| {
-                        [base + offsets[column as usize], value.to_bits()]
+                        [base + places.columns[column as usize], value.to_bits()]
                     }));
                     next[group] = from + len as u32;
                     continue;
@@ -90,7 +113,7 @@ impl Stream {
                         .filter(|&column| column < end)
                 };
                 while let Some(column) = members.clone().filter_map(|row| head(row, &next)).min() {
-                    words.push(base + offsets[column as usize]);
+                    words.push(base + places.columns[column as usize]);
                     for row in members.clone() {
                         if head(row, &next) == Some(column) {
                             words.push(matrix.values[next[row] as usize].to_bits());
@@ -104,6 +127,47 @@ impl Stream {
                 }
             }
             starts.push(position(&words, problem)?);
+        }
+        Ok(Self {
+            words,
+            starts,
+            groups,
+            panels: None,
+        })
+    }
+
+    /// The same for a dense weight whose elements are `value(row, column)`: every group lists all columns.
+    pub(super) fn of_dense(
+        problem: &ConvProblem,
+        value: impl Fn(usize, usize) -> f32,
+        plan: &Plan,
+        working: &Working,
+    ) -> Result<Self, SparseError> {
+        let places = Places::new(problem, working)?;
+        let rows = plan.rows;
+        let taps = problem.kernel[0] * problem.kernel[1];
+        let channels = problem.in_channels / problem.groups;
+        let groups = problem.out_channels.div_ceil(rows);
+        let blocks = plan.blocks.clamp(1, channels.max(1));
+        let len = groups
+            .checked_mul(problem.row_len())
+            .and_then(|entries| entries.checked_mul(rows + 1));
+        let len = len.filter(|&len| u32::try_from(len).is_ok());
+        let mut words = Vec::with_capacity(len.ok_or_else(|| too_large(problem))?);
+        let mut starts = Vec::with_capacity(blocks * (groups + 1));
+        for block in 0..blocks {
+            let [from, to] = [block, block + 1].map(|edge| edge * channels / blocks * taps);
+            for group in 0..groups {
+                starts.push(words.len() as u32);
+                let members = group * rows..((group + 1) * rows).min(problem.out_channels);
+                for column in from..to {
+                    words.push(places.of(members.start, column));
+                    words.extend(members.clone().map(|row| value(row, column).to_bits()));
+                    // The last group may have fewer channels than the kernel computes.
+                    words.extend((members.len()..rows).map(|_| 0));
+                }
+            }
+            starts.push(words.len() as u32);
         }
         Ok(Self {
             words,
