@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Distribution, Tensor};
-use burn_admm::penni::{Penni, PenniConfig, PenniPlan};
+use burn_admm::penni::{Penni, PenniConfig, PenniPlan, share};
 use burn_admm::shrink::{ShrinkOptions, ShrinkPlan, compare, shrink};
+use burn_sparse::pack::{Choice, PackConfig, pack};
 use models::{BlockKind, ResNet, ResNetConfig, Shortcut, Stem};
 use tests::devices_with_shared_memory as devices;
 
@@ -129,6 +130,26 @@ fn a_network_of_shared_kernels_is_cut_to_a_fixed_point_and_computes_the_same() {
                     let largest = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
                     assert!(largest < 1e-6, "{path}: {largest} {what}");
                 }
+
+                // And run, packed, as the network did. 1×1 layers stay what they are.
+                let kernels = penni.shrunk(&small.plan).unwrap();
+                let plain = small.model.valid();
+                let x = Tensor::random(
+                    [3, 3, 16, 16],
+                    Distribution::Default,
+                    &device.clone().inner(),
+                );
+                let expected = plain.forward(x.clone());
+                let running = share(plain, &kernels).unwrap();
+                let packing = PackConfig::default().with_choice(Choice::Csr);
+                let (packed, _) = pack(running, &packing).unwrap();
+                let shared = burn_sparse::nn::weights(&packed)
+                    .iter()
+                    .filter(|named| named.factor)
+                    .count();
+                assert!(shared >= 6, "{shared} {what}");
+                let difference = compare(expected, packed.forward(x));
+                assert!(difference.max_abs_diff < 1e-4, "{difference:?} {what}");
             }
         }
     }

@@ -40,6 +40,14 @@ pub enum PenniError {
         /// Why not.
         source: DecomposeError,
     },
+    /// Shared kernels that do not make a layer's weight.
+    #[error("parameter `{path}`: {source}")]
+    Form {
+        /// The parameter.
+        path: String,
+        /// Why not.
+        source: burn_sparse::SparseError,
+    },
     /// A NaN or an infinity in what is trained.
     #[error(
         "the {factor} of parameter `{path}` hold {value}; lower the learning rate and resume from an \

@@ -23,6 +23,7 @@
 //! | training | [`Penni`], beside a model that knows nothing of it |
 //! | pruning | [`Penni::prune`], [`SharedReport`] |
 //! | cutting channels out | [`shrink`](fn@crate::shrink::shrink), then [`Penni::shrunk`] for the factors of what is left |
+//! | running | [`share`], then [`burn_sparse::pack`](fn@burn_sparse::pack::pack) |
 //!
 //! # Shrinking
 //! A filter whose coefficients are all zero gives the same number everywhere, and a channel whose
@@ -91,6 +92,7 @@ mod factors;
 mod kernels;
 mod plan;
 mod prune;
+mod share;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -101,4 +103,5 @@ pub use error::PenniError;
 pub use kernels::{KernelSpectrum, SharedKernels};
 pub use plan::{PenniDecision, PenniPlan, PenniReport, PenniRule};
 pub use prune::{SharedLayer, SharedReport};
+pub use share::share;
 pub use train::Penni;

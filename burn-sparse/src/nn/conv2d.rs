@@ -7,8 +7,11 @@ use burn::tensor::{Device, Tensor};
 
 use super::{Activation, Factors, Weight, profile, trace};
 use crate::{
-    SparseError,
-    ops::{ConvWindow, Epilogue, FactorTensors, dense_conv2d, factored_conv2d, sparse_conv2d},
+    ConvProblem, SparseError,
+    ops::{
+        Coefficients, ConvWindow, Epilogue, FactorTensors, dense_conv2d, factored_conv2d,
+        shared_conv2d, sparse_conv2d,
+    },
 };
 
 /// Configuration of a [`Conv2d`]; the fields and builders of `burn::nn::conv::Conv2dConfig`.
@@ -146,6 +149,9 @@ fn run(
     if let Weight::Factored(factors) = weight {
         let groups = window.groups;
         assert!(groups == 1, "Conv2d: factors of a layer of {groups} groups");
+        if let (Some(expand), true) = (factors.expand(), factors.is_shared()) {
+            return run_shared(factors.core().val(), expand, input, window, epilogue);
+        }
         if let Some(tensors) = tensors(factors) {
             return run_dense_factors(factors, tensors, input, window, epilogue);
         }
@@ -172,6 +178,42 @@ fn run(
         Weight::Dense(_) | Weight::Factored(_) => {
             let y = dense_conv2d(input, weight.val(), epilogue.bias, window);
             Epilogue::finish_dense(epilogue.residual, epilogue.activation, y)
+        }
+    })
+}
+
+/// Shared kernels and their coefficients, timed as one; the coefficients are seen as the 1×1 convolution
+/// that they are.
+fn run_shared(
+    basis: Tensor<4>,
+    coefficients: &Weight<4>,
+    input: Tensor<4>,
+    window: &ConvWindow<2>,
+    epilogue: Epilogue<4>,
+) -> Tensor<4> {
+    let shape = input.dims();
+    let problem = || {
+        let problem = window.problem(shape, coefficients.dims()[0]);
+        let problem = problem.unwrap_or_else(|error| panic!("Conv2d: {error}"));
+        let [rows, columns, ..] = coefficients.dims();
+        ConvProblem::new(shape[0], [columns, rows], problem.output(), [1, 1])
+    };
+    trace::record(coefficients.id(), problem);
+    profile::timed(coefficients.id(), problem, || match coefficients {
+        Weight::Packed(packed) => {
+            let sparse = packed.sparse();
+            shared_conv2d(
+                input,
+                basis,
+                Coefficients::Sparse(&sparse),
+                window,
+                epilogue,
+            )
+        }
+        Weight::Dense(_) | Weight::Factored(_) => {
+            let dense = coefficients.val();
+            let dense = Coefficients::Dense(&dense);
+            shared_conv2d(input, basis, dense, window, epilogue)
         }
     })
 }

@@ -24,12 +24,23 @@ use crate::{SparseError, ops::Chains};
 /// recorded, dense factors of a 2-D convolution run as one on a CPU, strip by strip, and on a card where that
 /// is measured to be faster.
 ///
+/// # Shared kernels
+/// A core of one input channel in front of an `expand` of several times its channels is applied to every
+/// channel by itself ([`is_shared`](Self::is_shared)):
+///
+/// ```text
+/// W[o, c, r, s] = Σ_b expand[o, c·B + b] · core[b, 0, r, s]       core [B, 1, kernel..]
+/// ```
+///
+/// All kernels of the layer are combinations of the same `B`. It is for 2-D convolutions, and pays where most
+/// of `expand` is zero and packed; see [`shared_conv2d`](crate::ops::shared_conv2d).
+///
 /// Each factor is a weight of its own, with a path of its own (`conv1.weight.core`), an optimiser state
 /// of its own, and a form of its own: [`pack`](crate::pack::pack) measures and packs each by itself, and
 /// a pruned factor holds only its non-zeros.
 ///
 /// Tucker-2 (Kim et al., ICLR 2016, section 3.1) has all three; a truncated SVD has `core` and
-/// `expand`. `burn_admm::decompose` finds them.
+/// `expand`. `burn_admm::decompose` finds them, and `burn_admm::penni` shared kernels (Li et al., ICML 2020).
 ///
 /// # Example
 /// ```
@@ -77,8 +88,8 @@ impl<const D: usize> Factors<D> {
     /// The chain of these weights, for a layer of one group.
     ///
     /// # Errors
-    /// [`SparseError::Shape`] when one does not take as many channels as the one before gives, when
-    /// a rank is 0 or larger than the weight's unfolding can have, when `reduce` or `expand` look at more
+    /// [`SparseError::Shape`] when one does not take as many channels as the one before gives (or a
+    /// multiple, where kernels are shared), when a rank is 0 or larger than the weight's unfolding can have, when `reduce` or `expand` look at more
     /// than one position, or when a factor is a chain itself.
     pub fn new(
         reduce: Option<Weight<D>>,
@@ -119,6 +130,16 @@ impl<const D: usize> Factors<D> {
         let dims = self.dims();
         let [out, input] = axes::<D>().map(|axis| dims[axis]);
         let positions: usize = dims.iter().skip(2).product();
+        if self.is_shared() {
+            let kernels = outputs(&self.core);
+            if kernels == 0 || kernels > positions {
+                return Err(SparseError::shape(format!(
+                    "{kernels} shared kernels of {positions} positions; there should be between 1 and \
+                     {positions}"
+                )));
+            }
+            return Ok(());
+        }
         let ranks = self.reduce.iter().map(|w| (outputs(w), input, out));
         let ranks = ranks.chain(self.expand.iter().map(|w| (inputs(w), out, input)));
         for (rank, channels, others) in ranks {
@@ -164,6 +185,20 @@ impl<const D: usize> Factors<D> {
         self.expand.as_ref()
     }
 
+    /// Whether the core is applied to every channel by itself, and `expand` combines what all channels
+    /// answer.
+    pub fn is_shared(&self) -> bool {
+        let Some(expand) = &self.expand else {
+            return false;
+        };
+        let (kernels, responses) = (outputs(&self.core), inputs(expand));
+        D == 4
+            && self.reduce.is_none()
+            && inputs(&self.core) == 1
+            && responses > kernels
+            && responses.checked_rem(kernels) == Some(0)
+    }
+
     /// The shape of the product.
     pub fn dims(&self) -> [usize; D] {
         let mut dims = self.core.dims();
@@ -173,6 +208,8 @@ impl<const D: usize> Factors<D> {
         }
         if let Some(reduce) = &self.reduce {
             dims[input] = inputs(reduce);
+        } else if let (Some(expand), true) = (&self.expand, self.is_shared()) {
+            dims[input] = inputs(expand) / outputs(&self.core);
         }
         dims
     }
@@ -208,6 +245,12 @@ impl<const D: usize> Factors<D> {
             if D == 2 { matrix.transpose() } else { matrix }
         };
         let core = matrix(&self.core);
+        if let (Some(expand), true) = (&self.expand, self.is_shared()) {
+            let kernels = outputs(&self.core);
+            let pairs = outputs(expand) * inputs(expand) / kernels;
+            let coefficients = matrix(expand).reshape([pairs, kernels]);
+            return coefficients.matmul(core).reshape(dims);
+        }
         let wide = match &self.expand {
             Some(expand) => matrix(expand).matmul(core),
             None => core,

@@ -239,7 +239,13 @@ impl<const D: usize> Weight<D> {
             Self::Dense(param) => param.id,
             Self::Factored(factors) => {
                 let factors = factors.as_ref().clone();
-                return Ok(factors.try_map(|factor| factor.pack(equalise))?.into());
+                // Shared kernels are few, and full.
+                let kernels = factors.is_shared().then(|| factors.core().id());
+                let packed = factors.try_map(|factor| match Some(factor.id()) == kernels {
+                    true => Ok(factor.unpack()),
+                    false => factor.pack(equalise),
+                });
+                return Ok(packed?.into());
             }
             Self::Packed(packed) if packed.as_packed => return Ok(self),
             Self::Packed(packed) => {

@@ -11,7 +11,7 @@ use half::{bf16, f16};
 
 use super::{
     BatchNormOps, CellOps, Chains, DenseOps, FactoredOps, MomentsCell, OptionalFloat, OptionalInt,
-    Pattern, SparseOps,
+    Pattern, SharedOps, SparseOps,
     batch_norm::{BatchNormBackward, BatchNormGrads},
     flex_memory::{Output, images, images_mut},
 };
@@ -340,6 +340,40 @@ impl FactoredOps for Flex {
         let mut out = Output::<f32>::new(problem.output_shape(), relu);
         let input = images(&input).expect(ROWS);
         chain.run(problem.batch, input, finish, out.images());
+        out.into_tensor()
+    }
+}
+
+impl SharedOps for Flex {
+    fn shared_conv(
+        input: FloatTensor<Self>,
+        basis: FloatTensor<Self>,
+        values: FloatTensor<Self>,
+        bias: OptionalFloat<Self>,
+        residual: OptionalFloat<Self>,
+        pattern: Pattern,
+        problem: ConvProblem,
+        relu: bool,
+    ) -> FloatTensor<Self> {
+        let input = rows::<f32>(input);
+        let [basis, values] = [basis, values].map(f32s);
+        let residual = residual.into_option().map(rows::<f32>);
+        let bias = bias.into_option().map(f32s);
+        let memory = [basis.data_arc(), values.data_arc()];
+        let conv = pattern
+            .shared(&problem, [slice(&basis), slice(&values)], memory)
+            .unwrap_or_else(|error| panic!("shared_conv2d: {error}"));
+        let finish = Finish {
+            bias: bias.as_ref().map(slice),
+            residual: match &residual {
+                Some(residual) => Residual::Images(images::<f32>(residual).expect(ROWS)),
+                None => Residual::None,
+            },
+            relu,
+        };
+        let mut out = Output::<f32>::new(problem.output_shape(), relu);
+        let input = images::<f32>(&input).expect(ROWS);
+        conv.run(problem.batch, input, finish, out.images());
         out.into_tensor()
     }
 }

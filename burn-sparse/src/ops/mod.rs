@@ -22,6 +22,7 @@ mod flex_memory;
 mod linear;
 mod max_pool;
 mod pattern;
+mod shared;
 mod weight;
 
 pub use base::{OptionalFloat, OptionalInt, SparseOps};
@@ -44,4 +45,7 @@ pub(crate) use factored::{FactorTensors, factored_conv2d};
 pub use linear::sparse_linear;
 pub use max_pool::max_pool2d;
 pub use pattern::Pattern;
+#[cfg(feature = "flex")]
+pub use shared::SharedOps;
+pub use shared::{Coefficients, shared_conv2d};
 pub use weight::SparseWeight;

@@ -7,7 +7,7 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use burn_std::Bytes;
 
 #[cfg(feature = "flex")]
-use crate::cpu::{Bundles, Direct, Order, Rows};
+use crate::cpu::{Bundles, Direct, Order, Rows, SharedConv, SharedWeights};
 use crate::{
     ConvProblem, SparseError,
     cpu::{Isa, Plan, Sharing},
@@ -31,6 +31,8 @@ struct Inner {
     ready: Mutex<Vec<Ready>>,
     #[cfg(feature = "flex")]
     bundles: Mutex<Bundled>,
+    #[cfg(feature = "flex")]
+    shared: Mutex<Vec<ReadyShared>>,
     plans: Mutex<Vec<(ConvProblem, Plan)>>,
     panels: Mutex<Vec<Found>>,
     codes: OnceLock<Option<Arc<CodeWords>>>,
@@ -54,6 +56,16 @@ struct Ready {
     /// values there, so as long as the address is the same, so are the values.
     values: Arc<Bytes>,
     direct: Arc<Direct>,
+}
+
+/// Coefficients of shared kernels in the order of [`SharedConv`].
+#[cfg(feature = "flex")]
+#[derive(Debug)]
+struct ReadyShared {
+    problem: ConvProblem,
+    /// The memory of basis and values, as in [`Ready`].
+    memory: [Arc<Bytes>; 2],
+    conv: Arc<SharedConv>,
 }
 
 /// A weight in the order of [`Bundles`].
@@ -96,6 +108,8 @@ impl Pattern {
                 ready: Mutex::default(),
                 #[cfg(feature = "flex")]
                 bundles: Mutex::default(),
+                #[cfg(feature = "flex")]
+                shared: Mutex::default(),
                 plans: Mutex::default(),
                 panels: Mutex::default(),
                 codes: OnceLock::new(),
@@ -219,6 +233,45 @@ impl Pattern {
             direct: direct.clone(),
         });
         Ok(direct)
+    }
+
+    /// Coefficients with these values, and the kernels that they combine, in the CPU kernel's order.
+    /// `memory` is what basis and values lie in.
+    #[cfg(feature = "flex")]
+    pub(crate) fn shared(
+        &self,
+        problem: &ConvProblem,
+        [basis, values]: [&[f32]; 2],
+        memory: [Arc<Bytes>; 2],
+    ) -> Result<Arc<SharedConv>, SparseError> {
+        let problem = problem.with_batch(1);
+        let mut ready = lock(&self.inner.shared);
+        let same = |(a, b): (&Arc<Bytes>, &Arc<Bytes>)| Arc::ptr_eq(a, b);
+        let fits = |ready: &&ReadyShared| {
+            ready.problem == problem && ready.memory.iter().zip(&memory).all(same)
+        };
+        if let Some(hit) = ready.iter().find(fits) {
+            return Ok(hit.conv.clone());
+        }
+        let coefficients = Rows {
+            values,
+            ..Rows::from(&self.inner.csr)
+        };
+        let weights = SharedWeights {
+            basis,
+            coefficients,
+        };
+        let conv = Arc::new(SharedConv::new(&problem, weights, Isa::current())?);
+        ready.retain(|ready| ready.problem != problem);
+        if ready.len() >= REMEMBERED {
+            ready.remove(0);
+        }
+        ready.push(ReadyShared {
+            problem,
+            memory,
+            conv: conv.clone(),
+        });
+        Ok(conv)
     }
 
     /// The weight with these values in the order for products with a single vector, as codes of few

@@ -6,12 +6,14 @@ mod conv;
 mod factored;
 mod linear;
 mod recurrent;
+mod shared;
 
 pub use batch_norm::batch_norm_train;
 pub use conv::{conv1d, conv2d, conv2d_grad_input, conv2d_grad_weight};
 pub use factored::factored_conv2d;
 pub use linear::linear;
 pub use recurrent::{Recurrent, gru, lstm};
+pub use shared::shared_conv2d;
 
 /// Largest error that rounding can explain in a dot product of `terms` terms whose magnitudes sum
 /// to `magnitude`, for operands and result of relative precision `unit` (`f32::EPSILON`, or

@@ -49,8 +49,22 @@ fn chain(
     let [reduce, Some(core), expand] = shapes else {
         return Ok(named.weight.clone());
     };
-    // Before memory is asked for: factors are no larger than ranks of this weight can make them.
     let shape = named.weight.shape();
+    // Shared kernels, one input channel each, and their coefficients for every channel.
+    if let (None, Some(expand), [out, channels, kernel @ ..]) = (&reduce, &expand, &shape[..])
+        && let [kernels, 1, positions @ ..] = &core[..]
+        && shape.len() == 4
+        && *kernels <= kernel.iter().product()
+        && *channels > 1
+        && positions == kernel
+        && expand[..] == [*out, channels.saturating_mul(*kernels), 1, 1]
+    {
+        let zeros = |shape: Vec<usize>| TensorData::zeros::<f32, _>(shape);
+        return named
+            .weight
+            .with_factors([None, Some(zeros(core)), Some(zeros(expand.clone()))]);
+    }
+    // Before memory is asked for: factors are no larger than ranks of this weight can make them.
     let [out, input] = if shape.len() == 2 { [1, 0] } else { [0, 1] };
     let positions: usize = shape.iter().skip(2).product();
     let limit = |from: usize, to: usize| shape[from].min(shape[to].saturating_mul(positions));

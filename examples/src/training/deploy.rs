@@ -11,6 +11,7 @@ use burn_sparse::nn::Trace;
 use burn_sparse::pack::{PackConfig, PackReport, pack, random_inputs, verify};
 use burn_sparse::store;
 use models::{Classifier, weights};
+use serde_json::json;
 
 use super::evaluate::{EVAL_BATCH, accuracy};
 use super::{Context, Dense, Factored, Pruned, Shared, TrainingError};
@@ -47,6 +48,8 @@ pub struct Deployed<M> {
     pub bytes_packed: u64,
     /// Times of the whole network.
     pub latency: Latency,
+    /// The same of the network packed by the zeros of the weights that shared kernels multiply to.
+    pub latency_composed: Option<Latency>,
 }
 
 /// Folds masks and batch norms, packs, saves both forms in `folder`, loads the packed one into a
@@ -104,12 +107,39 @@ pub fn deploy_shared<M: Classifier + ChannelModel>(
     context.say("penni: packing and measuring");
     let device = context.device.clone().inner();
     let fresh = shared.plan.apply_to(build(&device))?;
+    // Either form may be the faster one: both are measured.
+    let composed = packed(context, &fold(shared.small.valid()))?;
+    let model = burn_admm::penni::share(shared.small.clone(), &shared.kernels)?;
     let forms = Forms {
-        model: &shared.small,
+        model: &model,
         reference: &shared.model,
         rival: Some(&dense.model),
     };
-    run(context, |_| fresh.clone(), forms, folder)
+    let deployed = run(context, |_| fresh.clone(), forms, folder)?;
+    let shape = context.data.shape;
+    let latency = latency(
+        &device,
+        [1, shape.channels, shape.height, shape.width],
+        |x| deployed.dense.forward(x),
+        |x| composed.0.forward(x),
+    )?;
+    Ok(Deployed {
+        latency_composed: Some(latency),
+        ..deployed
+    })
+}
+
+/// The network with batch norms folded, packed for the images of the data.
+fn packed<M: Classifier>(
+    context: &Context,
+    unmasked: &M,
+) -> Result<(M, PackReport), TrainingError> {
+    let device = context.device.clone().inner();
+    let shape = context.data.shape;
+    let folded = Classifier::fold(unmasked.clone());
+    let probe = Tensor::zeros([1, shape.channels, shape.height, shape.width], &device);
+    let trace = Trace::of(|| drop(folded.forward(probe)));
+    Ok(pack(folded, &PackConfig::default().with_trace(trace))?)
 }
 
 /// What is packed, what its outputs must be, and what it is measured beside.
@@ -140,10 +170,7 @@ fn run<M: Classifier>(
     weights::save(&whole, &dense_file)?;
 
     let dense = Classifier::fold(whole);
-    let folded = Classifier::fold(unmasked);
-    let probe = Tensor::zeros(image(1), &device);
-    let trace = Trace::of(|| drop(folded.forward(probe)));
-    let (packed, packing) = pack(folded, &PackConfig::default().with_trace(trace))?;
+    let (packed, packing) = packed(context, &unmasked)?;
 
     let packed_file = folder.join(PACKED_FILE);
     store::save(&packed, &packed_file)?;
@@ -172,6 +199,7 @@ fn run<M: Classifier>(
         bytes_dense: file_size(&dense_file)?,
         bytes_packed: file_size(&packed_file)?,
         latency,
+        latency_composed: None,
     })
 }
 
@@ -209,5 +237,10 @@ impl<M> Deployed<M> {
         report.bytes_packed_file = self.bytes_packed;
         report.max_abs_diff = self.max_abs_diff;
         report.latency_ms = self.latency.clone();
+        if let Some(composed) = &self.latency_composed {
+            report
+                .extra
+                .insert("latency_ms_composed".into(), json!(composed));
+        }
     }
 }

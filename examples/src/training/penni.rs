@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use burn_admm::penni::{Penni, PenniConfig, PenniPlan, SharedReport};
+use burn_admm::penni::{Penni, PenniConfig, PenniPlan, SharedKernels, SharedReport};
 use burn_admm::shrink::{ChannelModel, ShrinkOptions, ShrinkPlan, shrink};
 use models::Classifier;
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,8 @@ pub struct Shared<M> {
     pub small: M,
     /// What was cut.
     pub plan: ShrinkPlan,
+    /// Shared kernels and coefficients of what is left, by weight.
+    pub kernels: Vec<(String, SharedKernels)>,
     /// Accuracies, epochs and counts.
     pub results: SharedResults,
     /// Time of the epochs, without evaluating and saving.
@@ -161,6 +163,7 @@ pub fn share<M: Classifier + ChannelModel>(
     })?;
     context.say(format!("{}", small.plan.report()));
     let difference = small.difference;
+    let kernels = penni.shrunk(&small.plan)?;
     Ok(Shared {
         results: SharedResults {
             accuracy_shared,
@@ -168,13 +171,14 @@ pub fn share<M: Classifier + ChannelModel>(
             accuracy_pruned,
             accuracy_tuned,
             pruned,
-            shrunk: SharedReport::new(&penni.shrunk(&small.plan)?),
+            shrunk: SharedReport::new(&kernels),
             shrink_max_abs_diff: [difference.max_abs_diff, difference.largest],
             alternate: alternated.history,
             tune: tuned.history,
         },
         model: tuned.model.valid(),
         small: small.model.valid(),
+        kernels,
         plan: small.plan,
         seconds: alternated.seconds + tuned.seconds,
     })

@@ -1,6 +1,7 @@
 //! Drop-in layers against Burn's own, dense and packed, on every device.
 
 mod factors;
+mod shared;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::nn::{BatchNorm, BatchNormConfig, PaddingConfig1d, PaddingConfig2d};

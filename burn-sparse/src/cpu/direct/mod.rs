@@ -10,6 +10,7 @@
 //! | `panels` | rows that share loads without being neighbours |
 //! | `tile` | the inner loop |
 //! | `run` | tiles and channels over threads, the epilogue |
+//! | `shared`, `responses` | kernels that channels share, with sparse coefficients |
 //! | `grad_weight` | the gradient of a dense weight, in the same layout |
 //!
 //! Sparse and dense weights run alike: a row of a sparse weight has its own list of positions, rows
@@ -20,13 +21,16 @@ mod gather;
 mod grad_weight;
 mod panels;
 mod plan;
+mod responses;
 mod run;
+mod shared;
 mod stream;
 mod tile;
 mod working;
 
 pub(crate) use grad_weight::{grad_weight, outputs_together};
 pub use plan::{Panel, Plan, ROWS, Sharing};
+pub use shared::{SharedConv, SharedWeights};
 pub(crate) use working::{Working, plane_stride};
 
 use stream::Stream;

@@ -25,7 +25,7 @@ const LEAST_WORK: u64 = 1 << 17;
 
 /// The output as every task sees it.
 #[derive(Clone, Copy)]
-struct Target<T> {
+pub(super) struct Target<T> {
     start: *mut T,
     batch_stride: usize,
     channel_stride: usize,
@@ -36,6 +36,26 @@ struct Target<T> {
 unsafe impl<T: Send> Send for Target<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for Target<T> {}
+
+impl<T> Target<T> {
+    /// Neighbouring outputs of a channel, from element `at` of its plane on.
+    ///
+    /// # Safety
+    /// No other task may have them as long as the slice lives.
+    #[inline(always)]
+    pub(super) unsafe fn part<'a>(
+        self,
+        image: usize,
+        channel: usize,
+        at: usize,
+        len: usize,
+    ) -> &'a mut [T] {
+        let place = image * self.batch_stride + channel * self.channel_stride + at;
+        assert!(place + len <= self.len);
+        // SAFETY: within the output, as just checked, and nobody else's as the caller promises.
+        unsafe { core::slice::from_raw_parts_mut(self.start.add(place), len) }
+    }
+}
 
 /// Some rows of an image's outputs.
 #[derive(Clone, Copy)]
@@ -438,14 +458,8 @@ impl<T: Storage> WithSimd for Store<'_, T> {
             let at = above + row * width + (from - row * cols);
             for (index, channel) in self.channels.clone().enumerate() {
                 let sums = &self.sums[index * len + from - start..index * len + to - start];
-                let place =
-                    image * self.target.batch_stride + channel * self.target.channel_stride + at;
-                assert!(place + sums.len() <= self.target.len);
-                // SAFETY: within the output, as just checked, and no other task has this tile of
-                // this channel.
-                let out = unsafe {
-                    core::slice::from_raw_parts_mut(self.target.start.add(place), sums.len())
-                };
+                // SAFETY: no other task has this tile of this channel.
+                let out = unsafe { self.target.part(image, channel, at, sums.len()) };
                 self.finish.store(sums, image, channel, at, out);
             }
         }
@@ -453,7 +467,7 @@ impl<T: Storage> WithSimd for Store<'_, T> {
 }
 
 impl<T> ImagesMut<'_, T> {
-    fn target(self, shape: [usize; 3]) -> Target<T> {
+    pub(super) fn target(self, shape: [usize; 3]) -> Target<T> {
         let view = Images {
             data: self.data,
             batch_stride: self.batch_stride,

@@ -77,7 +77,7 @@ impl<const R: usize> Tile<'_, R> {
 
     #[inline(always)]
     fn run_all<S: Simd, const V: usize>(self, simd: S) {
-        // SAFETY: tiles are built in `Direct::tile` only, which vouches for their pointers.
+        // SAFETY: tiles are built in `run` and `shared` only, which vouch for their pointers.
         unsafe { self.run::<S, V>(simd) }
     }
 
