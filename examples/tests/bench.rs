@@ -258,6 +258,52 @@ fn factors_are_held_against_burns_and_timed_beside_them() {
 }
 
 #[test]
+fn shared_kernels_are_timed_beside_the_layer_that_they_compose() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().to_str().unwrap();
+    let suite = dir.path().join("suite.txt");
+    let layers = "a kind=conv in=6 out=5 size=9x7 kernel=3 stride=2 padding=1\n\
+                  point kind=conv in=12 out=20 size=9 kernel=1\n\
+                  fc kind=linear in=30 out=20\n";
+    std::fs::write(&suite, layers).unwrap();
+    let suite = suite.to_str().unwrap();
+    let common = ["--device", "flex", "--budget", "0", "--output", output];
+    let asked = [
+        "shared",
+        "--suite",
+        suite,
+        "--batch",
+        "1,3",
+        "--density",
+        "0,0.2",
+        "--kernels",
+        "20",
+    ];
+    let ending = bench(&[&asked[..], &common].concat()).unwrap();
+    assert_eq!(ending, Ending::Well);
+    let text = std::fs::read_to_string(dir.path().join("report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let rows = report["rows"].as_array().unwrap();
+    // 1x1 kernels and linear layers are left out; more kernels than positions there cannot be.
+    assert_eq!(rows.len(), 4);
+    for row in rows {
+        assert_eq!(
+            (&row["name"], row["kernels"].as_u64()),
+            (&"a".into(), Some(9))
+        );
+        assert!(row["max_rel_diff"].as_f64().unwrap() < 1e-4);
+        assert!(row["time"]["sparse"]["median"].as_f64().unwrap() > 0.0);
+    }
+    assert_eq!(rows[0]["nnz"], 0);
+    let none = [&["shared", "--layer", "nothing"][..], &common].concat();
+    assert!(bench(&none).is_err());
+    for wrong in [["--density", "1.5"], ["--kernels", "0"]] {
+        let asked = [&["bench", "shared"][..], &wrong].concat();
+        assert!(Program::try_parse_from(asked).is_err(), "{wrong:?}");
+    }
+}
+
+#[test]
 fn ranks_are_timed_and_drawn() {
     let dir = tempfile::tempdir().unwrap();
     let layer = "kind=conv in=12 out=20 size=9x7 kernel=3 padding=1";

@@ -171,7 +171,8 @@ fn tucker(folder: &Path, more: &[&str]) -> Result<TuckerTable, TrainingError> {
 /// Without what depends on the clock.
 fn untimed(report: &Report) -> Report {
     let mut report = steady(report);
-    report.extra.retain(|key, _| !key.starts_with("seconds"));
+    let clocked = |key: &str| key.starts_with("seconds") || key.starts_with("latency_ms");
+    report.extra.retain(|key, _| !clocked(key));
     report
 }
 
@@ -538,6 +539,12 @@ fn shared_kernels_stopped_and_resumed_end_the_same() {
         report.sparsity
     );
     assert!(report.latency_ms.dense > 0.0 && report.table().contains("shared"));
+    assert!(
+        report.extra["latency_ms_composed"]["packed"]
+            .as_f64()
+            .unwrap()
+            > 0.0
+    );
     let number = |key: &str| report.extra[key].as_u64().unwrap();
     assert!(number("parameters_shrunk") <= number("parameters"));
     assert!(number("macs_shared") < number("macs") && number("macs_shrunk") <= number("macs"));

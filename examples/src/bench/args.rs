@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{Axis, Dtype, Pattern, QuantArgs, RanksArgs, SearchArgs, TuckerArgs};
+use super::{Axis, Dtype, Pattern, QuantArgs, RanksArgs, SearchArgs, SharedArgs, TuckerArgs};
 use crate::cli::{Preset, positive, sparsity};
 use crate::device::DeviceChoice;
 
@@ -61,6 +61,13 @@ pub enum Command {
     /// much as the next multiple. Leaves a drawing (SVG) for each layer, and a report with all times.
     #[command(after_help = RANKS_HELP)]
     Ranks(RanksArgs),
+    /// Time convolutions whose channels share a few kernels, with sparse coefficients, beside dense ones
+    ///
+    /// The form that PENNI (ICML 2020) trains: every channel is convolved with the shared kernels, and
+    /// outputs add up the responses that have coefficients. The rival is the layer with the weight that
+    /// kernels and coefficients multiply to.
+    #[command(after_help = SHARED_HELP)]
+    Shared(SharedArgs),
 }
 
 const RUN_HELP: &str = "\
@@ -124,6 +131,13 @@ Examples:
   # in steps of 16, for a card
   cargo run --release --features cuda --example bench -- ranks --suite resnet50 --layer '^layer3.conv2$' \\
       --step 16 --device cuda";
+
+const SHARED_HELP: &str = "\
+Examples:
+  # the 3x3 layers of ResNet-18, batches of 1 and 16
+  cargo run --release --example bench -- shared --preset full --device flex
+  # how much sparsity it takes
+  cargo run --release --example bench -- shared --layer layer2 --density 1,0.5,0.2,0.1,0.05,0.02";
 
 /// The end of the program's help.
 #[must_use]

@@ -17,6 +17,7 @@
 //! * [`quant`](fn@quant): weights of few bits beside floats.
 //! * [`tucker`](fn@tucker): convolutions by Tucker factors beside undivided ones.
 //! * [`ranks`](fn@ranks): the time of factors over their ranks, drawn.
+//! * [`shared`](fn@shared): kernels that channels share, with sparse coefficients, beside dense layers.
 //! * [`Command`], [`execute`]: the program.
 
 mod args;
@@ -43,6 +44,7 @@ mod roofline;
 mod row;
 mod run;
 mod search;
+mod shared;
 mod suite;
 mod sweep;
 pub(crate) mod table;
@@ -75,6 +77,7 @@ pub use roofline::{Peaks, ThreadPeak};
 pub use row::{Bytes, Counts, Gflops, Key, Measured, Outcome, Row};
 pub use run::{Case, Runner, cases};
 pub use search::{SearchArgs, search};
+pub use shared::{SharedArgs, shared};
 pub use suite::{Suite, SuiteError};
 pub use tucker::{TuckerArgs, tucker};
 pub use verdict::{Change, Verdict};
