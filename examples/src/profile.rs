@@ -80,7 +80,12 @@ fn layer(
     let csr = named.and_then(|named| named.weight.to_csr().ok());
     let macs = csr.as_ref().map_or(0, |csr| time.problem.macs(csr.nnz()));
     let direct = |named: &&NamedWeight| !matches!(named.weight, AnyWeight::Linear(_));
-    let sparse = named.filter(direct).and_then(|named| named.weight.sparse());
+    // Shared kernels follow no plan of their coefficients.
+    let planned = |named: &&NamedWeight| named.shared.is_none();
+    let sparse = named
+        .filter(direct)
+        .filter(planned)
+        .and_then(|named| named.weight.sparse());
     let loads = sparse.map(|weight| {
         let stored = weight.pattern().csr().stored();
         let plan = weight.pattern().plan(&time.problem);

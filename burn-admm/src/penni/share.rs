@@ -6,16 +6,22 @@ use burn_sparse::nn::{AnyWeight, NamedWeight, replace_weights, weights};
 
 use super::{PenniError, SharedKernels};
 
+/// Largest difference between a weight and the product that it was composed from, in parts of the largest
+/// element; cards may multiply in TF32.
+const COMPOSED: f32 = 1e-2;
+
 /// The model with these layers as kernels that all their channels share, and coefficients
 /// ([`burn_sparse::nn::Factors`], core and `expand`), to be [packed](fn@burn_sparse::pack::pack): what a layer
 /// then computes is what it computed with the composed weight, by fewer multiplications.
 ///
 /// Layers of one input channel or of 1×1 kernels have nothing to share and keep their weights, as do those
-/// that `shared` does not name. Batch norms may be folded before or after.
+/// that `shared` does not name. Batch norms are folded afterwards: a folded weight is another one. For layers of
+/// one group, as [`burn_sparse::nn::Factors`] are.
 ///
 /// # Errors
 /// [`PenniError::NoKernels`] for a path that is no weight of a 2-D convolution of
-/// [`burn_sparse::nn`], [`PenniError::Form`] for kernels of another shape than the weight.
+/// [`burn_sparse::nn`], [`PenniError::Form`] for kernels of another shape, or of another product, than the
+/// weight.
 ///
 /// # Example
 /// ```
@@ -75,6 +81,26 @@ fn factors(named: &NamedWeight, kernels: &SharedKernels) -> Result<AnyWeight, Pe
     }
     if shape.channels == 1 || shape.positions() == 1 {
         return Ok(named.weight.clone());
+    }
+    let product = kernels.reconstruct();
+    let weight = named.weight.to_csr().map(|csr| csr.to_dense());
+    let weight = weight.map_err(|source| PenniError::Form {
+        path: named.path.clone(),
+        source,
+    })?;
+    let largest = product.iter().fold(0.0f32, |most, w| most.max(w.abs()));
+    let off = product.iter().zip(&weight).map(|(a, b)| (a - b).abs());
+    let off = off.fold(0.0f32, f32::max);
+    // NaN does not fit either.
+    let fits = off <= COMPOSED * largest;
+    if !fits {
+        return Err(PenniError::Form {
+            path: named.path.clone(),
+            source: burn_sparse::SparseError::shape(format!(
+                "shared kernels whose product differs by {off} from the weight, of {largest} at most; compose \
+                 the model first, and fold its batch norms afterwards"
+            )),
+        });
     }
     // Pairs of output and input channel are rows of the coefficients: the same numbers in the same order.
     let core = [kernels.count(), 1, dims[2], dims[3]];

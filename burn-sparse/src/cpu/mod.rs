@@ -83,6 +83,21 @@ pub struct Rows<'a> {
     pub values: &'a [f32],
 }
 
+impl Rows<'_> {
+    /// Whether rows follow each other, and columns ascend within each and lie below `columns`.
+    pub(crate) fn is_matrix(&self, columns: usize) -> bool {
+        let entries = self.columns.len();
+        let ends = self.row_ptr.first() == Some(&0)
+            && self.row_ptr.last().map(|&end| end as usize) == Some(entries);
+        ends && self.values.len() == entries
+            && self.row_ptr.is_sorted()
+            && self.row_ptr.windows(2).all(|row| {
+                let row = &self.columns[row[0] as usize..row[1] as usize];
+                row.is_sorted_by(|a, b| a < b) && row.last().is_none_or(|&c| (c as usize) < columns)
+            })
+    }
+}
+
 impl<'a> From<&'a Csr> for Rows<'a> {
     fn from(csr: &'a Csr) -> Self {
         Self {

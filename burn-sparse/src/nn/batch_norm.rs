@@ -1,7 +1,7 @@
 //! Batch normalisation and what follows it.
 
 use burn::nn::BatchNorm;
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor, TensorData};
 
 use super::Activation;
 use crate::ops::Epilogue;
@@ -60,7 +60,9 @@ pub fn batch_norm(
                 (&norm.running_var, moments.variance),
             ];
             for (state, new) in running {
-                let new = Tensor::<1>::from_floats(new.as_slice(), &device);
+                let len = new.len();
+                let data = TensorData::new(new, [len]);
+                let new = Tensor::<1>::from_data(data, (&device, DType::F32));
                 let old = state.value_sync().to_device(&device);
                 let mixed = old.mul_scalar(1.0 - momentum).add(new.mul_scalar(momentum));
                 state.update(mixed.detach());

@@ -3,7 +3,7 @@
 use burn::module::{Module, ModuleMapper, ModuleVisitor, ParamId};
 use burn::tensor::{Device, Tensor};
 
-use super::{Weight, traverse};
+use super::{SharedPart, Weight, traverse};
 use crate::{SparseError, ops::Chains};
 
 /// A weight as two or three smaller ones that run one after the other: fewer channels, the kernel,
@@ -19,7 +19,7 @@ use crate::{SparseError, ops::Chains};
 /// | `core` | `[D2, D1, kernel..]`, with stride, padding and dilation of the layer | `[D1, D2]` |
 /// | `expand` | `[out, D2, 1..]` | `[D2, out]` |
 ///
-/// Without `reduce`, `D1` is `in`; without `expand`, `D2` is `out`. Nothing stands between the factors:
+/// Without `reduce`, `D1` is `in` (1 where kernels are [shared](#shared-kernels)); without `expand`, `D2` is `out`. Nothing stands between the factors:
 /// the bias of the layer, a residual and the activation come after the last one. Where no gradients are
 /// recorded, dense factors of a 2-D convolution run as one on a CPU, strip by strip, and on a card where that
 /// is measured to be faster.
@@ -316,10 +316,15 @@ impl<const D: usize> Factors<D> {
 
     pub(super) fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
         for (name, factor) in self.named() {
+            traverse::mark(self.is_shared().then_some(match name {
+                CORE => SharedPart::Kernels,
+                _ => SharedPart::Coefficients,
+            }));
             visitor.enter_module(name, traverse::factors_of(D));
             factor.visit(visitor);
             visitor.exit_module(name, traverse::factors_of(D));
         }
+        traverse::mark(None);
     }
 
     pub(super) fn map<M: ModuleMapper>(self, mapper: &mut M) -> Self {

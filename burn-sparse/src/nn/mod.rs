@@ -36,5 +36,7 @@ pub use pool::max_pool2d;
 pub use profile::{LayerTime, Profile};
 pub use quant::{QuantConv2d, QuantLinear};
 pub use trace::Trace;
-pub use traverse::{AnyWeight, NamedWeight, multiply_factors, replace_weights, weights};
+pub use traverse::{
+    AnyWeight, NamedWeight, SharedPart, multiply_factors, replace_weights, weights,
+};
 pub use weight::{PackedWeight, Weight};

@@ -190,8 +190,19 @@ pub struct NamedWeight {
     pub path: String,
     /// Whether it is a factor of a layer's weight. Factors have no factors of their own.
     pub factor: bool,
+    /// What it is of kernels that the channels of a layer share, if it is.
+    pub shared: Option<SharedPart>,
     /// The weight.
     pub weight: AnyWeight,
+}
+
+/// The factors of a layer whose channels share their kernels; see [`Factors`](super::Factors).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SharedPart {
+    /// The kernels: few and full, and never packed.
+    Kernels,
+    /// What combines the channels' responses to them.
+    Coefficients,
 }
 
 enum Session {
@@ -200,6 +211,7 @@ enum Session {
         path: Vec<String>,
         /// Whether the last name is that of a factor.
         factor: bool,
+        shared: Option<SharedPart>,
         found: Vec<NamedWeight>,
     },
     Replace(VecDeque<AnyWeight>),
@@ -245,6 +257,15 @@ pub(super) const fn factors_of(rank: usize) -> &'static str {
     }
 }
 
+/// Says what the factors that are visited next are of shared kernels.
+pub(super) fn mark(part: Option<SharedPart>) {
+    SESSION.with_borrow_mut(|session| {
+        if let Session::Collect { shared, .. } = session {
+            *shared = part;
+        }
+    });
+}
+
 /// Called by every weight that is visited; a chain of factors leaves it to each of them.
 pub(super) fn announce<const D: usize>(weight: &Weight<D>) {
     if weight.factors().is_some() {
@@ -254,6 +275,7 @@ pub(super) fn announce<const D: usize>(weight: &Weight<D>) {
         if let Session::Collect {
             path,
             factor,
+            shared,
             found,
         } = session
             && let Some(weight) = AnyWeight::from_weight(weight.clone())
@@ -269,6 +291,7 @@ pub(super) fn announce<const D: usize>(weight: &Weight<D>) {
                 layer,
                 path: path.join("."),
                 factor: *factor,
+                shared: *shared,
                 weight,
             });
         }
@@ -336,6 +359,7 @@ pub fn weights<M: Module>(module: &M) -> Vec<NamedWeight> {
     let open = Open::new(Session::Collect {
         path: Vec::new(),
         factor: false,
+        shared: None,
         found: Vec::new(),
     });
     module.visit(&mut Paths);

@@ -239,11 +239,12 @@ impl<const D: usize> Weight<D> {
             Self::Dense(param) => param.id,
             Self::Factored(factors) => {
                 let factors = factors.as_ref().clone();
-                // Shared kernels are few, and full.
-                let kernels = factors.is_shared().then(|| factors.core().id());
+                // Shared kernels are few, and full; their coefficients gain nothing from rows alike.
+                let shared = factors.is_shared();
+                let kernels = shared.then(|| factors.core().id());
                 let packed = factors.try_map(|factor| match Some(factor.id()) == kernels {
                     true => Ok(factor.unpack()),
-                    false => factor.pack(equalise),
+                    false => factor.pack(equalise && !shared),
                 });
                 return Ok(packed?.into());
             }

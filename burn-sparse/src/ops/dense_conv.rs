@@ -83,9 +83,9 @@ pub trait DenseOps: Backend {
 /// The dense convolution that [`sparse_conv2d`](super::sparse_conv2d) competes with:
 /// `y[n,k,e,f] = bias[k] + sum_{c,r,s} w[k,c,r,s] x[n,c,e*u+r*d,f*v+s*d]`.
 ///
-/// On Flex in f32 all images of a batch are multiplied at once, which reads the weights of late,
-/// small layers once instead of once per image; everything else is [`conv2d`] of Burn. Dense
-/// layers of [`nn`](crate::nn) train and run with it.
+/// On Flex in f32 layers of few channels or many pixels run by a direct kernel, and of all others the images
+/// of a batch are multiplied at once, which reads the weights of late, small layers once instead of once
+/// per image; everything else is [`conv2d`] of Burn. Dense layers of [`nn`](crate::nn) train and run with it.
 ///
 /// # Shapes
 /// - `input` `[batch, in_channels, height, width]`

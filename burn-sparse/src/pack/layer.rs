@@ -12,7 +12,7 @@ use crate::{
     ConvProblem, SparseError,
     cpu::{Plan, ROWS, Sharing},
     format::Csr,
-    nn::{AnyWeight, NamedWeight},
+    nn::{AnyWeight, NamedWeight, SharedPart},
     ops::{SparseWeight, is_flex},
 };
 
@@ -25,6 +25,7 @@ pub(super) fn pack_layer(
         layer,
         weight,
         factor,
+        shared,
         ..
     } = named;
     let name = |error| match error {
@@ -56,6 +57,11 @@ pub(super) fn pack_layer(
         report.reason = "asked to stay dense".to_string();
         return Ok((weight.unpack(), report));
     }
+    if shared == Some(SharedPart::Kernels) {
+        report.reason = "kernels that all channels share".to_string();
+        return Ok((weight.unpack(), report));
+    }
+    let equalise = config.equalise && shared.is_none();
     let known = config.trace.problem(weight.id()).copied();
     let problem = known.unwrap_or_else(|| smallest(&weight));
     let on_cpu = is_flex(&weight.device()) && !matches!(weight, AnyWeight::Linear(_));
@@ -72,7 +78,7 @@ pub(super) fn pack_layer(
         );
         return Ok((weight.unpack(), report));
     }
-    let packed = weight.clone().pack(config.equalise)?;
+    let packed = weight.clone().pack(equalise)?;
     let stored = packed.to_csr()?;
     report.stored = stored.stored();
     if on_cpu && known.is_some() {

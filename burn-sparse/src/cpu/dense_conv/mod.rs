@@ -8,7 +8,7 @@
 mod direct;
 mod matrices;
 
-use super::{Isa, direct::outputs_together};
+use super::{Isa, direct::outputs_together, threads};
 use crate::ConvProblem;
 
 /// Outputs of a batch below which ordering a weight for the direct kernel costs more than it gains.
@@ -24,6 +24,9 @@ const MOST_WEIGHTS: usize = 1 << 18;
 /// them takes too long.
 const LEAST_TOGETHER: usize = 256;
 
+/// Sums of a weight's gradient, those of all threads together.
+const MOST_SUMS: usize = 1 << 24;
+
 /// Whether the direct kernel is faster.
 fn is_direct(problem: &ConvProblem) -> bool {
     let [height, width] = problem.output();
@@ -35,7 +38,9 @@ fn is_direct(problem: &ConvProblem) -> bool {
 
 /// The same for the gradient of the weight.
 fn is_direct_for_weights(problem: &ConvProblem) -> bool {
-    outputs_together(problem) >= LEAST_TOGETHER
+    let weights: usize = problem.weight_shape().iter().product();
+    // Every thread has sums of its own.
+    outputs_together(problem) >= LEAST_TOGETHER && threads().saturating_mul(weights) <= MOST_SUMS
 }
 
 /// `out[n,k,e,f] = bias[k] + sum_{c,r,s} w[k,c,r,s] x[n,c,e*u+r*d,f*v+s*d]`, every element of
@@ -110,6 +115,23 @@ mod tests {
         density: 1.0,
     };
 
+    /// An image that is gathered in strips, the last of them lower.
+    const STRIPS: Case = Case {
+        name: "several_strips",
+        problem: ConvProblem {
+            batch: 2,
+            in_channels: 64,
+            out_channels: 5,
+            input: [41, 40],
+            kernel: [3, 3],
+            stride: [1, 1],
+            padding: [[1, 1], [1, 1]],
+            dilation: [1, 1],
+            groups: 1,
+        },
+        density: 1.0,
+    };
+
     fn close(label: &str, actual: &[f32], expected: &[f64], terms: usize) {
         // Operands lie in [-1, 1).
         let bound = error_bound(terms + 1, terms as f64 + 1.0, f64::from(f32::EPSILON));
@@ -125,7 +147,7 @@ mod tests {
     type Grad = dyn Fn(&[f32], &[f32], &ConvProblem, &mut [f32]);
 
     fn check(name: &str, conv: &Conv, grad_input: &Grad, grad_weight: &Grad) {
-        let cases = catalogue::AWKWARD.iter().chain([&BATCHES]);
+        let cases = catalogue::AWKWARD.iter().chain([&BATCHES, &STRIPS]);
         for (seed, case) in cases.enumerate() {
             let label = format!("{name}, {}", case.name);
             let problem = &case.problem;

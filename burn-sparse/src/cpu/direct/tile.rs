@@ -112,7 +112,7 @@ impl<const R: usize> Tile<'_, R> {
             }
             for entry in words.chunks_exact(R + 1) {
                 // SAFETY: the caller vouches for every offset of these groups.
-                let x = unsafe { load::<S, V>(self.input.byte_add(entry[0] as usize)) };
+                let x = unsafe { load::<S, V>(self.input.wrapping_byte_add(entry[0] as usize)) };
                 for (sums, &weight) in sums.iter_mut().zip(&entry[1..]) {
                     let weight = simd.splat_f32s(f32::from_bits(weight));
                     for (sum, &x) in sums.iter_mut().zip(&x) {
