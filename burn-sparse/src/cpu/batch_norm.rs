@@ -2,9 +2,8 @@
 //! two or three passes of which the later ones find it in a cache.
 
 use pulp::{Simd, WithSimd};
-use rayon::prelude::*;
 
-use super::Isa;
+use super::{Isa, team};
 
 /// Elements of a task below which a second thread costs more than it gains.
 const TASK: usize = 1 << 14;
@@ -107,24 +106,26 @@ fn train(
     check("beta", affine.beta.len(), channels_of);
     let per_channel = x.len() / channels_of;
     let outs = channels(out.chunks_exact_mut(pixels), channels_of);
-    let (mean, variance) = outs
-        .into_par_iter()
-        .enumerate()
-        .with_min_len(TASK.div_ceil(per_channel))
-        .map(|(channel, out)| {
-            isa.dispatch(Normalize {
-                planes: Planes {
-                    pixels,
-                    channel,
-                    channels: channels_of,
-                },
-                x,
-                affine,
-                residual,
-                relu,
-                out,
-            })
-        })
+    let mut done: Vec<_> = outs.into_iter().map(|out| (out, [0.0; 2])).collect();
+    team::chunks(&mut done, 1, TASK.div_ceil(per_channel), |channel, done| {
+        let (out, moments) = &mut done[0];
+        let (mean, variance) = isa.dispatch(Normalize {
+            planes: Planes {
+                pixels,
+                channel,
+                channels: channels_of,
+            },
+            x,
+            affine,
+            residual,
+            relu,
+            out: core::mem::take(out),
+        });
+        *moments = [mean, variance];
+    });
+    let (mean, variance) = done
+        .iter()
+        .map(|(_, [mean, variance])| (*mean, *variance))
         .unzip();
     Moments { mean, variance }
 }
@@ -194,26 +195,28 @@ fn grads(
         Some(grad) => channels(grad.chunks_exact_mut(pixels), channels_of),
         None => (0..channels_of).map(|_| Vec::new()).collect(),
     };
-    let (gamma, beta) = x_grads
-        .into_par_iter()
-        .zip(residual_grads)
-        .enumerate()
-        .with_min_len(TASK.div_ceil(per_channel))
-        .map(|(channel, (x_grad, residual_grad))| {
-            isa.dispatch(Gradients {
-                planes: Planes {
-                    pixels,
-                    channel,
-                    channels: channels_of,
-                },
-                x,
-                affine,
-                moments,
-                upstream,
-                x_grad,
-                residual_grad,
-            })
-        })
+    let grads = x_grads.into_iter().zip(residual_grads);
+    let mut done: Vec<_> = grads.map(|grads| (grads, [0.0; 2])).collect();
+    team::chunks(&mut done, 1, TASK.div_ceil(per_channel), |channel, done| {
+        let ((x_grad, residual_grad), of_affine) = &mut done[0];
+        let (gamma, beta) = isa.dispatch(Gradients {
+            planes: Planes {
+                pixels,
+                channel,
+                channels: channels_of,
+            },
+            x,
+            affine,
+            moments,
+            upstream,
+            x_grad: core::mem::take(x_grad),
+            residual_grad: core::mem::take(residual_grad),
+        });
+        *of_affine = [gamma, beta];
+    });
+    let (gamma, beta) = done
+        .iter()
+        .map(|(_, [gamma, beta])| (*gamma, *beta))
         .unzip();
     [gamma, beta]
 }

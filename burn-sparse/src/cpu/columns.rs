@@ -2,8 +2,7 @@
 
 use core::ops::Range;
 
-use rayon::prelude::*;
-
+use super::team;
 use crate::ConvProblem;
 
 /// Elements of a matrix that stay in the caches while they are written and multiplied.
@@ -152,39 +151,36 @@ impl Columns<'_> {
         let problem = &self.problem;
         let [height, width] = problem.input;
         let out_width = self.output[1];
-        out.par_chunks_mut(self.stride())
-            .enumerate()
-            .with_min_len(TASK.div_ceil(cols))
-            .for_each(|(row, out)| {
-                let (channel, ys, xs) = self.row(row);
-                let (from, to) = xs.outputs;
-                let images = out[..cols].chunks_mut(self.pixels());
-                for (image, out) in self.images.clone().zip(images) {
-                    let plane = (image * problem.in_channels + channel) * height * width;
-                    let (top, bottom) = ys.outputs;
-                    if from == to || top == bottom {
-                        out.fill(0.0);
-                        continue;
-                    }
-                    out[..top * out_width].fill(0.0);
-                    out[bottom * out_width..].fill(0.0);
-                    let lines = out[top * out_width..bottom * out_width].chunks_mut(out_width);
-                    for (i, out) in lines.enumerate() {
-                        let y = ys.first + i * problem.stride[0];
-                        let line = &input[plane + y * width..][..width];
-                        out[..from].fill(0.0);
-                        out[to..].fill(0.0);
-                        let seen = line[xs.first..].iter().step_by(problem.stride[1]);
-                        if problem.stride[1] == 1 {
-                            out[from..to].copy_from_slice(&line[xs.first..][..to - from]);
-                        } else {
-                            for (out, &value) in out[from..to].iter_mut().zip(seen) {
-                                *out = value;
-                            }
+        team::chunks(out, self.stride(), TASK.div_ceil(cols), |row, out| {
+            let (channel, ys, xs) = self.row(row);
+            let (from, to) = xs.outputs;
+            let images = out[..cols].chunks_mut(self.pixels());
+            for (image, out) in self.images.clone().zip(images) {
+                let plane = (image * problem.in_channels + channel) * height * width;
+                let (top, bottom) = ys.outputs;
+                if from == to || top == bottom {
+                    out.fill(0.0);
+                    continue;
+                }
+                out[..top * out_width].fill(0.0);
+                out[bottom * out_width..].fill(0.0);
+                let lines = out[top * out_width..bottom * out_width].chunks_mut(out_width);
+                for (i, out) in lines.enumerate() {
+                    let y = ys.first + i * problem.stride[0];
+                    let line = &input[plane + y * width..][..width];
+                    out[..from].fill(0.0);
+                    out[to..].fill(0.0);
+                    let seen = line[xs.first..].iter().step_by(problem.stride[1]);
+                    if problem.stride[1] == 1 {
+                        out[from..to].copy_from_slice(&line[xs.first..][..to - from]);
+                    } else {
+                        for (out, &value) in out[from..to].iter_mut().zip(seen) {
+                            *out = value;
                         }
                     }
                 }
-            });
+            }
+        });
     }
 
     /// The transpose of [`gather`](Self::gather): adds every element to the input pixel it was
@@ -201,40 +197,36 @@ impl Columns<'_> {
         let (taps, pixels) = (problem.kernel[0] * problem.kernel[1], self.pixels());
         let channels = problem.in_channels / problem.groups;
         let image = problem.in_channels * plane;
-        let planes =
-            input[self.images.start * image..self.images.end * image].par_chunks_mut(plane);
-        planes
-            .enumerate()
-            .with_min_len(TASK.div_ceil(taps * pixels))
-            .for_each(|(index, out)| {
-                let (image, channel) = (index / problem.in_channels, index % problem.in_channels);
-                if channel / channels != self.group {
-                    return;
+        let images = &mut input[self.images.start * image..self.images.end * image];
+        team::chunks(images, plane, TASK.div_ceil(taps * pixels), |index, out| {
+            let (image, channel) = (index / problem.in_channels, index % problem.in_channels);
+            if channel / channels != self.group {
+                return;
+            }
+            for row in channel % channels * taps..(channel % channels + 1) * taps {
+                let (_, ys, xs) = self.row(row);
+                let (from, to) = xs.outputs;
+                if from == to {
+                    continue;
                 }
-                for row in channel % channels * taps..(channel % channels + 1) * taps {
-                    let (_, ys, xs) = self.row(row);
-                    let (from, to) = xs.outputs;
-                    if from == to {
-                        continue;
-                    }
-                    let pixels = &matrix[row * stride + image * pixels..][..pixels];
-                    for e in ys.outputs.0..ys.outputs.1 {
-                        let y = ys.first + (e - ys.outputs.0) * problem.stride[0];
-                        let sums = &pixels[e * out_width..][from..to];
-                        let line = &mut out[y * width..][..width][xs.first..];
-                        if problem.stride[1] == 1 {
-                            for (out, &value) in line.iter_mut().zip(sums) {
-                                *out += value;
-                            }
-                        } else {
-                            let seen = line.iter_mut().step_by(problem.stride[1]);
-                            for (out, &value) in seen.zip(sums) {
-                                *out += value;
-                            }
+                let pixels = &matrix[row * stride + image * pixels..][..pixels];
+                for e in ys.outputs.0..ys.outputs.1 {
+                    let y = ys.first + (e - ys.outputs.0) * problem.stride[0];
+                    let sums = &pixels[e * out_width..][from..to];
+                    let line = &mut out[y * width..][..width][xs.first..];
+                    if problem.stride[1] == 1 {
+                        for (out, &value) in line.iter_mut().zip(sums) {
+                            *out += value;
+                        }
+                    } else {
+                        let seen = line.iter_mut().step_by(problem.stride[1]);
+                        for (out, &value) in seen.zip(sums) {
+                            *out += value;
                         }
                     }
                 }
-            });
+            }
+        });
     }
 
     /// The outputs of these images as a matrix `[channels, images * pixels]`.
@@ -244,16 +236,19 @@ impl Columns<'_> {
             return;
         }
         let channels = self.channels();
-        matrix
-            .par_chunks_mut(self.stride())
-            .zip(channels)
-            .with_min_len(TASK.div_ceil(cols))
-            .for_each(|(row, channel)| {
+        let len = self.stride() * channels.len().min(matrix.len() / self.stride());
+        team::chunks(
+            &mut matrix[..len],
+            self.stride(),
+            TASK.div_ceil(cols),
+            |index, row| {
+                let channel = channels.start + index;
                 for (image, row) in self.images.clone().zip(row[..cols].chunks_mut(pixels)) {
                     let at = (image * self.problem.out_channels + channel) * pixels;
                     row.copy_from_slice(&outputs[at..at + pixels]);
                 }
-            });
+            },
+        );
     }
 
     /// The inverse of [`gather_outputs`](Self::gather_outputs).
@@ -264,19 +259,16 @@ impl Columns<'_> {
         }
         let channels = self.channels();
         let image = self.problem.out_channels * pixels;
-        outputs[self.images.start * image..self.images.end * image]
-            .par_chunks_mut(pixels)
-            .enumerate()
-            .with_min_len(TASK.div_ceil(pixels))
-            .for_each(|(index, out)| {
-                let (image, channel) = (
-                    index / self.problem.out_channels,
-                    index % self.problem.out_channels,
-                );
-                if channels.contains(&channel) {
-                    let at = (channel - channels.start) * stride + image * pixels;
-                    out.copy_from_slice(&matrix[at..at + pixels]);
-                }
-            });
+        let images = &mut outputs[self.images.start * image..self.images.end * image];
+        team::chunks(images, pixels, TASK.div_ceil(pixels), |index, out| {
+            let (image, channel) = (
+                index / self.problem.out_channels,
+                index % self.problem.out_channels,
+            );
+            if channels.contains(&channel) {
+                let at = (channel - channels.start) * stride + image * pixels;
+                out.copy_from_slice(&matrix[at..at + pixels]);
+            }
+        });
     }
 }

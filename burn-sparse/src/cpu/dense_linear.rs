@@ -1,9 +1,8 @@
 //! One row times a dense matrix: as fast as the matrix comes from memory.
 
 use pulp::{Simd, WithSimd};
-use rayon::prelude::*;
 
-use super::{Buffer, Isa, threads};
+use super::{Buffer, Isa, team, threads};
 
 /// Weights that one task should at least read.
 const TASK: usize = 1 << 17;
@@ -43,9 +42,11 @@ pub fn dense_linear_row(x: &[f32], weight: &[f32], bias: Option<&[f32]>, out: &m
     let part = x.len().div_ceil(tasks);
     let mut sums = Buffer::new(tasks * len);
     sums.fill(0.0);
-    sums.par_chunks_exact_mut(len)
-        .zip(x.par_chunks(part).zip(weight.par_chunks(part * len)))
-        .for_each(|(sums, (x, weight))| isa.dispatch(Row { x, weight, sums }));
+    let shares = x.chunks(part).zip(weight.chunks(part * len));
+    team::for_each(
+        sums.chunks_exact_mut(len).zip(shares),
+        |(sums, (x, weight))| isa.dispatch(Row { x, weight, sums }),
+    );
     for sums in sums.chunks_exact(len) {
         for (out, &sum) in out.iter_mut().zip(sums) {
             *out += sum;

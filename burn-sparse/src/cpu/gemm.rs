@@ -1,9 +1,8 @@
 //! The dense matrix product, by the `gemm` crate that Flex uses too.
 
 use gemm::Parallelism;
-use rayon::prelude::*;
 
-use super::threads;
+use super::{team, threads};
 
 /// A matrix in a slice, at any strides.
 #[derive(Debug, Clone, Copy)]
@@ -117,14 +116,12 @@ pub(crate) fn gemm(out: Output<'_>, a: Matrix<'_>, b: Matrix<'_>, accumulate: bo
     if k < 2 * PART || m * n > SMALL {
         return product(out, a, b, accumulate, threads());
     }
-    let parts = (0..k.div_ceil(PART)).into_par_iter().map(|part| {
+    let mut parts = vec![vec![0.0; m * n]; k.div_ceil(PART)];
+    team::for_each(parts.iter_mut().enumerate(), |(part, sums)| {
         let (start, end) = (part * PART, (part * PART + PART).min(k));
-        let mut sums = vec![0.0; m * n];
         let (a, b) = (a.columns(start, end), b.rows(start, end));
-        product(Output::new(&mut sums, n), a, b, false, 1);
-        sums
+        product(Output::new(sums, n), a, b, false, 1);
     });
-    let parts: Vec<Vec<f32>> = parts.collect();
     for (row, out) in out.data.chunks_mut(out.stride).enumerate() {
         let out = &mut out[..n];
         if !accumulate {

@@ -1,9 +1,8 @@
 //! Maximum over windows.
 
 use pulp::{Simd, WithSimd};
-use rayon::prelude::*;
 
-use super::{Images, ImagesMut, Isa};
+use super::{Images, ImagesMut, Isa, team};
 use crate::ConvProblem;
 
 /// Input elements that one task should at least read or, of the gradient, write.
@@ -28,26 +27,23 @@ pub fn max_pool(input: Images<'_>, problem: &ConvProblem, out: ImagesMut<'_>) {
     let isa = Isa::current();
     let per_image = channels * out.channel_stride;
     let needed = (channels - 1) * out.channel_stride + height * width;
-    out.data
-        .par_chunks_mut(out.batch_stride.max(per_image))
+    let images = out.data.chunks_mut(out.batch_stride.max(per_image));
+    let mut planes: Vec<_> = images
         .take(problem.batch)
-        .enumerate()
-        .for_each(|(n, out_image)| {
-            assert!(out_image.len() >= needed, "an output of {needed} elements");
-            out_image
-                .par_chunks_mut(out.channel_stride)
-                .take(channels)
-                .enumerate()
-                .with_min_len(TASK.div_ceil(plane.max(1)))
-                .for_each_init(Vec::new, |row, (c, out)| {
-                    isa.dispatch(Plane {
-                        input: &input.plane(n, c)[..plane],
-                        problem,
-                        row,
-                        out: &mut out[..height * width],
-                    });
-                });
+        .flat_map(|image| {
+            assert!(image.len() >= needed, "an output of {needed} elements");
+            image.chunks_mut(out.channel_stride).take(channels)
+        })
+        .collect();
+    let least = TASK.div_ceil(plane.max(1));
+    team::chunks_init(&mut planes, 1, least, Vec::new, |row, index, out| {
+        isa.dispatch(Plane {
+            input: &input.plane(index / channels, index % channels)[..plane],
+            problem,
+            row,
+            out: &mut out[0][..height * width],
         });
+    });
 }
 
 /// One channel: the maximum of the window's rows first, whole rows at a time, then along the row.

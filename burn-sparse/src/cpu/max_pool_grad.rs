@@ -1,10 +1,12 @@
 //! Gradient of the maximum over windows.
 
 use pulp::{Simd, WithSimd};
-use rayon::prelude::*;
 
-use super::Isa;
-use super::max_pool::{TASK, larger};
+use super::{
+    Isa,
+    max_pool::{TASK, larger},
+    team,
+};
 use crate::ConvProblem;
 
 /// Gradient of [`max_pool`](super::max_pool()) for its input: of each window, the first of its largest
@@ -33,10 +35,10 @@ pub fn max_pool_grad(input: &[f32], grad: &[f32], problem: &ConvProblem) -> Vec<
         && problem.stride == [2, 2]
         && problem.dilation == [1, 1]
         && problem.padding == [[0, 0], [0, 0]];
-    out.par_chunks_mut(plane)
-        .zip(input.par_chunks(plane).zip(grad.par_chunks(pixels)))
-        .with_min_len(TASK.div_ceil(plane))
-        .for_each(|(out, (input, grad))| match pairs {
+    team::chunks(&mut out, plane, TASK.div_ceil(plane), |index, out| {
+        let input = &input[index * plane..][..plane];
+        let grad = &grad[index * pixels..][..pixels];
+        match pairs {
             true => isa.dispatch(Pairs {
                 input,
                 grad,
@@ -44,7 +46,8 @@ pub fn max_pool_grad(input: &[f32], grad: &[f32], problem: &ConvProblem) -> Vec<
                 out,
             }),
             false => windows(input, grad, problem, out),
-        });
+        }
+    });
     out
 }
 

@@ -25,6 +25,7 @@ mod sparse_conv_grad;
 mod sparse_linear;
 mod storage;
 mod stretch;
+mod team;
 
 pub use batch_norm::{Affine, Moments, Upstream, batch_norm_train, batch_norm_train_grad};
 pub use buffer::{ALIGN, Buffer, allocations, trim};

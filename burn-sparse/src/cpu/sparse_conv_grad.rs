@@ -1,10 +1,9 @@
 //! Gradients of the sparse convolution for its input and its values.
 
-use rayon::prelude::*;
-
 use super::{
     Entries, accumulate,
     stretch::{stretch, unstretch},
+    team,
 };
 use crate::ConvProblem;
 
@@ -15,13 +14,12 @@ fn stretch_grad(grad: &[f32], problem: &ConvProblem) -> (Vec<f32>, usize) {
     let cols = problem.stretched().cols;
     let span = (height - 1) * cols + width;
     let mut out = vec![0.0; problem.batch * problem.out_channels * span];
-    out.par_chunks_exact_mut(span)
-        .zip(grad.par_chunks_exact(height * width))
-        .for_each(|(out, plane)| {
-            for (e, row) in plane.chunks_exact(width).enumerate() {
-                out[e * cols..][..width].copy_from_slice(row);
-            }
-        });
+    team::chunks(&mut out, span, 1, |index, out| {
+        let plane = &grad[index * height * width..][..height * width];
+        for (e, row) in plane.chunks_exact(width).enumerate() {
+            out[e * cols..][..width].copy_from_slice(row);
+        }
+    });
     (out, span)
 }
 
@@ -54,7 +52,7 @@ pub fn sparse_conv_grad_values(
         rows.push(row);
         rest = after;
     }
-    rows.into_par_iter().enumerate().for_each(|(k, row)| {
+    team::for_each(rows.into_iter().enumerate(), |(k, row)| {
         let offsets = &offsets[row_ptr[k] as usize..row_ptr[k + 1] as usize];
         for n in 0..problem.batch {
             let grad = &grad[(n * problem.out_channels + k) * span..][..span];
@@ -93,9 +91,12 @@ pub fn sparse_conv_grad_input(
     let channel_stride = problem.stretched().channel_stride();
     let (grad, span) = stretch_grad(grad, problem);
     let arch = accumulate::arch();
-    out.par_chunks_exact_mut(plane).enumerate().for_each_init(
+    team::chunks_init(
+        &mut out,
+        plane,
+        1,
         || vec![0.0; channel_stride],
-        |stretched, (index, out)| {
+        |stretched, index, out| {
             let (n, c) = (index / channels, index % channels);
             stretched.fill(0.0);
             for at in ptr[c] as usize..ptr[c + 1] as usize {

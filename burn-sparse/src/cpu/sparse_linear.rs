@@ -1,8 +1,6 @@
 //! Sparse matrix times dense rows.
 
-use rayon::prelude::*;
-
-use super::{Buffer, Entries, Finish, Isa, Residual, accumulate, stretch::SLACK, threads};
+use super::{Buffer, Entries, Finish, Isa, Residual, accumulate, stretch::SLACK, team, threads};
 
 /// Rows of `x` from which transposing them pays: each non-zero then serves a vector of them.
 const TRANSPOSE_FROM: usize = 4;
@@ -52,25 +50,22 @@ pub fn sparse_linear(
 /// One row of `x`: a gathered dot product per output, four sums at once to hide the latency.
 fn few(x: &[f32], entries: Entries<'_>, finish: Finish<'_>, index: usize, out: &mut [f32]) {
     let per_row = (entries.values.len() / entries.rows()).max(1);
-    out.par_iter_mut()
-        .enumerate()
-        .with_min_len((8192 / per_row).max(1))
-        .for_each(|(k, out)| {
-            let (values, columns) = entries.row(k);
-            let (values4, values1) = values.as_chunks::<4>();
-            let (columns4, columns1) = columns.as_chunks::<4>();
-            let mut acc = [0.0f32; 4];
-            for (values, columns) in values4.iter().zip(columns4) {
-                for ((acc, value), &column) in acc.iter_mut().zip(values).zip(columns) {
-                    *acc += value * x[column as usize];
-                }
+    team::chunks(out, 1, (8192 / per_row).max(1), |k, out| {
+        let (values, columns) = entries.row(k);
+        let (values4, values1) = values.as_chunks::<4>();
+        let (columns4, columns1) = columns.as_chunks::<4>();
+        let mut acc = [0.0f32; 4];
+        for (values, columns) in values4.iter().zip(columns4) {
+            for ((acc, value), &column) in acc.iter_mut().zip(values).zip(columns) {
+                *acc += value * x[column as usize];
             }
-            let mut sum = (acc[0] + acc[1]) + (acc[2] + acc[3]);
-            for (value, &column) in values1.iter().zip(columns1) {
-                sum += value * x[column as usize];
-            }
-            finish.store(&[sum], index, k, 0, core::slice::from_mut(out));
-        });
+        }
+        let mut sum = (acc[0] + acc[1]) + (acc[2] + acc[3]);
+        for (value, &column) in values1.iter().zip(columns1) {
+            sum += value * x[column as usize];
+        }
+        finish.store(&[sum], index, k, 0, out);
+    });
 }
 
 /// Many rows of `x`: transposed, so that column `j` of all of them is one contiguous run.
@@ -137,11 +132,8 @@ fn spread(data: &mut [f32], len: usize, tasks: usize, work: impl Fn(usize, &mut 
         pieces.for_each(|(piece, data)| work(piece, data));
         return;
     }
-    let pieces = data.len().div_ceil(len);
-    data.par_chunks_mut(len)
-        .enumerate()
-        .with_min_len(pieces.div_ceil(4 * tasks))
-        .for_each(|(piece, data)| work(piece, data));
+    let least = data.len().div_ceil(4 * tasks * len);
+    team::chunks(data, len, least, work);
 }
 
 #[cfg(test)]

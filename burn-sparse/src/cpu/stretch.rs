@@ -1,7 +1,6 @@
 //! Copies images into the stretched layout and back.
 
-use rayon::prelude::*;
-
+use super::team;
 use crate::ConvProblem;
 
 /// Elements past the end of the last image that vector loads may touch.
@@ -21,26 +20,25 @@ pub fn stretch(input: &[f32], problem: &ConvProblem) -> Vec<f32> {
     }
     let [top, left] = [problem.padding[0][0], problem.padding[1][0]];
     let stride = problem.stride;
-    out[..channels * layout.channel_stride()]
-        .par_chunks_mut(layout.channel_stride())
-        .zip(input.par_chunks(height * width))
-        .with_min_len((4096 / layout.channel_stride()).max(1))
-        .for_each(|(out, plane)| {
-            for (y, row) in plane.chunks_exact(width).enumerate() {
-                let Some(start) = layout.position(y + top, 0) else {
-                    continue;
-                };
-                if stride[1] == 1 {
-                    out[start + left..][..width].copy_from_slice(row);
-                    continue;
-                }
-                for (x, &value) in row.iter().enumerate() {
-                    if let Some(at) = layout.position(y + top, x + left) {
-                        out[at] = value;
-                    }
+    let len = layout.channel_stride();
+    let least = (4096 / len).max(1);
+    team::chunks(&mut out[..channels * len], len, least, |index, out| {
+        let plane = &input[index * height * width..][..height * width];
+        for (y, row) in plane.chunks_exact(width).enumerate() {
+            let Some(start) = layout.position(y + top, 0) else {
+                continue;
+            };
+            if stride[1] == 1 {
+                out[start + left..][..width].copy_from_slice(row);
+                continue;
+            }
+            for (x, &value) in row.iter().enumerate() {
+                if let Some(at) = layout.position(y + top, x + left) {
+                    out[at] = value;
                 }
             }
-        });
+        }
+    });
     out
 }
 

@@ -18,9 +18,7 @@ mod unit;
 
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
-use super::{Buffer, Rows, threads};
+use super::{Buffer, Rows, team, threads};
 use crate::{SparseError, quant::Quantized};
 use codes::Codes;
 
@@ -205,9 +203,9 @@ impl Bundles {
             return;
         }
         let part = units.div_ceil(tasks);
-        out.par_chunks_mut(part * unit)
-            .enumerate()
-            .for_each(|(task, out)| self.part(x, task * part, finish, out));
+        team::chunks(out, part * unit, 1, |task, out| {
+            self.part(x, task * part, finish, out)
+        });
     }
 }
 

@@ -21,17 +21,18 @@ mod tests;
 
 use core::ops::Range;
 
-use rayon::prelude::*;
-
 use self::kernel::Terms;
 use self::stage::{Across, Along, Grid, Shared, To};
 use self::strips::{Strip, strips};
 use self::weights::Blocks;
-use super::{Buffer, Finish, Images, ImagesMut, Isa, Residual, threads};
+use super::{Buffer, Finish, Images, ImagesMut, Isa, Residual, team, threads};
 use crate::{ConvProblem, SparseError};
 
 /// Multiply-accumulates below which splitting a layer costs more than a second thread gains.
 const LEAST_WORK: u64 = 1 << 17;
+
+/// Parts of a stage for each thread, where they share its units: some for whoever is done first.
+const PARTS: usize = 2;
 
 /// Elements to whose multiple planes between factors are rounded: the widest vector.
 const WHOLE: usize = 16;
@@ -264,7 +265,7 @@ impl Chain {
         if self.shared || threads() == 1 || batch as u64 * self.macs < LEAST_WORK {
             (0..tasks).for_each(task);
         } else {
-            (0..tasks).into_par_iter().for_each(task);
+            team::indices(tasks, task);
         }
     }
 
@@ -386,10 +387,9 @@ impl Chain {
         if !self.shared || threads == 1 || self.macs < LEAST_WORK {
             return run(0..units);
         }
-        let share = |thread: usize| units * thread / threads..units * (thread + 1) / threads;
-        (0..threads)
-            .into_par_iter()
-            .for_each(|thread| run(share(thread)));
+        let parts = units.min(PARTS * threads);
+        let share = |part: usize| units * part / parts..units * (part + 1) / parts;
+        team::indices(parts, |part| run(share(part)));
     }
 }
 

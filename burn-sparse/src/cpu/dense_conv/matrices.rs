@@ -3,13 +3,12 @@
 //! With the images side by side, late layers of a network, of few pixels and many weights, read
 //! their weights once per batch instead of once per image.
 
-use rayon::prelude::*;
-
 use crate::{
     ConvProblem,
     cpu::{
         columns::Columns,
         gemm::{Matrix, Output, gemm},
+        team,
     },
 };
 
@@ -86,13 +85,11 @@ pub(super) fn conv(
     });
     let pixels: usize = problem.output().iter().product();
     if let Some(bias) = bias.filter(|_| pixels > 0) {
-        let channels = out.par_chunks_mut(pixels).enumerate();
-        channels
-            .with_min_len(4096_usize.div_ceil(pixels))
-            .for_each(|(index, out)| {
-                let bias = bias[index % problem.out_channels];
-                out.iter_mut().for_each(|out| *out += bias);
-            });
+        let least = 4096_usize.div_ceil(pixels);
+        team::chunks(out, pixels, least, |index, out| {
+            let bias = bias[index % problem.out_channels];
+            out.iter_mut().for_each(|out| *out += bias);
+        });
     }
 }
 

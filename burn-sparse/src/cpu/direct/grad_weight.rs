@@ -4,12 +4,11 @@
 use core::ops::Range;
 
 use pulp::{Simd, WithSimd};
-use rayon::prelude::*;
 
 use super::{Plan, Working, gather::gather};
 use crate::{
     ConvProblem,
-    cpu::{self, Buffer, Images, Isa},
+    cpu::{self, Buffer, Images, Isa, team},
 };
 
 /// Bytes of input and gradient whose products are formed together: part of a second cache.
@@ -20,6 +19,9 @@ const MOST_OUTPUTS: usize = 1024;
 
 /// Multiply-accumulates below which a second thread costs more than it gains.
 const LEAST_WORK: u64 = 1 << 17;
+
+/// Elements that a thread adds up at a time.
+const CHUNK: usize = 1 << 14;
 
 /// Gradients and weight positions of a tile, whose sums stay in registers: with 32 of them, and with 16.
 const TILE_OF_MANY: [usize; 2] = [4, 6];
@@ -104,25 +106,19 @@ pub(crate) fn grad_weight(
         false => cpu::threads().min(pieces),
     };
     let share = |thread: usize| thread * pieces / threads..(thread + 1) * pieces / threads;
-    let (first, rest) = (share(0), 1..threads);
-    let mut others: Vec<_> = rest
-        .map(|thread| (share(thread), vec![0.0; out.len()]))
+    let mut others = vec![vec![0.0; out.len()]; threads - 1];
+    let sums: Vec<&mut [f32]> = core::iter::once(&mut *out)
+        .chain(others.iter_mut().map(Vec::as_mut_slice))
         .collect();
-    rayon::scope(|scope| {
-        for (pieces, out) in &mut others {
-            let layer = &layer;
-            scope.spawn(move |_| layer.add(pieces.clone(), out));
-        }
-        layer.add(first, out);
+    team::for_each(sums.into_iter().enumerate(), |(thread, sums)| {
+        layer.add(share(thread), sums);
     });
-    for (_, other) in &others {
-        let chunks = out
-            .par_chunks_mut(LEAST_WORK as usize)
-            .zip(other.par_chunks(LEAST_WORK as usize));
-        chunks.for_each(|(out, other)| {
+    for other in &others {
+        team::chunks(out, CHUNK, 1, |index, out| {
+            let other = &other[index * CHUNK..][..out.len()];
             out.iter_mut()
                 .zip(other)
-                .for_each(|(out, other)| *out += other)
+                .for_each(|(out, other)| *out += other);
         });
     }
 }

@@ -4,14 +4,13 @@ use core::any::TypeId;
 use core::ops::Range;
 
 use pulp::{Simd, WithSimd};
-use rayon::prelude::*;
 
 use super::{
     Direct,
     gather::gather,
     tile::{Members, Then, Tile},
 };
-use crate::cpu::{self, Buffer, Finish, Images, ImagesMut, Residual, Storage};
+use crate::cpu::{self, Buffer, Finish, Images, ImagesMut, Residual, Storage, team};
 
 /// Elements of sums that a task keeps outside of registers: part of the second cache. Fewer would
 /// fetch the tile of a block into the first cache more often.
@@ -193,10 +192,13 @@ impl Direct {
         for index in 0..batch * strips {
             let (image, start, rows) = place(index);
             let mut copy = Buffer::new(working.image());
-            copy[..channels * working.channel_stride()]
-                .par_chunks_mut(share * working.channel_stride())
-                .enumerate()
-                .for_each(|(part, out)| copy_into([image, part * share, start], out));
+            let (planes, part) = (
+                channels * working.channel_stride(),
+                share * working.channel_stride(),
+            );
+            team::chunks(&mut copy[..planes], part, 1, |part, out| {
+                copy_into([image, part * share, start], out);
+            });
             let strip = Strip {
                 image,
                 start,
@@ -248,10 +250,7 @@ impl Direct {
             let mut sums = Buffer::new(SUMS);
             (0..tasks).for_each(|index| task(&mut sums, index));
         } else {
-            (0..tasks)
-                .into_par_iter()
-                .with_min_len((tasks / (TASKS_PER_THREAD * threads)).max(1))
-                .for_each_init(|| Buffer::new(SUMS), task);
+            team::indices_init(tasks, || Buffer::new(SUMS), task);
         }
     }
 

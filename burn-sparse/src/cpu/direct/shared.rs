@@ -3,8 +3,6 @@
 
 use core::ops::Range;
 
-use rayon::prelude::*;
-
 use super::{
     Direct, Plan, Working,
     gather::gather,
@@ -15,7 +13,7 @@ use super::{
 };
 use crate::{
     ConvProblem, SparseError,
-    cpu::{self, Buffer, Finish, Images, ImagesMut, Isa, Residual, Rows},
+    cpu::{self, Buffer, Finish, Images, ImagesMut, Isa, Residual, Rows, team},
 };
 
 /// Bytes of responses of a block of channels: most of the first cache.
@@ -217,7 +215,7 @@ impl SharedConv {
             };
             match threads {
                 1 => (0..pieces).for_each(one),
-                _ => (0..pieces).into_par_iter().for_each(one),
+                _ => team::indices(pieces, one),
             }
             return;
         }
@@ -229,7 +227,7 @@ impl SharedConv {
             let by_tiles = tiles >= threads;
             let all = if by_tiles { tiles } else { channels };
             let parts = threads.min(all);
-            (0..parts).into_par_iter().for_each(|part| {
+            team::indices(parts, |part| {
                 let share = part * all / parts..(part + 1) * all / parts;
                 let part = Part {
                     tiles: if by_tiles { share.clone() } else { 0..tiles },
@@ -260,13 +258,15 @@ impl SharedConv {
         let mut copy = Buffer::new(self.working.image());
         let (channels, stride) = (self.problem.in_channels, self.working.channel_stride());
         let share = channels.div_ceil(threads);
-        copy[..channels * stride]
-            .par_chunks_mut(share * stride)
-            .enumerate()
-            .for_each(|(part, out)| {
+        team::chunks(
+            &mut copy[..channels * stride],
+            share * stride,
+            1,
+            |part, out| {
                 let place = [image, part * share, start];
                 gather(input, place, &self.problem, &self.working, self.isa, out);
-            });
+            },
+        );
         copy
     }
 

@@ -1,11 +1,9 @@
 //! Convolutions.
 
-use rayon::prelude::*;
-
 use super::{DEPTH, InputScale, Int8Weight, ROWS, dot, linear::tasks, tile::Tiles};
 use crate::{
     ConvProblem,
-    cpu::{Isa, RowFinish},
+    cpu::{Isa, RowFinish, team},
 };
 
 /// `out[n,k,e,f] = act(bias[k] + residual[n,k,e,f] + sum_{c,r,s} w[k,c,r,s] x[n,c,..])` with weights and
@@ -148,13 +146,9 @@ fn to_bytes(
     if input.is_empty() || pixel == 0 {
         return;
     }
-    let rows = image
-        .par_chunks_exact_mut(padded_width * pixel)
-        .enumerate()
-        .skip(top)
-        .take(height);
-    rows.for_each(|(y, image)| {
-        let y = y - top;
+    let row = padded_width * pixel;
+    let rows = &mut image[top * row..(top + height) * row];
+    team::chunks(rows, row, 1, |y, image| {
         let image = &mut image[left * pixel..][..width * pixel];
         // Four channels at a time; those that fill a group up repeat the last, beside zero weights.
         let mut lines = vec![0; DEPTH * width];

@@ -1,9 +1,7 @@
 //! Linear layers.
 
-use rayon::prelude::*;
-
 use super::{DEPTH, InputScale, Int8Weight, ROWS, dot, tile::Tiles};
-use crate::cpu::{Buffer, Isa, RowFinish, threads};
+use crate::cpu::{Buffer, Isa, RowFinish, team, threads};
 
 /// Multiplications that one task should at least have.
 const TASK: usize = 1 << 18;
@@ -147,7 +145,7 @@ pub(super) fn tasks(
         per_task = per_task.next_multiple_of(BLOCKS).min(blocks);
     }
     let outputs = out.len() / rows;
-    out.par_chunks_mut(per_task * ROWS * outputs)
-        .enumerate()
-        .for_each(|(task, out)| work(task * per_task, out));
+    team::chunks(out, per_task * ROWS * outputs, 1, |task, out| {
+        work(task * per_task, out);
+    });
 }
