@@ -319,3 +319,27 @@ fn ranks_are_timed_and_drawn() {
     let timed = &report["times"]["layers"][0]["factored_ms"];
     assert_eq!(timed.as_array().unwrap().len(), 2 * 3 - 1);
 }
+
+#[test]
+fn a_network_is_decomposed_within_a_budget_and_timed() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().to_str().unwrap();
+    let common = ["--device", "flex", "--output", output];
+    let asked = ["decompose", "--arch", "resnet20", "--rounds", "1"];
+    let ending = bench(&[&asked[..], &common].concat()).unwrap();
+    assert_eq!(ending, Ending::Well);
+    let text = std::fs::read_to_string(dir.path().join("report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert!(report["flop_ratio"].as_f64().unwrap() >= 2.0);
+    assert!(report["decomposing"].as_f64().unwrap() > 0.0);
+    let rows = report["rows"].as_array().unwrap();
+    assert!(!rows.is_empty());
+    for row in rows {
+        assert!(row["rounds"].as_u64().unwrap() <= 1);
+        assert!((0.0..1.0).contains(&row["relative_error"].as_f64().unwrap()));
+    }
+    // No ranks take a thousandth of the work.
+    let asked = ["decompose", "--arch", "resnet20", "--flops", "1000"];
+    assert!(bench(&[&asked[..], &common].concat()).is_err());
+    assert!(Program::try_parse_from(["bench", "decompose", "--flops", "0.5"]).is_err());
+}

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use super::{
     Choice, Difference, Format, PackConfig, PackedLayer, Search,
     cache::PlanCache,
-    measure::{Candidate, medians},
+    measure::{Candidate, Kind, medians},
     verify::{floats, random_inputs},
 };
 use crate::{
@@ -232,7 +232,11 @@ fn candidate(packed: &AnyWeight, stored: Csr, problem: ConvProblem) -> Candidate
     let input = random_inputs(problem.input_shape(), 1, &device).remove(0);
     Candidate {
         problem,
-        linear: matches!(packed, AnyWeight::Linear(_)),
+        kind: match packed {
+            AnyWeight::Linear(_) => Kind::Linear,
+            AnyWeight::Conv1d(_) => Kind::Conv1d,
+            AnyWeight::Conv2d(_) => Kind::Conv2d,
+        },
         input,
         dense: Tensor::from_data(dense, &device),
         sparse: match packed.sparse() {

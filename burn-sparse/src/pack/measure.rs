@@ -7,16 +7,25 @@ use burn::tensor::{Device, Tensor, module::conv2d, ops::ConvOptions};
 use crate::{
     ConvProblem,
     ops::{
-        ConvWindow, Epilogue, SparseWeight, dense_linear, is_flex, sparse_conv2d, sparse_linear,
+        ConvWindow, Epilogue, SparseWeight, dense_conv2d, dense_linear, is_flex, sparse_conv2d,
+        sparse_linear,
     },
 };
+
+/// Which layer it is: each has a dense form of its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Linear,
+    Conv1d,
+    Conv2d,
+}
 
 /// A layer's input, dense weight and packed weight, ready to run either way.
 ///
 /// A 1-D convolution runs as the 2-D one of height 1 that it is; a linear layer as itself.
 pub(super) struct Candidate {
     pub(super) problem: ConvProblem,
-    pub(super) linear: bool,
+    pub(super) kind: Kind,
     pub(super) input: Tensor<4>,
     pub(super) dense: Tensor<4>,
     pub(super) sparse: SparseWeight,
@@ -41,7 +50,7 @@ impl Candidate {
 
     /// What the dense layer runs; the linear weight is laid out as the layer holds it.
     pub(super) fn dense(&self) -> Box<dyn Fn() -> Tensor<4> + '_> {
-        if self.linear {
+        if self.kind == Kind::Linear {
             let problem = self.problem;
             let (x, weight) = (self.rows(), self.dense.clone());
             let weight: Tensor<2> = weight
@@ -51,25 +60,35 @@ impl Candidate {
             let weight = Tensor::from_data(weight.clone().into_data(), &weight.device());
             return Box::new(move || dense_linear(x.clone(), weight.clone(), None).unsqueeze());
         }
-        Box::new(|| conv2d(self.input.clone(), self.dense.clone(), None, self.options()))
-    }
-
-    /// The kernel of this crate.
-    pub(super) fn packed(&self) -> Box<dyn Fn() -> Tensor<4> + '_> {
-        if self.linear {
-            let x = self.rows();
-            return Box::new(move || {
-                sparse_linear(x.clone(), &self.sparse, Epilogue::new()).unsqueeze()
+        if self.kind == Kind::Conv1d {
+            return Box::new(|| {
+                conv2d(self.input.clone(), self.dense.clone(), None, self.options())
             });
         }
+        let window = self.window();
+        Box::new(move || dense_conv2d(self.input.clone(), self.dense.clone(), None, &window))
+    }
+
+    fn window(&self) -> ConvWindow<2> {
         let problem = &self.problem;
-        let window = ConvWindow {
+        ConvWindow {
             kernel: problem.kernel,
             stride: problem.stride,
             padding: problem.padding,
             dilation: problem.dilation,
             groups: problem.groups,
-        };
+        }
+    }
+
+    /// The kernel of this crate.
+    pub(super) fn packed(&self) -> Box<dyn Fn() -> Tensor<4> + '_> {
+        if self.kind == Kind::Linear {
+            let x = self.rows();
+            return Box::new(move || {
+                sparse_linear(x.clone(), &self.sparse, Epilogue::new()).unsqueeze()
+            });
+        }
+        let window = self.window();
         Box::new(move || sparse_conv2d(self.input.clone(), &self.sparse, &window, Epilogue::new()))
     }
 }

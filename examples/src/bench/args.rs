@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{Axis, Dtype, Pattern, QuantArgs, RanksArgs, SearchArgs, SharedArgs, TuckerArgs};
+use super::{
+    Axis, DecomposeArgs, Dtype, Pattern, QuantArgs, RanksArgs, SearchArgs, SharedArgs, TuckerArgs,
+};
 use crate::cli::{Preset, positive, sparsity};
 use crate::device::DeviceChoice;
 
@@ -61,6 +63,12 @@ pub enum Command {
     /// much as the next multiple. Leaves a drawing (SVG) for each layer, and a report with all times.
     #[command(after_help = RANKS_HELP)]
     Ranks(RanksArgs),
+    /// Time how long a whole network takes to decompose into Tucker factors
+    ///
+    /// Ranks are those that discard least within a budget of multiply-adds, factors those of HOOI. Weights are
+    /// random, which no low ranks fit: trained ones take HOOI fewer rounds.
+    #[command(after_help = DECOMPOSE_HELP)]
+    Decompose(DecomposeArgs),
     /// Time convolutions whose channels share a few kernels, with sparse coefficients, beside dense ones
     ///
     /// The form that PENNI (ICML 2020) trains: every channel is convolved with the shared kernels, and
@@ -131,6 +139,12 @@ Examples:
   # in steps of 16, for a card
   cargo run --release --features cuda --example bench -- ranks --suite resnet50 --layer '^layer3.conv2$' \\
       --step 16 --device cuda";
+
+const DECOMPOSE_HELP: &str = "\
+Examples:
+  # ResNet-50 at half its multiply-adds
+  cargo run --release --example bench -- decompose --preset full --device flex
+  cargo run --release --example bench -- decompose --arch densenet121 --flops 3";
 
 const SHARED_HELP: &str = "\
 Examples:

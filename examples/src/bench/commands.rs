@@ -8,8 +8,8 @@ use burn_sparse::cpu;
 use super::sweep::{layers, plan, some};
 use super::{
     Axis, BenchError, BenchReport, Case, Command, CommonArgs, CompareArgs, Comparison,
-    ConditionArgs, Growth, GrowthArgs, Machine, Point, RunArgs, Runner, Settings, cases, draw,
-    quant, ranks, resnet50, search, shared, tucker,
+    ConditionArgs, Growth, GrowthArgs, Machine, Point, RunArgs, Runner, Settings, cases, decompose,
+    draw, quant, ranks, resnet50, search, shared, tucker,
 };
 use crate::cli::{Preset, command_line};
 use crate::device::{Backend, Selected, select};
@@ -55,6 +55,7 @@ pub fn execute(command: &Command) -> Result<Ending, BenchError> {
         Command::Quant(args) => quant(args),
         Command::Tucker(args) => tucker(args),
         Command::Ranks(args) => ranks(args),
+        Command::Decompose(args) => decompose(args),
         Command::Shared(args) => shared(args),
     }
 }

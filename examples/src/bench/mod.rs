@@ -17,6 +17,7 @@
 //! * [`quant`](fn@quant): weights of few bits beside floats.
 //! * [`tucker`](fn@tucker): convolutions by Tucker factors beside undivided ones.
 //! * [`ranks`](fn@ranks): the time of factors over their ranks, drawn.
+//! * [`decompose`](fn@decompose): how long a network takes to decompose.
 //! * [`shared`](fn@shared): kernels that channels share, with sparse coefficients, beside dense layers.
 //! * [`Command`], [`execute`]: the program.
 
@@ -25,6 +26,7 @@ mod axis;
 mod commands;
 mod compare;
 mod compare_text;
+mod decompose;
 mod dtype;
 mod error;
 mod growth;
@@ -58,6 +60,7 @@ pub use args::{Command, CommonArgs, CompareArgs, ConditionArgs, GrowthArgs, RunA
 pub use axis::Axis;
 pub use commands::{Ending, execute};
 pub use compare::{Comparison, RowChange};
+pub use decompose::{DecomposeArgs, decompose};
 pub use dtype::Dtype;
 pub use error::BenchError;
 pub use growth::{Crossing, Curve, Growth, Point, crossings};

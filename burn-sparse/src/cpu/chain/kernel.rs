@@ -38,6 +38,22 @@ pub(super) struct Terms<'a> {
     pub(super) channels: usize,
     /// Elements between channels.
     pub(super) stride: usize,
+    /// Elements from these pixels to those whose turn is next.
+    pub(super) ahead: usize,
+}
+
+/// Asks for the cache line at `address`, which need not exist. Channels far apart are more streams than a
+/// processor follows by itself.
+#[inline(always)]
+fn prefetch(address: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: SSE is part of the architecture, and a hint reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }
 
 /// Where the sums of pixels are written, and of how many of them.
@@ -69,6 +85,7 @@ unsafe fn across<S: Simd, const P: usize, const N: usize>(
             let w: [S::f32s; N] = core::array::from_fn(|n| unsafe {
                 weight.add(n * lanes).cast::<S::f32s>().read_unaligned()
             });
+            prefetch(from[0].wrapping_add(at + terms.ahead));
             for (sums, from) in sums.iter_mut().zip(from) {
                 // SAFETY: and for its input at every place.
                 let x = simd.splat_f32s(unsafe { *from.wrapping_add(at) });

@@ -124,6 +124,10 @@ impl WithSimd for RunAcross<'_> {
         let (pixels, step) = (height * width, stage.pixels_of_block());
         let blocks = pixels.div_ceil(step);
         let weights = stage.weights;
+        let terms = Terms {
+            ahead: step * stage.from.pixel,
+            ..stage.terms
+        };
         // Whichever is larger is read once.
         let by_channels = weights.len() >= stage.input.len();
         for unit in units {
@@ -172,7 +176,7 @@ impl WithSimd for RunAcross<'_> {
                             (block, weights.width),
                             input,
                             &places,
-                            stage.terms,
+                            terms,
                             (stage.out.start, &out_places, valid),
                         );
                     }
@@ -192,7 +196,7 @@ impl WithSimd for RunAcross<'_> {
                             (block, weights.width),
                             input,
                             &places,
-                            stage.terms,
+                            terms,
                             (sums.as_mut_ptr(), &out_places, valid),
                         );
                     }
