@@ -52,8 +52,8 @@ use crate::{
 ///
 /// With [`Choice::Auto`] a layer is packed only if at least
 /// [`min_sparsity`](PackConfig::with_min_sparsity) of it is zero and, where a
-/// [`Trace`](crate::nn::Trace) tells its geometry, the packed kernel ran faster than Burn's dense
-/// one on this device. On a CPU the packed kernel has plans to choose from: those for each form that
+/// [`Trace`](crate::nn::Trace) tells its geometry, the packed kernel ran faster than the dense
+/// one that the layer runs on this device. On a CPU the packed kernel has plans to choose from: those for each form that
 /// the layer could take are timed too (see [`PackConfig::with_plan_cache`]), and a convolution that
 /// stays dense may run as dense tiles. Every packed layer is checked against its dense form on random input.
 ///

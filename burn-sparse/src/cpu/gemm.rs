@@ -116,10 +116,11 @@ pub(crate) fn gemm(out: Output<'_>, a: Matrix<'_>, b: Matrix<'_>, accumulate: bo
     if k < 2 * PART || m * n > SMALL {
         return product(out, a, b, accumulate, threads());
     }
-    let mut parts = vec![vec![0.0; m * n]; k.div_ceil(PART)];
+    let mut parts = vec![Vec::new(); k.div_ceil(PART)];
     team::for_each(parts.iter_mut().enumerate(), |(part, sums)| {
         let (start, end) = (part * PART, (part * PART + PART).min(k));
         let (a, b) = (a.columns(start, end), b.rows(start, end));
+        *sums = vec![0.0; m * n];
         product(Output::new(sums, n), a, b, false, 1);
     });
     for (row, out) in out.data.chunks_mut(out.stride).enumerate() {

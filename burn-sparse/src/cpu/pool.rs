@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 use core_affinity::CoreId;
 use rayon::ThreadPoolBuilder;
 
+use super::team::Engaged;
+
 std::thread_local! {
     static ALONE: Cell<bool> = const { Cell::new(false) };
 }
@@ -31,6 +33,7 @@ pub(crate) fn alone<T>(work: impl FnOnce() -> T) -> T {
         }
     }
     let _restore = Restore(ALONE.replace(true));
+    let _engaged = Engaged::new();
     work()
 }
 
@@ -60,7 +63,10 @@ pub fn on_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
         return work();
     }
     let mut result = None;
-    rayon::scope(|_| result = Some(work()));
+    rayon::scope(|_| {
+        let _engaged = Engaged::new();
+        result = Some(work());
+    });
     result.expect("a scope runs its body")
 }
 

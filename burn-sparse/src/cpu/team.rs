@@ -17,12 +17,16 @@ use super::{on_pool, threads};
 /// How long a thread looks for work after its last.
 const LINGER: Duration = Duration::from_micros(200);
 
+/// How long it does so at most before others may have it: it may have begun while it waited for a result.
+const MOST: Duration = Duration::from_millis(1);
+
 /// Turns of a waiting loop between two looks at the clock.
 const TURNS: usize = 64;
 
 std::thread_local! {
-    /// Whether this thread is looking for work already, further up on its stack.
-    static LINGERS: Cell<bool> = const { Cell::new(false) };
+    /// Whether this thread must not begin to look for work: it does so already, further up on its stack, or
+    /// something there waits for it.
+    static ENGAGED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Groups of pieces for each thread: enough for all to end at the same time.
@@ -32,7 +36,7 @@ const GROUPS: usize = 8;
 /// as have `least` pieces each.
 ///
 /// # Panics
-/// If `work` does.
+/// If `work` does, and for pieces of no elements.
 pub(crate) fn chunks<T: Send>(
     data: &mut [T],
     len: usize,
@@ -51,7 +55,7 @@ pub(crate) fn chunks<T: Send>(
 /// [`chunks`], with what `init` has made for the thread.
 ///
 /// # Panics
-/// If `init` or `work` does.
+/// If `init` or `work` does, and for pieces of no elements.
 pub(crate) fn chunks_init<T: Send, S>(
     data: &mut [T],
     len: usize,
@@ -59,6 +63,7 @@ pub(crate) fn chunks_init<T: Send, S>(
     init: impl Fn() -> S + Sync,
     work: impl Fn(&mut S, usize, &mut [T]) + Sync,
 ) {
+    assert!(len > 0 || data.is_empty(), "pieces of no elements");
     let len = len.max(1);
     let pieces = data.len().div_ceil(len);
     let threads = threads().min(pieces / least.max(1));
@@ -146,6 +151,7 @@ fn share_out<S>(
     init: &(impl Fn() -> S + Sync),
     work: &(impl Fn(&mut S, usize) + Sync),
 ) {
+    let _engaged = Engaged::new();
     let shares: Vec<Share> = (0..threads)
         .map(|thread| Share::new(thread * tasks / threads..(thread + 1) * tasks / threads))
         .collect();
@@ -158,6 +164,7 @@ fn share_out<S>(
         }
     };
     let team = Team {
+        shares: &shares,
         toil,
         helping: AtomicUsize::new(0),
         home,
@@ -170,7 +177,8 @@ fn share_out<S>(
 }
 
 /// Threads that work on the same tasks.
-struct Team<F> {
+struct Team<'a, F> {
+    shares: &'a [Share],
     /// What each does, by its number.
     toil: F,
     /// How many help.
@@ -179,7 +187,7 @@ struct Team<F> {
     home: usize,
 }
 
-impl<F: Fn(usize) + Sync> Team<F> {
+impl<F: Fn(usize) + Sync> Team<'_, F> {
     /// Asks for helpers of these numbers: half of them at a time, of whom the first asks for the others. Waking
     /// threads takes long.
     fn enlist<'scope>(&'scope self, scope: &Scope<'scope>, mut numbers: Range<usize>) {
@@ -187,6 +195,10 @@ impl<F: Fn(usize) + Sync> Team<F> {
             let middle = numbers.start + numbers.len() / 2;
             let (first, end) = (middle, numbers.end);
             scope.spawn(move |scope| {
+                // Too late: there is nothing left to help with.
+                if self.shares.iter().all(Share::is_empty) {
+                    return;
+                }
                 let _helper = Helper::new(&self.helping, self.home);
                 self.enlist(scope, first + 1..end);
                 (self.toil)(first);
@@ -198,13 +210,19 @@ impl<F: Fn(usize) + Sync> Team<F> {
     /// Waits for those who have begun. The scope does so too, but soon sleeps.
     fn wait(&self) {
         let begin = Instant::now();
-        while self.helping.load(Ordering::Acquire) > 0 && begin.elapsed() < LINGER {
-            (0..TURNS).for_each(|_| core::hint::spin_loop());
+        while begin.elapsed() < LINGER {
+            for _ in 0..TURNS {
+                if self.helping.load(Ordering::Acquire) == 0 {
+                    return;
+                }
+                core::hint::spin_loop();
+            }
         }
     }
 }
 
-/// Some tasks, and the first that nobody has taken.
+/// Some tasks, and the first that nobody has taken; on cache lines of its own, since each thread counts its own.
+#[repr(align(128))]
 struct Share {
     next: AtomicUsize,
     end: usize,
@@ -220,9 +238,12 @@ impl Share {
 
     fn take(&self) -> Option<usize> {
         // Looked at first: threads that pass by must not count without end.
-        let left = self.next.load(Ordering::Relaxed) < self.end;
-        let index = left.then(|| self.next.fetch_add(1, Ordering::Relaxed));
+        let index = (!self.is_empty()).then(|| self.next.fetch_add(1, Ordering::Relaxed));
         index.filter(|&index| index < self.end)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.next.load(Ordering::Relaxed) >= self.end
     }
 }
 
@@ -243,8 +264,9 @@ impl<'a> Helper<'a> {
 impl Drop for Helper<'_> {
     fn drop(&mut self) {
         let home = Some(self.home);
-        if !LINGERS.get() && rayon::current_thread_index() != home {
-            // As a job of its own: that of the scope has to end. This thread is the next to look at it.
+        if !ENGAGED.get() && rayon::current_thread_index() != home {
+            // As a job of its own, since that of the scope has to end. This thread is likely to take it next; with
+            // another that looks for work it is as well.
             rayon::spawn(move || {
                 if rayon::current_thread_index() != home {
                     linger();
@@ -255,25 +277,38 @@ impl Drop for Helper<'_> {
     }
 }
 
-/// Does what there is to do, until there has been nothing for a while.
-fn linger() {
-    /// Puts things back also when a job panics.
-    struct Restore;
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            LINGERS.set(false);
+/// Keeps this thread from looking for work of others while it lives.
+pub(super) struct Engaged {
+    before: bool,
+}
+
+impl Engaged {
+    pub(super) fn new() -> Self {
+        Self {
+            before: ENGAGED.replace(true),
         }
     }
-    if LINGERS.replace(true) {
+}
+
+impl Drop for Engaged {
+    fn drop(&mut self) {
+        ENGAGED.set(self.before);
+    }
+}
+
+/// Does what there is to do, until there has been nothing for a while.
+fn linger() {
+    if ENGAGED.get() {
         return;
     }
-    let _restore = Restore;
-    let mut last = Instant::now();
-    while last.elapsed() < LINGER {
-        if rayon::yield_now() == Some(Yield::Executed) {
-            last = Instant::now();
-        } else {
-            (0..TURNS).for_each(|_| core::hint::spin_loop());
+    let _engaged = Engaged::new();
+    let begin = Instant::now();
+    let mut last = begin;
+    while last.elapsed() < LINGER && begin.elapsed() < MOST {
+        match rayon::yield_now() {
+            Some(Yield::Executed) => last = Instant::now(),
+            // Another process, or a thread too many, may have the processor.
+            _ => std::thread::yield_now(),
         }
     }
 }
@@ -363,6 +398,41 @@ mod tests {
         assert_eq!(sum.into_inner(), 50 * 780);
     }
 
+    /// A caller that has helped another one leaves when its own work is done, however long the other goes on.
+    #[test]
+    fn whoever_helps_is_not_kept() {
+        use core::sync::atomic::AtomicBool;
+
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(3)
+            .build()
+            .unwrap();
+        let (begun, over) = (AtomicBool::new(false), AtomicBool::new(false));
+        let layer = || {
+            indices(6, |_| {
+                std::hint::black_box((0..2000).sum::<usize>());
+            });
+        };
+        let other = || {
+            begun.store(true, Ordering::Relaxed);
+            while !over.load(Ordering::Relaxed) {
+                layer();
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| pool.install(other));
+            // Not before: a thread that waits may begin what nobody has begun, and then has to end it.
+            while !begun.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+            pool.install(|| {
+                (0..500).for_each(|_| layer());
+                rayon::join(layer, layer);
+            });
+            over.store(true, Ordering::Relaxed);
+        });
+    }
+
     #[test]
     fn a_panic_reaches_the_caller_and_leaves_the_pool_in_order() {
         on(2, || {
@@ -384,8 +454,8 @@ mod tests {
             indices(2, |_| std::thread::sleep(Duration::from_millis(1)));
             std::thread::sleep(20 * LINGER);
             // On the other thread: a job that only it may take.
-            let lingers = rayon::broadcast(|_| LINGERS.get());
-            assert_eq!(lingers, [false, false]);
+            let engaged = rayon::broadcast(|_| ENGAGED.get());
+            assert_eq!(engaged, [false, false]);
         });
     }
 }

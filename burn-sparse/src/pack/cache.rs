@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Raised when kernels change so that another plan may be the fastest.
-const KERNELS: u32 = 2;
+const KERNELS: u32 = 3;
 
 /// Plans kept; the oldest go first.
 const MOST: usize = 4096;

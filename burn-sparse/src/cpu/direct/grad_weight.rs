@@ -106,21 +106,25 @@ pub(crate) fn grad_weight(
         false => cpu::threads().min(pieces),
     };
     let share = |thread: usize| thread * pieces / threads..(thread + 1) * pieces / threads;
-    let mut others = vec![vec![0.0; out.len()]; threads - 1];
+    // Each is touched by its thread first.
+    let mut others: Vec<_> = (1..threads).map(|_| vec![0.0; out.len()]).collect();
     let sums: Vec<&mut [f32]> = core::iter::once(&mut *out)
         .chain(others.iter_mut().map(Vec::as_mut_slice))
         .collect();
     team::for_each(sums.into_iter().enumerate(), |(thread, sums)| {
         layer.add(share(thread), sums);
     });
-    for other in &others {
-        team::chunks(out, CHUNK, 1, |index, out| {
+    if others.is_empty() {
+        return;
+    }
+    team::chunks(out, CHUNK, 1, |index, out| {
+        for other in &others {
             let other = &other[index * CHUNK..][..out.len()];
             out.iter_mut()
                 .zip(other)
                 .for_each(|(out, other)| *out += other);
-        });
-    }
+        }
+    });
 }
 
 impl<'a> Layer<'a> {
