@@ -7,6 +7,7 @@ use core_affinity::CoreId;
 use rayon::ThreadPoolBuilder;
 
 use super::team::Engaged;
+use crate::nn::Carried;
 
 std::thread_local! {
     static ALONE: Cell<bool> = const { Cell::new(false) };
@@ -63,11 +64,14 @@ pub fn on_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
         return work();
     }
     let mut result = None;
+    let recording = Carried::take();
     rayon::scope(|_| {
         let _engaged = Engaged::new();
-        result = Some(work());
+        result = Some(recording.during(work));
     });
-    result.expect("a scope runs its body")
+    let (done, recording) = result.expect("a scope runs its body");
+    recording.put();
+    done
 }
 
 /// A pool of `threads` threads (`None`: as many as rayon would start) of which each keeps to a

@@ -35,6 +35,7 @@ pub use lstm::{Lstm, LstmConfig};
 pub use pool::max_pool2d;
 pub use profile::{LayerTime, Profile};
 pub use quant::{QuantConv2d, QuantLinear};
+pub(crate) use trace::Carried;
 pub use trace::Trace;
 pub use traverse::{
     AnyWeight, NamedWeight, SharedPart, multiply_factors, replace_weights, weights,

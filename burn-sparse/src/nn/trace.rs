@@ -32,18 +32,11 @@ thread_local! {
 }
 
 impl Trace {
-    /// Runs `forward` and records the layers it passes through on this thread; of a layer that is
-    /// used several times the first use counts.
+    /// Runs `forward` and records the layers it passes through on this thread, and behind
+    /// [`cpu::on_pool`](crate::cpu::on_pool); of a layer that is used several times the first use counts.
     pub fn of(forward: impl FnOnce()) -> Self {
-        struct Restore(Option<Trace>);
-        impl Drop for Restore {
-            fn drop(&mut self) {
-                RECORDING.set(self.0.take());
-            }
-        }
-        let _restore = Restore(RECORDING.replace(Some(Self::default())));
-        forward();
-        RECORDING.take().unwrap_or_default()
+        let ((), Carried(trace)) = Carried(Some(Self::default())).during(forward);
+        trace.unwrap_or_default()
     }
 
     /// The convolution that the layer with this weight computed; a linear layer is a 1x1
@@ -68,6 +61,35 @@ impl Trace {
     }
 }
 
+/// A recording, or none, on its way from thread to thread.
+pub(crate) struct Carried(Option<Trace>);
+
+impl Carried {
+    /// Takes the recording of this thread.
+    pub(crate) fn take() -> Self {
+        Self(RECORDING.take())
+    }
+
+    /// Goes on with it on this thread.
+    pub(crate) fn put(self) {
+        RECORDING.set(self.0);
+    }
+
+    /// Goes on with it on this thread while `work` runs.
+    pub(crate) fn during<T>(self, work: impl FnOnce() -> T) -> (T, Self) {
+        /// Puts back what was recorded before, also when `work` panics.
+        struct Restore(Option<Trace>);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                RECORDING.set(self.0.take());
+            }
+        }
+        let _restore = Restore(RECORDING.replace(self.0));
+        let done = work();
+        (done, Self::take())
+    }
+}
+
 /// Called by every layer in its forward pass.
 pub(super) fn record(weight: ParamId, problem: impl FnOnce() -> ConvProblem) {
     RECORDING.with_borrow_mut(|recording| {
@@ -77,4 +99,36 @@ pub(super) fn record(weight: ParamId, problem: impl FnOnce() -> ConvProblem) {
             trace.layers.push((weight, problem()));
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu;
+
+    fn see(weight: ParamId) {
+        record(weight, || ConvProblem::new(1, [1, 1], [1, 1], [1, 1]));
+    }
+
+    #[test]
+    fn a_recording_goes_along_to_the_pool_and_back() {
+        let [before, within, after, later] = core::array::from_fn(|_| ParamId::new());
+        let trace = Trace::of(|| {
+            see(before);
+            cpu::on_pool(|| see(within));
+            see(after);
+        });
+        for id in [before, within, after] {
+            assert!(trace.problem(id).is_some());
+        }
+        let panicked = std::panic::catch_unwind(|| {
+            Trace::of(|| cpu::on_pool(|| panic!("as planned")));
+        });
+        assert!(panicked.is_err());
+        // Nobody records any more, neither here nor there.
+        see(later);
+        assert!(Carried::take().0.is_none());
+        let there = rayon::broadcast(|_| Carried::take().0.is_none());
+        assert!(there.into_iter().all(|none| none));
+    }
 }

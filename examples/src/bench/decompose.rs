@@ -93,7 +93,7 @@ pub fn decompose(args: &DecomposeArgs) -> Result<Ending, BenchError> {
     let model = config.init(device);
     let [channels, height, width] = config.input;
     let x = Tensor::<4>::zeros([1, channels, height, width], device);
-    let trace = Trace::of(|| drop(model.infer(x)));
+    let trace = Trace::of(|| drop(model.forward(x)));
     let eligible = RankPlan::new(RankChoice::new(RankRule::Energy(1.0)));
     let eligible = eligible.with_geometry(&model, &trace);
     let mut hooi = HooiConfig::default();
