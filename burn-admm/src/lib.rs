@@ -25,6 +25,7 @@
 //! | prune only where the device rewards it | [`hardware`]: measured break-even ratios |
 //! | give what is left few bits | [`quantize`]: levels by ADMM, then straight-through training |
 //! | have fewer channels between instead | [`decompose`]: Tucker, CP and truncated SVDs |
+//! | know what each layer would take | [`mapping`]: tables of times, and a model between them |
 //! | or share kernels between channels | [`penni`]: a basis for each layer, and sparse coefficients |
 //! | keep what the large network knew | [`Distillation`]: its outputs as targets |
 //! | compare | [`baseline`]: magnitude pruning in one shot and gradually |
@@ -135,6 +136,7 @@ mod distill;
 pub mod hardware;
 mod knapsack;
 mod layout;
+pub mod mapping;
 pub mod mask;
 mod params;
 pub mod penni;

@@ -5,7 +5,7 @@ use burn::module::{Module, Param};
 use burn::nn::{Initializer, PaddingConfig1d};
 use burn::tensor::{Device, Tensor, module::conv1d, ops::ConvOptions};
 
-use super::{Activation, Weight, conv2d::same_padding, profile, trace};
+use super::{Activation, Weight, conv2d::same_padding, flow, profile, trace};
 use crate::{
     ConvProblem, SparseError,
     ops::{ConvWindow, Epilogue, sparse_conv1d},
@@ -126,8 +126,10 @@ fn run(
         dilation: [1, window.dilation[0]],
         groups: window.groups,
     };
-    trace::record(weight.id(), problem);
-    profile::timed(weight.id(), problem, || match weight {
+    let id = weight.id();
+    trace::record(id, problem);
+    let seen = flow::through(id, problem, [Some(&input), epilogue.residual.as_ref()]);
+    let work = || match weight {
         Weight::Packed(packed) => sparse_conv1d(input, &packed.sparse(), window, epilogue),
         Weight::Dense(_) | Weight::Factored(_) => {
             let options = ConvOptions::new_with_padding(
@@ -139,7 +141,8 @@ fn run(
             let y = conv1d(input, weight.val(), epilogue.bias, options);
             Epilogue::finish_dense(epilogue.residual, epilogue.activation, y)
         }
-    })
+    };
+    seen.or(|| profile::timed(id, problem, work))
 }
 
 impl Conv1d {

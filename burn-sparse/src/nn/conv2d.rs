@@ -5,7 +5,7 @@ use burn::module::{Module, Param};
 use burn::nn::{Initializer, PaddingConfig2d};
 use burn::tensor::{Device, Tensor};
 
-use super::{Activation, Factors, Weight, profile, trace};
+use super::{Activation, Factors, Weight, flow, profile, trace};
 use crate::{
     ConvProblem, SparseError,
     ops::{
@@ -172,14 +172,17 @@ fn run(
         let problem = window.problem(shape, weight.dims()[0]);
         problem.unwrap_or_else(|error| panic!("Conv2d: {error}"))
     };
-    trace::record(weight.id(), problem);
-    profile::timed(weight.id(), problem, || match weight {
+    let id = weight.id();
+    trace::record(id, problem);
+    let seen = flow::through(id, problem, [Some(&input), epilogue.residual.as_ref()]);
+    let work = || match weight {
         Weight::Packed(packed) => sparse_conv2d(input, &packed.sparse(), window, epilogue),
         Weight::Dense(_) | Weight::Factored(_) => {
             let y = dense_conv2d(input, weight.val(), epilogue.bias, window);
             Epilogue::finish_dense(epilogue.residual, epilogue.activation, y)
         }
-    })
+    };
+    seen.or(|| profile::timed(id, problem, work))
 }
 
 /// Shared kernels and their coefficients, timed as one; the coefficients are seen as the 1×1 convolution
@@ -198,8 +201,10 @@ fn run_shared(
         let [rows, columns, ..] = coefficients.dims();
         ConvProblem::new(shape[0], [columns, rows], problem.output(), [1, 1])
     };
-    trace::record(coefficients.id(), problem);
-    profile::timed(coefficients.id(), problem, || match coefficients {
+    let id = coefficients.id();
+    trace::record(id, problem);
+    let seen = flow::through(id, problem, [Some(&input), epilogue.residual.as_ref()]);
+    let work = || match coefficients {
         Weight::Packed(packed) => {
             let sparse = packed.sparse();
             shared_conv2d(
@@ -215,7 +220,8 @@ fn run_shared(
             let dense = Coefficients::Dense(&dense);
             shared_conv2d(input, basis, dense, window, epilogue)
         }
-    })
+    };
+    seen.or(|| profile::timed(id, problem, work))
 }
 
 /// The factors if all are dense.
@@ -257,9 +263,10 @@ fn run_dense_factors(
         let shape = || core().output_shape();
         trace::record(expand.id(), || problem(&point, shape(), expand));
     }
-    profile::timed(factors.core().id(), core, || {
-        factored_conv2d(input, tensors, factors.chains(), window, epilogue)
-    })
+    let id = factors.core().id();
+    let seen = flow::through(id, core, [Some(&input), epilogue.residual.as_ref()]);
+    let work = || factored_conv2d(input, tensors, factors.chains(), window, epilogue);
+    seen.or(|| profile::timed(id, core, work))
 }
 
 impl Conv2d {

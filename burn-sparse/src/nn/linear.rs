@@ -5,7 +5,7 @@ use burn::module::{Module, Param, ParamId};
 use burn::nn::{Initializer, LinearLayout};
 use burn::tensor::{Device, Tensor};
 
-use super::{Activation, Weight, profile, trace};
+use super::{Activation, Weight, flow, profile, trace};
 use crate::{
     ConvProblem, SparseError,
     ops::{Epilogue, SparseWeight, dense_linear, sparse_linear},
@@ -178,7 +178,8 @@ impl Product {
             ConvProblem::new(rows, [d_input, d_output], [1, 1], [1, 1])
         };
         trace::record(self.id, problem);
-        profile::timed(self.id, problem, || match &self.weight {
+        let seen = flow::through(self.id, problem, [Some(&input), epilogue.residual.as_ref()]);
+        let work = || match &self.weight {
             Operand::Packed(weight) => sparse_linear(input, weight, epilogue),
             Operand::Dense(weight) => {
                 assert!(
@@ -188,6 +189,7 @@ impl Product {
                 let y = dense_linear(input, weight.clone(), epilogue.bias);
                 Epilogue::finish_dense(epilogue.residual, epilogue.activation, y)
             }
-        })
+        };
+        seen.or(|| profile::timed(self.id, problem, work))
     }
 }

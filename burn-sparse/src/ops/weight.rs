@@ -91,6 +91,16 @@ impl SparseWeight {
         self.values.clone()
     }
 
+    /// The same in the numbers that the kernels of its device want beside inputs of `dtype`: f32 on Flex, which
+    /// widens inputs and has its weights ordered in f32, and `dtype` itself elsewhere.
+    #[must_use]
+    pub fn for_inputs(&self, dtype: DType) -> Self {
+        if self.values.dtype() == dtype || super::dense_conv::is_flex(&self.values.device()) {
+            return self.clone();
+        }
+        Self::from_parts(self.values.clone().cast(dtype), self.pattern.clone())
+    }
+
     /// The positions.
     pub fn pattern(&self) -> &Pattern {
         &self.pattern

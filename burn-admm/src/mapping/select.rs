@@ -1,0 +1,308 @@
+//! One scheme for every layer, least harm within a budget.
+
+use burn_sparse::{SparseError, Sparsity};
+use serde::Serialize;
+
+use super::{
+    Bound, Decision, LatencyModel, LatencyTable, LayerOptions, MapBudget, Mapping, MappingError,
+    Sensitivity,
+};
+use crate::knapsack::{Choice, choose};
+
+/// Tries of weighing time against size.
+const WEIGHINGS: usize = 24;
+
+/// What a layer costs and what harm that does.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Offer {
+    /// Its scheme; none leaves it dense.
+    pub sparsity: Option<Sparsity>,
+    /// Milliseconds.
+    pub ms: f64,
+    /// Bytes of its weights.
+    pub bytes: f64,
+    /// By how much the loss of the network grows.
+    pub harm: f64,
+}
+
+/// A layer and its offers, the dense one first.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct OfferedLayer {
+    /// The path of its weight.
+    pub path: String,
+    /// What it could become.
+    pub offers: Vec<Offer>,
+}
+
+/// What a network takes apart from the layers that could become something else.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Rest {
+    /// Milliseconds: of the whole dense network, less those of the layers.
+    pub ms: f64,
+    /// Bytes of all other parameters.
+    pub bytes: f64,
+}
+
+/// All that a network could become, layer by layer: what [`select`](Self::select) chooses from.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Offers {
+    /// Layers that have options.
+    pub layers: Vec<OfferedLayer>,
+    /// Everything else.
+    pub rest: Rest,
+}
+
+/// A network that an [`Offers`] allows.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Selection {
+    /// What each layer becomes.
+    pub mapping: Mapping,
+    /// Milliseconds of the network, those of layers added to the rest.
+    pub ms: f64,
+    /// Bytes of the network.
+    pub bytes: f64,
+    /// Harm of all layers, added.
+    pub harm: f64,
+}
+
+/// Bytes of a packed weight: values, and a 16-bit index for each group of weights that share their position; of
+/// a dense one values alone. Files are smaller: they store indices as differences, and entropy-coded.
+fn bytes(layer: &LayerOptions, sparsity: Option<Sparsity>) -> Result<f64, SparseError> {
+    let Some(sparsity) = sparsity else {
+        return Ok(4.0 * layer.shape.len() as f64);
+    };
+    let nnz = sparsity.nnz(layer.shape)? as f64;
+    let sharing = match sparsity {
+        Sparsity::SharedPattern { rows, .. } => rows,
+        Sparsity::BlockColumnRow { block, .. } => block[0],
+        Sparsity::Punched {
+            filters, channels, ..
+        } => filters * channels,
+        Sparsity::KernelPattern { .. } => 4,
+        Sparsity::Column(_) => layer.shape.rows,
+        _ => 1,
+    };
+    Ok(nnz * (4.0 + 2.0 / sharing as f64))
+}
+
+impl Offers {
+    /// Puts times and harms together: times of the table, or of a model fitted to it where it has none. A scheme
+    /// that is slower than the dense layer takes the time of that, since packing keeps it dense.
+    ///
+    /// # Errors
+    /// [`MappingError::NoTime`] and [`MappingError::NoLoss`] for what was not measured.
+    pub fn new(
+        layers: &[LayerOptions],
+        table: &LatencyTable,
+        sensitivity: &Sensitivity,
+        rest: Rest,
+    ) -> Result<Self, MappingError> {
+        let settings = |error: SparseError| MappingError::Settings(error.to_string());
+        let fitted = LatencyModel::fit(table).map_err(settings)?;
+        let mut offered = Vec::new();
+        for layer in layers {
+            let mut offers = Vec::new();
+            for &sparsity in &layer.schemes {
+                let case = layer.case(sparsity);
+                let measured = table
+                    .of(&case)
+                    .map(|entry| [entry.dense_ms, entry.packed_ms]);
+                let times = match measured {
+                    Some(times) => Some(times),
+                    None => fitted.predict(&case).map_err(settings)?,
+                };
+                let [dense_ms, packed_ms] = times.ok_or_else(|| MappingError::NoTime {
+                    path: layer.path.clone(),
+                    case: Box::new(case),
+                })?;
+                let harm = sensitivity.harm(&layer.path, sparsity);
+                let harm = harm.ok_or_else(|| MappingError::NoLoss(layer.path.clone()))?;
+                if offers.is_empty() {
+                    offers.push(Offer {
+                        sparsity: None,
+                        ms: dense_ms,
+                        bytes: bytes(layer, None).map_err(settings)?,
+                        harm: 0.0,
+                    });
+                }
+                offers.push(Offer {
+                    sparsity: Some(sparsity),
+                    ms: packed_ms.min(dense_ms),
+                    bytes: bytes(layer, Some(sparsity)).map_err(settings)?,
+                    harm,
+                });
+            }
+            // A layer without schemes is a part of the rest.
+            if !offers.is_empty() {
+                offered.push(OfferedLayer {
+                    path: layer.path.clone(),
+                    offers,
+                });
+            }
+        }
+        Ok(Self {
+            layers: offered,
+            rest,
+        })
+    }
+
+    /// Milliseconds and bytes of the dense network.
+    pub fn dense(&self) -> [f64; 2] {
+        let dense = self.layers.iter().filter_map(|layer| layer.offers.first());
+        let start = [self.rest.ms, self.rest.bytes];
+        dense.fold(start, |[ms, bytes], offer| {
+            [ms + offer.ms, bytes + offer.bytes]
+        })
+    }
+
+    /// The network within the bounds on latency and size that loses least, by the sum of its layers' harms. What
+    /// the budget says of accuracy is not looked at: only training tells.
+    ///
+    /// One bound is a knapsack. With two, both are weighed into one, and the weights are searched for which the
+    /// answer keeps both; there may be another answer with a little less harm.
+    ///
+    /// # Errors
+    /// [`MappingError::Unreachable`], naming the nearest point that was found.
+    pub fn select(&self, budget: &MapBudget) -> Result<Selection, MappingError> {
+        let dense = self.dense();
+        let limit = |bound: Option<Bound>, axis: usize| bound.map(|bound| bound.of(dense[axis]));
+        let limits = [limit(budget.latency, 0), limit(budget.size, 1)];
+        // How much of each bound a network takes, and how to weigh them.
+        let parts = |selection: &Selection| {
+            let costs = [selection.ms, selection.bytes];
+            [0, 1].map(|axis| limits[axis].map_or(0.0, |limit| costs[axis] / limit))
+        };
+        let weighed = |weight: f64| {
+            let weights = [1.0 - weight, weight];
+            [0, 1].map(|axis| limits[axis].map_or(0.0, |limit| weights[axis] / limit))
+        };
+        // From all weight on time to all on size.
+        let whole = match limits {
+            [Some(_), Some(_)] => [0.0, 1.0],
+            [None, Some(_)] => [1.0, 1.0],
+            [_, None] => [0.0, 0.0],
+        };
+        let (mut nearest, mut best) = (None, f64::INFINITY);
+        // Where no weights keep both bounds, narrower ones may.
+        'narrower: for room in [1.0, 0.97, 0.9, 0.8] {
+            let mut range = whole;
+            for _ in 0..WEIGHINGS {
+                let weight = 0.5 * (range[0] + range[1]);
+                let (fits, selection) = match self.within(weighed(weight), room) {
+                    Ok(selection) => (true, selection),
+                    Err(cheapest) => (false, cheapest),
+                };
+                let [late, large] = parts(&selection);
+                if late <= 1.0 && large <= 1.0 {
+                    return Ok(selection);
+                }
+                if late.max(large) < best {
+                    best = late.max(large);
+                    nearest = Some(selection);
+                }
+                // What cannot be done with the bounds weighed into one cannot be done with each of them.
+                if !fits {
+                    break 'narrower;
+                }
+                range[usize::from(late > 1.0)] = weight;
+            }
+        }
+        let nearest = nearest.map_or(dense, |selection: Selection| {
+            [selection.ms, selection.bytes]
+        });
+        Err(MappingError::Unreachable {
+            asked: budget.to_string(),
+            nearest: format!(
+                "latency={:.2}x ({:.3} ms) with size={:.2}x ({:.0} B)",
+                nearest[0] / dense[0],
+                nearest[0],
+                nearest[1] / dense[1],
+                nearest[1]
+            ),
+        })
+    }
+
+    /// The fastest networks for their harm, from the dense one to the fastest there is, at up to so many points.
+    pub fn front(&self, points: usize) -> Vec<Selection> {
+        let (Ok(fastest) | Err(fastest)) = self.within([1.0, 0.0], 0.0);
+        let least = fastest.ms;
+        let dense = self.dense()[0];
+        let mut front = vec![self.selection(&vec![0; self.layers.len()])];
+        for point in 1..points.max(2) {
+            let part = point as f64 / (points.max(2) - 1) as f64;
+            let limit = dense + part * (least - dense);
+            // Rounding may take the last one below what there is.
+            let (Ok(selection) | Err(selection)) = self.within([1.0, 0.0], limit);
+            let faster = |last: &Selection| selection.ms < last.ms;
+            if front.last().is_some_and(faster) {
+                front.push(selection);
+            }
+        }
+        front
+    }
+
+    /// The least harm where `weights · [ms, bytes]` is at most the limit; as an error what that is least of.
+    fn within(&self, weights: [f64; 2], limit: f64) -> Result<Selection, Selection> {
+        let cost = |ms: f64, bytes: f64| weights[0] * ms + weights[1] * bytes;
+        let choices = |layer: &OfferedLayer| -> Vec<Choice> {
+            let offers = layer.offers.iter();
+            offers
+                .map(|offer| Choice {
+                    cost: cost(offer.ms, offer.bytes),
+                    harm: offer.harm,
+                })
+                .collect()
+        };
+        let groups: Vec<Vec<Choice>> = self.layers.iter().map(choices).collect();
+        let room = limit - cost(self.rest.ms, self.rest.bytes);
+        if let Ok(chosen) = choose(&groups, room) {
+            return Ok(self.selection(&chosen));
+        }
+        let cheapest = groups.iter().map(|group| {
+            let order = |a: &usize, b: &usize| group[*a].cost.total_cmp(&group[*b].cost);
+            (0..group.len()).min_by(order).unwrap_or(0)
+        });
+        Err(self.selection(&cheapest.collect::<Vec<_>>()))
+    }
+
+    fn selection(&self, chosen: &[usize]) -> Selection {
+        let mut layers = Vec::new();
+        let mut sum = Offer {
+            sparsity: None,
+            ms: self.rest.ms,
+            bytes: self.rest.bytes,
+            harm: 0.0,
+        };
+        for (layer, &at) in self.layers.iter().zip(chosen) {
+            let (dense, offer) = (&layer.offers[0], &layer.offers[at]);
+            sum.ms += offer.ms;
+            sum.bytes += offer.bytes;
+            sum.harm += offer.harm;
+            let reason = match offer.sparsity {
+                None => "dense: what others lose is less".to_owned(),
+                Some(_) => format!(
+                    "{:.2}x the time and {:.2}x the size for {:.4} of loss",
+                    offer.ms / dense.ms,
+                    offer.bytes / dense.bytes,
+                    offer.harm
+                ),
+            };
+            layers.push(Decision {
+                path: layer.path.clone(),
+                sparsity: offer.sparsity,
+                ms: Some([dense.ms, offer.ms]),
+                reason,
+            });
+        }
+        Selection {
+            mapping: Mapping { layers },
+            ms: sum.ms,
+            bytes: sum.bytes,
+            harm: sum.harm,
+        }
+    }
+}
