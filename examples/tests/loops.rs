@@ -12,6 +12,9 @@ use examples::output::OutputError;
 use examples::report::Report;
 use examples::training::{DENSE_FILE, PACKED_FILE, SETTINGS, Sweep, TrainingError, TuckerTable};
 
+#[path = "../auto_prune.rs"]
+#[allow(dead_code, reason = "its main is for the program")]
+mod auto_prune;
 #[path = "../block_prune.rs"]
 #[allow(dead_code, reason = "its main is for the program")]
 mod block_prune;
@@ -566,4 +569,71 @@ fn shared_kernels_stopped_and_resumed_end_the_same() {
     file.set_len(len / 2).unwrap();
     let error = penni(&b, &["--resume"]).unwrap_err();
     assert!(error.to_string().contains("penni-1"), "{error}");
+}
+
+fn auto(folder: &Path, more: &[&str]) -> Outcome {
+    let output = folder.to_string_lossy();
+    let times = folder.with_extension("times.json");
+    let args = ["x", "--device", "flex", "--output", &output, "--times"];
+    let images = [
+        &times.to_string_lossy(),
+        "--dataset",
+        "shapes",
+        "--image-size",
+        "28",
+    ];
+    let few = ["--arch", "lenet5", "--limit", "60", "--limit-test", "20"];
+    let short = [
+        "--epochs",
+        "1",
+        "--admm-iterations",
+        "1",
+        "--admm-epochs",
+        "1",
+    ];
+    let short = [&short[..], &["--retrain-epochs", "1"]].concat();
+    auto_prune::run(&auto_prune::Args::parse_from(
+        [&args[..], &images, &few, &short, more].concat(),
+    ))
+}
+
+#[test]
+fn schemes_are_chosen_within_a_budget_and_a_resumed_run_keeps_them() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path().join("a");
+    // One epoch of dense training, two on, and the first of training towards the schemes.
+    let budget = ["--budget", "size=0.4x"];
+    let stopped = auto(&here, &[&budget[..], &["--stop-after", "4"]].concat()).unwrap_err();
+    assert!(
+        matches!(stopped, TrainingError::Stopped { .. }),
+        "{stopped}"
+    );
+    let offers = fs::read(here.join("offers.json")).unwrap();
+    let report = auto(&here, &[&budget[..], &["--resume"]].concat()).unwrap();
+    assert_eq!(fs::read(here.join("offers.json")).unwrap(), offers);
+    assert!(report.max_abs_diff < 1e-4, "{}", report.max_abs_diff);
+    assert!(report.bytes_packed_file < report.bytes_dense * 6 / 10);
+    let found = &report.extra["found"];
+    let predicted = found["selection"]["bytes"].as_f64().unwrap();
+    assert!(predicted <= 0.4 * report.extra["predicted_dense"]["bytes"].as_f64().unwrap());
+    assert_eq!(found["trials"].as_array().unwrap().len(), 1);
+    for file in ["network.json", "network.dot", "pareto.svg"] {
+        assert!(here.join(file).is_file(), "{file}");
+    }
+    // Times are kept for the next run, and damage is no obstacle.
+    let times = here.with_extension("times.json");
+    assert!(fs::metadata(&times).unwrap().len() > 1000);
+    fs::write(&times, "{").unwrap();
+    let loss = auto(&here, &["--budget", "loss=100"]).unwrap();
+    let trials = loss.extra["found"]["trials"].as_array().unwrap();
+    assert!(trials.len() > 1 && trials.last().unwrap()["effort"] == "full");
+
+    let nothing = auto(&here, &["--budget", "latency=0.001x"]).unwrap_err();
+    assert!(nothing.to_string().contains("out of reach"), "{nothing}");
+    let twice = auto(&here, &["--budget", "loss=1", "--max-loss", "2"]).unwrap_err();
+    assert!(twice.to_string().contains("differ"), "{twice}");
+    fs::write(here.join("offers.json"), "{}").unwrap();
+    let broken = auto(&here, &["--budget", "latency=0.001x", "--resume"]).unwrap_err();
+    assert!(broken.to_string().contains("offers.json"), "{broken}");
 }

@@ -11,8 +11,10 @@
 //!    what its neighbours in the table differ from it. [`LatencyModel::held_out`] says how well;
 //! 4. [`map_by_rules`] gives every layer the scheme that suits its kind, and the smallest blocks that cost no time.
 //! 5. or [`layer_options`] is what each layer could become, [`Sensitivity`] what each of these costs the trained
-//!    network, and [`Offers::select`] the least harmful of all within a [`MapBudget`].
+//!    network, and [`Offers::select`] the least harmful of all within a [`MapBudget`]; [`within_budget`] trains
+//!    until a bound on accuracy is kept.
 
+mod accuracy;
 mod budget;
 mod case;
 mod file;
@@ -29,6 +31,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use accuracy::{Found, Trial, within_budget};
 pub use budget::{Bound, MapBudget};
 pub use case::{LatencyCase, Operation, Precision};
 pub use file::{LatencyFileError, Opened};

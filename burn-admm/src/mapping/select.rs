@@ -1,7 +1,7 @@
 //! One scheme for every layer, least harm within a budget.
 
 use burn_sparse::{SparseError, Sparsity};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Bound, Decision, LatencyModel, LatencyTable, LayerOptions, MapBudget, Mapping, MappingError,
@@ -13,7 +13,7 @@ use crate::knapsack::{Choice, choose};
 const WEIGHINGS: usize = 24;
 
 /// What a layer costs and what harm that does.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Offer {
     /// Its scheme; none leaves it dense.
@@ -27,7 +27,7 @@ pub struct Offer {
 }
 
 /// A layer and its offers, the dense one first.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct OfferedLayer {
     /// The path of its weight.
@@ -37,7 +37,7 @@ pub struct OfferedLayer {
 }
 
 /// What a network takes apart from the layers that could become something else.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rest {
     /// Milliseconds: of the whole dense network, less those of the layers.
     pub ms: f64,
@@ -46,7 +46,7 @@ pub struct Rest {
 }
 
 /// All that a network could become, layer by layer: what [`select`](Self::select) chooses from.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Offers {
     /// Layers that have options.
@@ -148,6 +148,32 @@ impl Offers {
             layers: offered,
             rest,
         })
+    }
+
+    /// Whether these can be chosen from: every layer has a dense offer first, and all numbers are finite and at
+    /// least 0. To be asked of offers that come from a file.
+    ///
+    /// # Errors
+    /// [`MappingError::Entry`], naming the layer.
+    pub fn check(&self) -> Result<(), MappingError> {
+        let sound = |value: f64| value.is_finite() && value >= 0.0;
+        if !(sound(self.rest.ms) && sound(self.rest.bytes)) {
+            return Err(MappingError::Entry(format!("{:?}", self.rest)));
+        }
+        for layer in &self.layers {
+            let dense = layer
+                .offers
+                .first()
+                .is_some_and(|offer| offer.sparsity.is_none() && offer.ms > 0.0);
+            let sound = |offer: &Offer| [offer.ms, offer.bytes, offer.harm].into_iter().all(sound);
+            if !(dense && layer.offers.iter().all(sound)) {
+                return Err(MappingError::Entry(format!(
+                    "the offers of `{}`",
+                    layer.path
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Milliseconds and bytes of the dense network.

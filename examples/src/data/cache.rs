@@ -23,6 +23,11 @@ pub(crate) fn root() -> Option<PathBuf> {
     )
 }
 
+/// The folder in which this project keeps what can be made again.
+pub(crate) fn own_folder() -> Option<PathBuf> {
+    root().map(|root| root.with_file_name("burn-sparse"))
+}
+
 fn root_from(
     xdg: Option<OsString>,
     home: Option<PathBuf>,

@@ -42,6 +42,7 @@ mod trainer;
 
 pub use augment::{Augment, Normalization};
 pub use batch::{Batch, Batches, Loader};
+pub(crate) use cache::own_folder as cache_folder;
 pub use dataset::{ImageDataset, ImageShape, SkippedFile, Split};
 pub use error::DataError;
 pub use load::{LoadOptions, Source, load, load_exactly};

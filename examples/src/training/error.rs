@@ -8,6 +8,7 @@ use burn::tensor::TensorReadError;
 use burn_admm::baseline::ScheduleError;
 use burn_admm::click_train::ClickTrainError;
 use burn_admm::decompose::{RankPlanError, RankTimesError};
+use burn_admm::mapping::MappingError;
 use burn_admm::penni::PenniError;
 use burn_admm::quantize::QuantizeError;
 use burn_admm::reweighted::ReweightedError;
@@ -113,6 +114,9 @@ pub enum TrainingError {
     /// Shared kernels.
     #[error(transparent)]
     Penni(Box<PenniError>),
+    /// Choosing a scheme for each layer.
+    #[error(transparent)]
+    Mapping(Box<MappingError>),
     /// Cutting channels out.
     #[error(transparent)]
     Shrink(Box<ShrinkError>),
@@ -194,6 +198,16 @@ impl From<PenniError> for TrainingError {
             PenniError::Weights(error) => Self::Admm(error),
             PenniError::Plan(error) => Self::Plan(error),
             error => Self::Penni(Box::new(error)),
+        }
+    }
+}
+
+impl From<MappingError> for TrainingError {
+    fn from(error: MappingError) -> Self {
+        match error {
+            MappingError::Pruning(error) => Self::Admm(error),
+            MappingError::Plan(error) => Self::Plan(error),
+            error => Self::Mapping(Box::new(error)),
         }
     }
 }

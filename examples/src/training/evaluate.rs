@@ -1,3 +1,4 @@
+use burn::nn::loss::CrossEntropyLossConfig;
 use burn::tensor::{Device, Tensor};
 use models::Classifier;
 
@@ -43,4 +44,29 @@ pub fn accuracy<M: Classifier>(
         right += hits(&model.forward(batch.images), &batch.targets)?;
     }
     Ok(right as f64 / split.len().max(1) as f64)
+}
+
+/// Mean cross-entropy of the first `most` images of a split, with the network's running statistics and without
+/// augmentation; 0 for a split without images.
+///
+/// # Errors
+/// [`TrainingError::Read`] if the device fails.
+pub fn mean_loss<M: Classifier>(
+    model: &M,
+    data: &ImageDataset,
+    split: &Split,
+    most: usize,
+    device: &Device,
+) -> Result<f64, TrainingError> {
+    let device = device.clone().inner();
+    let split = split.select(&(0..split.len().min(most)).collect::<Vec<_>>());
+    let cross_entropy = CrossEntropyLossConfig::new().init(&device);
+    let mut sum = 0.0;
+    for batch in Loader::eval(data, &split, EVAL_BATCH).epoch(0, &device) {
+        let count = batch.targets.len() as f64;
+        let loss = cross_entropy.forward(model.forward(batch.images), batch.labels);
+        let loss: Vec<f32> = loss.try_to_data_as::<f32>()?.iter::<f32>().collect();
+        sum += count * loss.iter().map(|&loss| f64::from(loss)).sum::<f64>();
+    }
+    Ok(sum / split.len().max(1) as f64)
 }

@@ -21,6 +21,7 @@ mod error;
 mod evaluate;
 mod lenet;
 mod moments;
+mod offers;
 mod penni;
 mod pipeline;
 mod quantize;
@@ -45,9 +46,10 @@ pub use deploy::{
     DENSE_FILE, Deployed, PACKED_FILE, deploy, deploy_factored, deploy_shared, latency,
 };
 pub use error::{TrainingError, exit_code};
-pub use evaluate::{accuracy, hits};
+pub use evaluate::{accuracy, hits, mean_loss};
 pub use lenet::lenet_recipe;
 pub use moments::Moments;
+pub use offers::{held_out, latency_file, network_of, offers, times};
 pub use penni::{PenniRecipe, Shared, SharedResults, share};
 pub use pipeline::{Dense, PruneResults, Pruned, check_plan, prune, train_dense, train_on};
 pub use quantize::{QuantRecipe, QuantResults, Quantised, quantise};

@@ -233,3 +233,112 @@ fn budgets_are_read_and_refused() {
         assert!(error.contains(reason), "{text}: {error}");
     }
 }
+
+#[test]
+fn offers_of_a_file_are_checked() {
+    let rng = &mut ChaCha8Rng::seed_from_u64(4);
+    let offers = offers(rng);
+    let json = serde_json::to_string(&offers).unwrap();
+    let again: Offers = serde_json::from_str(&json).unwrap();
+    again.check().unwrap();
+    // Numbers come back to the last bit but one.
+    let [a, b] = [&again, &offers].map(|offers| offers.select(&"latency=0.7x".parse().unwrap()));
+    let same = |a: Selection, b: Selection| (a.ms - b.ms).abs() < 1e-9;
+    assert!(a.ok().zip(b.ok()).is_none_or(|(a, b)| same(a, b)));
+    let mut empty = offers.clone();
+    empty.layers[0].offers.clear();
+    let mut sparse = offers.clone();
+    sparse.layers[0].offers.remove(0);
+    let mut negative = offers.clone();
+    negative.layers[0].offers[1].ms = -1.0;
+    let mut none = offers;
+    none.rest.ms = f64::NAN;
+    for wrong in [empty, sparse, negative, none] {
+        assert!(wrong.check().is_err());
+    }
+}
+
+mod accuracy {
+    use super::*;
+    use crate::hardware::Effort;
+
+    /// Every part of the harm costs as much accuracy; short training loses half as much again.
+    fn accuracy(selection: &Selection, effort: Effort) -> Result<f64, MappingError> {
+        let more = if effort == Effort::Proxy { 1.5 } else { 1.0 };
+        Ok(0.9 - more * 0.1 * selection.harm)
+    }
+
+    /// Layers of which each can be twice as fast, more and more harmfully.
+    fn ladder() -> Offers {
+        let mut offers = blank();
+        for at in 1..=10 {
+            let offer = |sparsity, ms, harm| Offer {
+                sparsity,
+                ms,
+                bytes: 100.0 * ms,
+                harm,
+            };
+            let half = Some(Sparsity::row_balanced(0.5).unwrap());
+            offers.layers.push(OfferedLayer {
+                path: format!("{at}"),
+                offers: vec![
+                    offer(None, 1.0, 0.0),
+                    offer(half, 0.5, 0.01 * f64::from(at)),
+                ],
+            });
+        }
+        offers
+    }
+
+    #[test]
+    fn the_fastest_within_a_loss_is_found_by_short_training_and_confirmed() {
+        let offers = ladder();
+        let budget = "loss=2.0".parse().unwrap();
+        let mut efforts = Vec::new();
+        let found = within_budget(&offers, &budget, 0.9, |selection, effort| {
+            efforts.push(effort);
+            accuracy(selection, effort)
+        })
+        .unwrap();
+        // 0.133 of harm after short training: the layers 1 to 4, and 5 would be too much.
+        assert!((found.selection.harm - 0.10).abs() < 1e-9, "{found:?}");
+        assert!((found.accuracy - 0.89).abs() < 1e-9);
+        assert_eq!(efforts.last(), Some(&Effort::Full));
+        assert!(efforts.len() < 8);
+        assert_eq!(found.trials.len(), efforts.len());
+    }
+
+    #[test]
+    fn a_proxy_that_is_too_hopeful_costs_a_step_each() {
+        let offers = ladder();
+        let budget = "loss=2.0".parse().unwrap();
+        let found = within_budget(&offers, &budget, 0.9, |selection, effort| match effort {
+            Effort::Proxy => Ok::<_, MappingError>(0.9),
+            Effort::Full => accuracy(selection, effort),
+        })
+        .unwrap();
+        assert!((found.selection.harm - 0.15).abs() < 1e-9, "{found:?}");
+        let nothing = within_budget(&offers, &budget, 1.5, accuracy).unwrap_err();
+        assert!(
+            nothing.to_string().contains("the dense network"),
+            "{nothing}"
+        );
+    }
+
+    #[test]
+    fn both_bounds_are_kept_or_the_nearest_point_is_named() {
+        let offers = ladder();
+        let both = |text: &str| within_budget(&offers, &text.parse().unwrap(), 0.9, accuracy);
+        let found = both("latency=0.8x,loss=5").unwrap();
+        assert!(found.selection.ms <= 0.8 * offers.dense()[0]);
+        assert_eq!(found.trials.len(), 1);
+        let error = both("latency=0.6x,loss=0.5").unwrap_err().to_string();
+        assert!(
+            error.contains("latency=0.6x,loss=0.5 (which lost"),
+            "{error}"
+        );
+        assert!(error.contains("nearest is latency=0."), "{error}");
+        let error = both("latency=0.6x,loss=0.01").unwrap_err().to_string();
+        assert!(error.contains("nearest is the dense network"), "{error}");
+    }
+}

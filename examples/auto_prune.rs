@@ -1,0 +1,372 @@
+//! Finds a scheme for each layer of a network within a budget of time, size and accuracy, trains and packs it.
+//!
+//! ```text
+//! cargo run --release --example auto_prune
+//! cargo run --release --example auto_prune -- --budget latency=0.5x --max-loss 1.0
+//! cargo run --release --example auto_prune -- --arch lenet5 --dataset mnist --budget size=100KB
+//! ```
+
+use std::cell::Cell;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use burn::tensor::Device;
+use burn_admm::Plan;
+use burn_admm::hardware::Effort;
+use burn_admm::mapping::{Found, MapBudget, Offers, OptionConfig, Selection, within_budget};
+use clap::Parser;
+use examples::cli::{CommonArgs, DataArgs, Preset, after_help};
+use examples::data::{ImageDataset, Source, load};
+use examples::device::Selected;
+use examples::figure::{Figure, Line};
+use examples::output::OutputDir;
+use examples::report::Report;
+use examples::training::{
+    Context, Dense, EpochRecord, Method, PruneArgs, Pruned, Recipe, SETTINGS, TrainingError,
+    check_images, deploy, exit_code, latency_file, network, network_of, offers, prune, recipe_of,
+    resnet_limits, resnet_stem, settle, summarise, train_dense, train_on,
+};
+use models::{Arch, Model, ModelConfig};
+use serde_json::json;
+
+/// Let it choose: the scheme of each layer that keeps a budget and loses least
+///
+/// Layers are timed on the device with every scheme, once for each device, and pruned one at a time to see what
+/// the trained network minds. The least harmful choice within the budget is trained and packed. A bound on
+/// accuracy is kept by training: where it stands alone, the fastest network that keeps it is searched for.
+#[derive(Parser, Debug)]
+#[command(version, after_help = after_help("auto_prune", &[
+    ("half the time, minutes", ""),
+    ("as fast as a point of accuracy allows", "--budget loss=1.0"),
+    ("a small file", "--arch lenet5 --dataset mnist --budget size=0.1x"),
+]))]
+pub(crate) struct Args {
+    /// The network: resnet20, resnet32, resnet56, resnet18 to resnet152, vgg16, vgg16bn, mobilenetv2, alexnet,
+    /// lenet5, lenet300 or densenet121 to densenet201
+    #[arg(long, default_value_t = Arch::ResNet20)]
+    arch: Arch,
+
+    /// What the widths of all layers are multiplied by
+    #[arg(long, value_name = "FACTOR", value_parser = width)]
+    width: Option<f64>,
+
+    /// Bounds with commas: latency=0.5x, latency=3ms, size=0.2x, size=100KB, loss=1.0
+    ///
+    /// Parts are of the dense network, times of one image. A loss is in points of accuracy on the validation
+    /// images, below the dense network that trained as long.
+    #[arg(long, value_name = "BUDGET", default_value = "latency=0.5x")]
+    budget: MapBudget,
+
+    /// Points of accuracy that may be lost, as loss= of the budget
+    #[arg(long, value_name = "POINTS", value_parser = points)]
+    max_loss: Option<f64>,
+
+    /// File that keeps the times of layers; by default one for each device in the user's cache
+    #[arg(long, value_name = "FILE")]
+    times: Option<PathBuf>,
+
+    /// How to prune
+    #[arg(long, value_enum, default_value_t)]
+    method: Method,
+
+    #[command(flatten)]
+    prune: PruneArgs,
+
+    #[command(flatten)]
+    data: DataArgs,
+
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+fn width(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value <= 100.0 => Ok(value),
+        _ => Err("expected a factor above 0 and at most 100, such as 0.5".into()),
+    }
+}
+
+fn points(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (0.0..=100.0).contains(&value) => Ok(value),
+        _ => Err("expected points from 0 to 100, such as 1.0".into()),
+    }
+}
+
+impl Args {
+    fn budget(&self) -> Result<MapBudget, TrainingError> {
+        let mut budget = self.budget;
+        if let Some(loss) = self.max_loss {
+            if budget.loss.is_some_and(|given| given != loss) {
+                let reason = "--max-loss and loss= of --budget differ; give one of them";
+                return Err(TrainingError::Settings(reason.into()));
+            }
+            budget.loss = Some(loss);
+        }
+        Ok(budget)
+    }
+}
+
+fn main() -> ExitCode {
+    exit_code(run(&Args::parse()))
+}
+
+/// The whole run; what it printed is in the report.
+///
+/// # Errors
+/// See [`TrainingError`]; [`TrainingError::Stopped`] where `--stop-after` says so.
+pub(crate) fn run(args: &Args) -> Result<Report, TrainingError> {
+    let CommonArgs {
+        preset,
+        seed,
+        resume,
+        ..
+    } = args.common;
+    let budget = args.budget()?;
+    if args.method == Method::Clicktrain {
+        let reason =
+            "--method clicktrain starts from fresh weights; schemes are chosen for trained ones";
+        return Err(TrainingError::Settings(reason.into()));
+    }
+    let selected = args.common.select_device()?;
+    selected.warn();
+    let output = args.common.open_output("auto_prune", SETTINGS)?;
+    let (limit, test_limit) = resnet_limits(preset);
+    let options = args.data.options(seed, limit, test_limit);
+    let data = load(args.data.source(Source::Cifar10), &options)?;
+    println!("{}", data.summary());
+    if budget.loss.is_some() && data.valid.is_empty() {
+        let reason = "a bound on accuracy needs validation images; take more images: --limit";
+        return Err(TrainingError::Settings(reason.into()));
+    }
+
+    let recipe = args.prune.apply(recipe_of(args.arch, preset, seed));
+    let shape = data.shape;
+    let size = [shape.height, shape.width];
+    check_images(args.arch, size)?;
+    let mut config = ModelConfig::new(args.arch)
+        .with_classes(data.num_classes())
+        .with_input([shape.channels, shape.height, shape.width])
+        .with_stem(resnet_stem(args.arch, Preset::Full, size));
+    config.width = args.width;
+    let choice = OptionConfig::default();
+    let settings = json!({
+        "model": config, "dataset": data.name, "train_images": data.train.len(), "options": choice,
+        "budget": budget, "method": args.method, "recipe": recipe, "device": selected.to_string(),
+    });
+    settle(&output, &settings, resume)?;
+    println!(
+        "{} on {selected}, preset {preset}, seed {seed}: {budget}; {} dense epochs, {} of {} and masked \
+         retraining, batch {}, learning rate {}",
+        args.arch,
+        recipe.epochs,
+        recipe.pruning_epochs(),
+        args.method,
+        recipe.batch,
+        recipe.lr,
+    );
+    let run = Run {
+        args,
+        budget,
+        config,
+        recipe,
+        selected,
+        data,
+        output,
+        epochs_left: Cell::new(args.prune.stop_after),
+    };
+    run.whole(&choice)
+}
+
+struct Run<'a> {
+    args: &'a Args,
+    budget: MapBudget,
+    config: ModelConfig,
+    recipe: Recipe,
+    selected: Selected,
+    data: ImageDataset,
+    output: OutputDir,
+    epochs_left: Cell<Option<usize>>,
+}
+
+impl Run<'_> {
+    fn build(&self, device: &Device) -> Model {
+        network(&self.config, device)
+    }
+
+    /// For so many epochs.
+    fn context<'a>(
+        &'a self,
+        recipe: &'a Recipe,
+        epochs: usize,
+    ) -> Result<Context<'a>, TrainingError> {
+        let context = Context::new(&self.data, recipe, &self.selected.device, epochs)?;
+        Ok(context
+            .with_resume(self.args.common.resume)
+            .with_stop_after(self.epochs_left.get()))
+    }
+
+    fn whole(&self, choice: &OptionConfig) -> Result<Report, TrainingError> {
+        let (recipe, folder) = (&self.recipe, self.output.path());
+        let build = |device: &Device| self.build(device);
+        let context = self.context(recipe, recipe.epochs + 2 * recipe.pruning_epochs())?;
+        let seen = network_of(&context, &build(&context.device))?;
+        println!("{seen}");
+        self.text("network.json", &seen.to_json())?;
+        self.text("network.dot", &seen.to_dot())?;
+
+        let start = train_dense(&context, build, &folder.join("dense"))?;
+        let dense = train_on(&context, build, &start, &folder.join("dense-on"))?;
+        self.epochs_left.set(context.epochs_left());
+        let times = match &self.args.times {
+            Some(file) => file.clone(),
+            None => latency_file(&self.selected, folder)?,
+        };
+        let offers = offers(&context, &self.selected, &start, choice, (folder, &times))?;
+        let front = offers.front(24);
+        let [ms, bytes] = offers.dense();
+        println!(
+            "dense: {ms:.3} ms, {bytes:.0} bytes; the fastest of {} choices: {:.3} ms",
+            front.len(),
+            front.last().map_or(ms, |fastest| fastest.ms)
+        );
+
+        let mut trained = Vec::new();
+        let found = within_budget(
+            &offers,
+            &self.budget,
+            validated(&dense)?,
+            |selection, effort| {
+                let (pruned, accuracy) = self.train(&start, selection, effort, trained.len())?;
+                println!(
+                    "{:.3} ms: {:.2} % of the validation images are right after {} training",
+                    selection.ms,
+                    100.0 * accuracy,
+                    match effort {
+                        Effort::Proxy => "short",
+                        Effort::Full => "full",
+                    }
+                );
+                trained.push((selection.ms, pruned));
+                Ok::<f64, TrainingError>(accuracy)
+            },
+        )?;
+        println!("{}", found.selection.mapping);
+        // The last one that was trained at full length is what was found.
+        let Some((_, pruned)) = trained.pop() else {
+            return Err(TrainingError::Settings("nothing was trained".into()));
+        };
+        let context = self.context(recipe, 0)?;
+        let mut report = summarise(
+            &context,
+            self.args.arch.name(),
+            &self.selected.to_string(),
+            &dense,
+            &pruned,
+        )?;
+        deploy(&context, build, &pruned, folder)?.add_to(&mut report);
+        self.report(&mut report, &offers, &front, &found)?;
+        let path = self.output.file("report.json");
+        report.save(&path)?;
+        println!("\n{}\nreport: {}", report.table(), path.display());
+        Ok(report)
+    }
+
+    /// Trains the dense network towards a selection. Short training is an epoch after projection.
+    fn train(
+        &self,
+        dense: &Dense<Model>,
+        selection: &Selection,
+        effort: Effort,
+        number: usize,
+    ) -> Result<(Pruned<Model>, f64), TrainingError> {
+        let (recipe, method) = match effort {
+            Effort::Full => (self.recipe.clone(), self.args.method),
+            Effort::Proxy => {
+                let recipe = Recipe {
+                    admm_iterations: 0,
+                    retrain_epochs: 1,
+                    ..self.recipe.clone()
+                };
+                (recipe, Method::Oneshot)
+            }
+        };
+        let plan: Plan = selection.mapping.plan()?;
+        if plan.rules().is_empty() {
+            let reason = format!(
+                "the dense network keeps {} already; ask for more",
+                self.budget
+            );
+            return Err(TrainingError::Settings(reason));
+        }
+        let context = self.context(&recipe, recipe.pruning_epochs())?;
+        let folder = self.output.path().join(format!("trial-{number}"));
+        let build = |device: &Device| self.build(device);
+        let model = dense.model.clone();
+        let pruned = prune(&context, build, model, &plan, method, &folder)?;
+        self.epochs_left.set(context.epochs_left());
+        let accuracy = chosen(&pruned.results.retrain, pruned.results.epoch);
+        Ok((pruned, accuracy))
+    }
+
+    fn report(
+        &self,
+        report: &mut Report,
+        offers: &Offers,
+        front: &[Selection],
+        found: &Found,
+    ) -> Result<(), TrainingError> {
+        let [ms, bytes] = offers.dense();
+        let points: Vec<_> = front
+            .iter()
+            .map(|point| json!({"ms": point.ms, "bytes": point.bytes, "harm": point.harm}))
+            .collect();
+        let more = [
+            ("budget", json!(self.budget)),
+            ("predicted_dense", json!({"ms": ms, "bytes": bytes})),
+            ("found", json!(found)),
+            ("front", json!(points)),
+        ];
+        let more = more.map(|(key, value)| (key.to_string(), value));
+        report.extra.extend(more);
+        let figure = Figure {
+            title: format!("{} on {}: what schemes cost", report.arch, report.dataset),
+            subtitle: format!(
+                "{}, one image; the least harmful scheme for each layer, before training",
+                self.selected
+            ),
+            x: "predicted milliseconds".into(),
+            y: "loss above that of the dense network, sum of layers".into(),
+            logarithmic: false,
+        };
+        let line = |name: &str, points: &mut dyn Iterator<Item = &Selection>| Line {
+            name: name.into(),
+            points: points.map(|point| (point.ms, point.harm)).collect(),
+        };
+        let lines = [
+            line("front", &mut front.iter()),
+            line("chosen", &mut std::iter::once(&found.selection)),
+        ];
+        if let Some(svg) = figure.draw(&lines)? {
+            self.text("pareto.svg", &svg)?;
+            println!("figure: {}", self.output.file("pareto.svg").display());
+        }
+        Ok(())
+    }
+
+    fn text(&self, name: &str, text: &str) -> Result<(), TrainingError> {
+        self.output
+            .write(name, |file| file.write_all(text.as_bytes()))?;
+        Ok(())
+    }
+}
+
+/// On the validation images, in the epoch that was chosen.
+fn chosen(history: &[EpochRecord], epoch: usize) -> f64 {
+    let record = history.iter().find(|record| record.epoch == epoch);
+    record.map_or(0.0, |record| record.valid_accuracy)
+}
+
+fn validated(dense: &Dense<Model>) -> Result<f64, TrainingError> {
+    Ok(chosen(&dense.history, dense.epoch))
+}

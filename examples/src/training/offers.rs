@@ -1,0 +1,217 @@
+//! What the layers of a network could become, measured: times on the device, and what each scheme costs.
+
+use std::collections::hash_map::DefaultHasher;
+use std::fs;
+use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor};
+use burn_admm::mapping::{
+    LatencyCase, LatencyModel, LatencyTable, LayerOptions, MappingError, Network, Offers,
+    OptionConfig, PredictionError, Rest, Sensitivity, layer_options,
+};
+use burn_sparse::cpu;
+use burn_sparse::nn::Trace;
+use models::Classifier;
+
+use super::evaluate::mean_loss;
+use super::state::read_json;
+use super::{Context, Dense, TrainingError};
+use crate::bench::Machine;
+use crate::data::cache_folder;
+use crate::device::{Backend, Selected};
+use crate::output::{OutputError, write_atomic};
+use crate::progress::Progress;
+use crate::timing::{TimingOptions, measure};
+
+/// Validation images on which losses are measured.
+const IMAGES: usize = 1000;
+
+/// Measurements after which a file is written anew.
+const EVERY: usize = 16;
+
+/// Where the times of layers on a device are kept: by default in the user's cache, one file for each device.
+///
+/// # Errors
+/// [`TrainingError::Bench`] if the device cannot be described.
+pub fn latency_file(selected: &Selected, fallback: &Path) -> Result<PathBuf, TrainingError> {
+    let mut hasher = DefaultHasher::new();
+    machine(selected)?.hash(&mut hasher);
+    let name = format!(
+        "latency-{}-{:016x}.json",
+        selected.backend.name(),
+        hasher.finish()
+    );
+    let folder = cache_folder().unwrap_or_else(|| fallback.to_owned());
+    Ok(folder.join(name))
+}
+
+/// Times are of a device, of the threads that it has, and of a build.
+fn machine(selected: &Selected) -> Result<String, TrainingError> {
+    Ok(Machine::of(selected)?.to_string())
+}
+
+/// What a network is made of, seen on two inputs of noise.
+///
+/// # Errors
+/// [`TrainingError::Mapping`].
+pub fn network_of<M: Classifier>(context: &Context, model: &M) -> Result<Network, TrainingError> {
+    let device = context.device.clone().inner();
+    let inputs = [0, 1].map(|seed| noise(context, seed, &device));
+    Ok(Network::of(&model.valid(), inputs, |model, x| {
+        model.forward(x)
+    })?)
+}
+
+/// An image of noise, whatever else is drawn from the device's generator.
+fn noise(context: &Context, seed: u64, device: &Device) -> Tensor<4> {
+    let shape = context.data.shape;
+    let values = burn_sparse::catalogue::values(shape.bytes(), seed);
+    let data =
+        burn::tensor::TensorData::new(values, [1, shape.channels, shape.height, shape.width]);
+    Tensor::from_data(data, device)
+}
+
+/// Measures cases with a progress bar, keeping what is done in the file of the device.
+///
+/// # Errors
+/// [`TrainingError::Mapping`]; a file that is damaged or of another device is measured again, with a warning.
+pub fn times(
+    context: &Context,
+    selected: &Selected,
+    cases: &[LatencyCase],
+    file: &Path,
+) -> Result<LatencyTable, TrainingError> {
+    let opened = LatencyTable::open(file, &machine(selected)?).map_err(MappingError::from)?;
+    if let Some(reason) = &opened.dropped {
+        context.say(format!("warning: {reason}"));
+    }
+    let mut table = opened.table;
+    let device = context.device.clone().inner();
+    let mut bar = None;
+    let mut measure = || {
+        table.measure(cases, &device, |table, done, all| {
+            advance(&mut bar, "timing layers", done, all);
+            if done == all && all > 0 || done % EVERY == EVERY - 1 {
+                table.save(file)?;
+            }
+            Ok(())
+        })
+    };
+    match selected.backend {
+        Backend::Flex => cpu::on_pool(measure)?,
+        _ => measure()?,
+    }
+    Ok(table)
+}
+
+/// How far predictions of a table are from its own times, each predicted from four fifths of the others; none
+/// where it holds too few.
+///
+/// # Errors
+/// [`TrainingError::Sparse`] for a table with an entry that is no layer.
+pub fn held_out(table: &LatencyTable) -> Result<Option<PredictionError>, TrainingError> {
+    Ok(LatencyModel::held_out(table, 5)?)
+}
+
+/// What can be chosen from for a dense network, measured on the device of `selected` and on validation images.
+/// What was found is kept in `folder`, and a resumed run goes on with it.
+///
+/// # Errors
+/// [`TrainingError::Mapping`], and those of measuring, reading and writing.
+pub fn offers<M: Classifier + Sync>(
+    context: &Context,
+    selected: &Selected,
+    dense: &Dense<M>,
+    config: &OptionConfig,
+    (folder, latency): (&Path, &Path),
+) -> Result<Offers, TrainingError> {
+    let file = folder.join("offers.json");
+    if context.resume && file.is_file() {
+        return checked(&file);
+    }
+    // One of an older run would be taken for that of this one.
+    match fs::remove_file(&file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(OutputError::from_io(&file, error).into());
+        }
+        _ => {}
+    }
+    let device = context.device.clone().inner();
+    let model = dense.model.valid();
+    let image = noise(context, 0, &device);
+    let trace = Trace::of(|| drop(model.forward(image.clone())));
+    let layers = layer_options(&model, &trace, config)?;
+    let cases: Vec<LatencyCase> = layers.iter().flat_map(LayerOptions::cases).collect();
+    let table = times(context, selected, &cases, latency)?;
+    let losses = losses(context, &model, &layers, &folder.join("sensitivity.json"))?;
+
+    let mut offers = Offers::new(&layers, &table, &losses, Rest::default())?;
+    let folded = Classifier::fold(model.clone());
+    let options = TimingOptions::default();
+    let whole = measure(&device, options, || folded.infer(image.clone()))?.median;
+    let [ms, bytes] = offers.dense();
+    offers.rest = Rest {
+        // Layers alone may take longer than in a network that runs them one after the other.
+        ms: (whole - ms).max(0.0),
+        bytes: (4.0 * model.num_params() as f64 - bytes).max(0.0),
+    };
+    write_atomic(&file, |out| {
+        serde_json::to_writer(&mut *out, &offers)?;
+        Ok(())
+    })?;
+    // As a resumed run will see them, to the last bit.
+    checked(&file)
+}
+
+fn checked(file: &Path) -> Result<Offers, TrainingError> {
+    let offers: Offers = read_json(file)?;
+    offers.check()?;
+    Ok(offers)
+}
+
+/// The loss of a network with each of its layers pruned in each way.
+fn losses<M: Classifier>(
+    context: &Context,
+    model: &M,
+    layers: &[LayerOptions],
+    file: &Path,
+) -> Result<Sensitivity, TrainingError> {
+    let data = context.data;
+    let split = if data.valid.is_empty() {
+        &data.train
+    } else {
+        &data.valid
+    };
+    let device = &context.device;
+    let loss = |model: &M| mean_loss(model, data, split, IMAGES, device);
+    // Other weights or images have another loss.
+    let network = format!("{} of loss {:e}", data.name, loss(model)?);
+    let opened = Sensitivity::open(file, &network).map_err(MappingError::from)?;
+    if let (Some(reason), true) = (&opened.dropped, context.resume) {
+        context.say(format!("warning: {reason}"));
+    }
+    let mut known = opened.table;
+    let mut bar = None;
+    let loss = |model: &M| loss(model).map_err(|error| MappingError::Stopped(error.to_string()));
+    known.measure(model, layers, loss, |known, done, all| {
+        advance(&mut bar, "what layers cost", done, all);
+        if done == all && all > 0 || done % EVERY == EVERY - 1 {
+            known.save(file)?;
+        }
+        Ok(())
+    })?;
+    Ok(known)
+}
+
+fn advance(bar: &mut Option<Progress>, label: &str, done: usize, all: usize) {
+    let shown = bar.get_or_insert_with(|| Progress::new(label, all as u64));
+    if done > 0 {
+        shown.inc(1);
+    }
+    if done == all
+        && let Some(shown) = bar.take()
+    {
+        shown.finish();
+    }
+}
