@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use burn::tensor::Device;
 use burn_admm::Plan;
 use burn_admm::hardware::Effort;
-use burn_admm::mapping::{Found, MapBudget, Offers, OptionConfig, Selection, within_budget};
+use burn_admm::mapping::{Found, MapBudget, OptionConfig, Selection, within_budget};
 use clap::Parser;
 use examples::cli::{CommonArgs, DataArgs, Preset, after_help};
 use examples::data::{ImageDataset, Source, load};
@@ -22,9 +22,9 @@ use examples::figure::{Figure, Line};
 use examples::output::OutputDir;
 use examples::report::Report;
 use examples::training::{
-    Context, Dense, EpochRecord, Method, PruneArgs, Pruned, Recipe, SETTINGS, TrainingError,
-    check_images, deploy, exit_code, latency_file, network, network_of, offers, prune, recipe_of,
-    resnet_limits, resnet_stem, settle, summarise, train_dense, train_on,
+    Context, Dense, EpochRecord, Measured, Method, PruneArgs, Pruned, Recipe, SETTINGS,
+    TrainingError, check_images, deploy, exit_code, latency_file, network, network_of, offers,
+    prune, recipe_of, resnet_limits, resnet_stem, settle, summarise, train_dense, train_on,
 };
 use models::{Arch, Model, ModelConfig};
 use serde_json::json;
@@ -222,7 +222,11 @@ impl Run<'_> {
             Some(file) => file.clone(),
             None => latency_file(&self.selected, folder)?,
         };
-        let offers = offers(&context, &self.selected, &start, choice, (folder, &times))?;
+        let measured = offers(&context, &self.selected, &start, choice, (folder, &times))?;
+        if let Some(error) = &measured.prediction {
+            println!("{error}");
+        }
+        let offers = &measured.offers;
         let front = offers.front(24);
         let [ms, bytes] = offers.dense();
         println!(
@@ -233,7 +237,7 @@ impl Run<'_> {
 
         let mut trained = Vec::new();
         let found = within_budget(
-            &offers,
+            offers,
             &self.budget,
             validated(&dense)?,
             |selection, effort| {
@@ -265,7 +269,7 @@ impl Run<'_> {
             &pruned,
         )?;
         deploy(&context, build, &pruned, folder)?.add_to(&mut report);
-        self.report(&mut report, &offers, &front, &found)?;
+        self.report(&mut report, &measured, &front, &found)?;
         let path = self.output.file("report.json");
         report.save(&path)?;
         println!("\n{}\nreport: {}", report.table(), path.display());
@@ -312,11 +316,11 @@ impl Run<'_> {
     fn report(
         &self,
         report: &mut Report,
-        offers: &Offers,
+        measured: &Measured,
         front: &[Selection],
         found: &Found,
     ) -> Result<(), TrainingError> {
-        let [ms, bytes] = offers.dense();
+        let [ms, bytes] = measured.offers.dense();
         let points: Vec<_> = front
             .iter()
             .map(|point| json!({"ms": point.ms, "bytes": point.bytes, "harm": point.harm}))
@@ -324,6 +328,7 @@ impl Run<'_> {
         let more = [
             ("budget", json!(self.budget)),
             ("predicted_dense", json!({"ms": ms, "bytes": bytes})),
+            ("prediction", json!(measured.prediction)),
             ("found", json!(found)),
             ("front", json!(points)),
         ];

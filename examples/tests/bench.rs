@@ -325,7 +325,15 @@ fn a_network_is_decomposed_within_a_budget_and_timed() {
     let dir = tempfile::tempdir().unwrap();
     let output = dir.path().to_str().unwrap();
     let common = ["--device", "flex", "--output", output];
-    let asked = ["decompose", "--arch", "resnet20", "--rounds", "1"];
+    let asked = [
+        "decompose",
+        "--arch",
+        "resnet20",
+        "--rounds",
+        "1",
+        "--flops",
+        "2",
+    ];
     let ending = bench(&[&asked[..], &common].concat()).unwrap();
     assert_eq!(ending, Ending::Well);
     let text = std::fs::read_to_string(dir.path().join("report.json")).unwrap();

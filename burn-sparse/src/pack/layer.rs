@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use super::{
     Choice, Difference, Format, PackConfig, PackedLayer, Search,
     cache::PlanCache,
-    measure::{Candidate, Kind, medians},
+    measure::{Candidate, Kind},
     verify::{floats, random_inputs},
 };
 use crate::{
@@ -98,7 +98,8 @@ pub(super) fn pack_layer(
         });
     }
     if known.is_some() {
-        let [dense_ms, packed_ms] = medians(&dense, &sparse, config.runs, &weight.device());
+        let (runs, device) = (config.runs, weight.device());
+        let [dense_ms, packed_ms] = candidate.medians(runs, &device);
         (report.dense_ms, report.packed_ms) = (Some(dense_ms), Some(packed_ms));
         if config.choice == Choice::Auto && packed_ms >= dense_ms {
             report.reason = format!("dense wins, {:.2}x", packed_ms / dense_ms);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use burn::tensor::{Device, Tensor, module::conv2d, ops::ConvOptions};
 
 use crate::{
-    ConvProblem,
+    ConvProblem, cpu,
     ops::{
         ConvWindow, Epilogue, SparseWeight, dense_conv2d, dense_linear, is_flex, sparse_conv2d,
         sparse_linear,
@@ -80,6 +80,17 @@ impl Candidate {
         }
     }
 
+    /// Median milliseconds of both forms. On Flex as networks are to run there, on a thread of rayon's
+    /// ([`cpu::on_pool`]): from elsewhere each layer would pay for waking them, which hides what kernels take.
+    pub(super) fn medians(&self, runs: usize, device: &Device) -> [f64; 2] {
+        let work = || medians(&self.dense(), &self.packed(), runs, device);
+        if is_flex(device) {
+            cpu::on_pool(work)
+        } else {
+            work()
+        }
+    }
+
     /// The kernel of this crate.
     pub(super) fn packed(&self) -> Box<dyn Fn() -> Tensor<4> + '_> {
         if self.kind == Kind::Linear {
@@ -106,7 +117,7 @@ const BUDGET: Duration = Duration::from_millis(400);
 
 /// Median milliseconds of both, run in turn so that a slower machine slows both alike. The device
 /// is synchronised inside the timed region.
-pub(super) fn medians(
+fn medians(
     first: &dyn Fn() -> Tensor<4>,
     second: &dyn Fn() -> Tensor<4>,
     runs: usize,

@@ -27,8 +27,8 @@ pub struct DecomposeArgs {
     #[arg(long, value_name = "NAME")]
     pub arch: Option<Arch>,
 
-    /// Multiply-adds of the dense network over those that are wanted
-    #[arg(long, default_value_t = 2.0, value_name = "RATIO", value_parser = ratio)]
+    /// Multiply-adds of the dense network over those that are wanted; 1x1 convolutions keep theirs
+    #[arg(long, default_value_t = 1.5, value_name = "RATIO", value_parser = ratio)]
     pub flops: f64,
 
     /// Rounds of HOOI at most; 0 leaves it at the HOSVD

@@ -7,6 +7,7 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor};
 use burn_admm::fold;
 use burn_admm::shrink::ChannelModel;
+use burn_sparse::cpu;
 use burn_sparse::nn::Trace;
 use burn_sparse::pack::{PackConfig, PackReport, pack, random_inputs, verify};
 use burn_sparse::store;
@@ -57,7 +58,7 @@ pub struct Deployed<M> {
 ///
 /// # Errors
 /// Those of packing, of the files and of measuring; see [`TrainingError`].
-pub fn deploy<M: Classifier>(
+pub fn deploy<M: Classifier + Sync>(
     context: &Context,
     build: impl Fn(&Device) -> M,
     pruned: &Pruned<M>,
@@ -76,7 +77,7 @@ pub fn deploy<M: Classifier>(
 ///
 /// # Errors
 /// As [`deploy`].
-pub fn deploy_factored<M: Classifier>(
+pub fn deploy_factored<M: Classifier + Sync>(
     context: &Context,
     build: impl Fn(&Device) -> M,
     factored: &Factored<M>,
@@ -97,7 +98,7 @@ pub fn deploy_factored<M: Classifier>(
 ///
 /// # Errors
 /// As [`deploy`].
-pub fn deploy_shared<M: Classifier + ChannelModel>(
+pub fn deploy_shared<M: Classifier + ChannelModel + Sync>(
     context: &Context,
     build: impl Fn(&Device) -> M,
     shared: &Shared<M>,
@@ -150,7 +151,7 @@ struct Forms<'a, M> {
     rival: Option<&'a M>,
 }
 
-fn run<M: Classifier>(
+fn run<M: Classifier + Sync>(
     context: &Context,
     build: impl Fn(&Device) -> M,
     forms: Forms<'_, M>,
@@ -211,14 +212,16 @@ fn run<M: Classifier>(
 pub fn latency(
     device: &Device,
     image: [usize; 4],
-    dense: impl Fn(Tensor<4>) -> Tensor<2>,
-    packed: impl Fn(Tensor<4>) -> Tensor<2>,
+    dense: impl Fn(Tensor<4>) -> Tensor<2> + Sync,
+    packed: impl Fn(Tensor<4>) -> Tensor<2> + Sync,
 ) -> Result<Latency, TimingError> {
     let mut times = BTreeMap::new();
     for batch in BATCHES {
         let x = Tensor::<4>::zeros([batch, image[1], image[2], image[3]], device);
-        let time = |form: &dyn Fn(Tensor<4>) -> Tensor<2>| {
-            let timing = measure(device, TimingOptions::default(), || form(x.clone()));
+        let time = |form: &(dyn Fn(Tensor<4>) -> Tensor<2> + Sync)| {
+            let work = || measure(device, TimingOptions::default(), || form(x.clone()));
+            // As networks are to run on a CPU; on other devices it is no matter.
+            let timing = cpu::on_pool(work);
             timing.map(|timing| timing.median)
         };
         let (dense, packed) = (time(&dense)?, time(&packed)?);

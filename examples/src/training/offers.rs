@@ -13,6 +13,7 @@ use burn_admm::mapping::{
 use burn_sparse::cpu;
 use burn_sparse::nn::Trace;
 use models::Classifier;
+use serde::{Deserialize, Serialize};
 
 use super::evaluate::mean_loss;
 use super::state::read_json;
@@ -105,13 +106,13 @@ pub fn times(
     Ok(table)
 }
 
-/// How far predictions of a table are from its own times, each predicted from four fifths of the others; none
-/// where it holds too few.
-///
-/// # Errors
-/// [`TrainingError::Sparse`] for a table with an entry that is no layer.
-pub fn held_out(table: &LatencyTable) -> Result<Option<PredictionError>, TrainingError> {
-    Ok(LatencyModel::held_out(table, 5)?)
+/// What a network could become, and how well times can be told that nobody measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// What can be chosen from.
+    pub offers: Offers,
+    /// Of the device's times, each predicted from those of other layers; none where there are too few.
+    pub prediction: Option<PredictionError>,
 }
 
 /// What can be chosen from for a dense network, measured on the device of `selected` and on validation images.
@@ -125,7 +126,7 @@ pub fn offers<M: Classifier + Sync>(
     dense: &Dense<M>,
     config: &OptionConfig,
     (folder, latency): (&Path, &Path),
-) -> Result<Offers, TrainingError> {
+) -> Result<Measured, TrainingError> {
     let file = folder.join("offers.json");
     if context.resume && file.is_file() {
         return checked(&file);
@@ -156,18 +157,22 @@ pub fn offers<M: Classifier + Sync>(
         ms: (whole - ms).max(0.0),
         bytes: (4.0 * model.num_params() as f64 - bytes).max(0.0),
     };
+    let measured = Measured {
+        offers,
+        prediction: LatencyModel::held_out(&table, 5)?,
+    };
     write_atomic(&file, |out| {
-        serde_json::to_writer(&mut *out, &offers)?;
+        serde_json::to_writer(&mut *out, &measured)?;
         Ok(())
     })?;
     // As a resumed run will see them, to the last bit.
     checked(&file)
 }
 
-fn checked(file: &Path) -> Result<Offers, TrainingError> {
-    let offers: Offers = read_json(file)?;
-    offers.check()?;
-    Ok(offers)
+fn checked(file: &Path) -> Result<Measured, TrainingError> {
+    let measured: Measured = read_json(file)?;
+    measured.offers.check()?;
+    Ok(measured)
 }
 
 /// The loss of a network with each of its layers pruned in each way.
