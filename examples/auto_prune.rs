@@ -4,22 +4,28 @@
 //! cargo run --release --example auto_prune
 //! cargo run --release --example auto_prune -- --budget latency=0.5x --max-loss 1.0
 //! cargo run --release --example auto_prune -- --arch lenet5 --dataset mnist --budget size=100KB
+//! cargo run --release --example auto_prune -- --by policy --evaluations 64
 //! ```
 
 use std::cell::Cell;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use burn::tensor::Device;
 use burn_admm::Plan;
 use burn_admm::hardware::Effort;
-use burn_admm::mapping::{Found, MapBudget, OptionConfig, Selection, within_budget};
-use clap::Parser;
-use examples::cli::{CommonArgs, DataArgs, Preset, after_help};
+use burn_admm::mapping::{
+    MapBudget, MappingError, Offers, OptionConfig, SearchConfig, SearchLog, SearchMethod,
+    Selection, search, within_budget,
+};
+use clap::{Parser, ValueEnum};
+use examples::cli::{CommonArgs, DataArgs, Preset, after_help, positive};
 use examples::data::{ImageDataset, Source, load};
 use examples::device::Selected;
 use examples::figure::{Figure, Line};
 use examples::output::OutputDir;
+use examples::progress::Progress;
 use examples::report::Report;
 use examples::training::{
     Context, Dense, EpochRecord, Measured, Method, PruneArgs, Pruned, Recipe, SETTINGS,
@@ -27,7 +33,8 @@ use examples::training::{
     prune, recipe_of, resnet_limits, resnet_stem, settle, summarise, train_dense, train_on,
 };
 use models::{Arch, Model, ModelConfig};
-use serde_json::json;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 /// Let it choose: the scheme of each layer that keeps a budget and loses least
 ///
@@ -65,6 +72,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     times: Option<PathBuf>,
 
+    /// How schemes are chosen
+    #[arg(long, value_enum, default_value_t)]
+    by: By,
+
+    /// Networks that a search trains for an epoch each
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
+    evaluations: usize,
+
     /// How to prune
     #[arg(long, value_enum, default_value_t)]
     method: Method,
@@ -77,6 +92,32 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     common: CommonArgs,
+}
+
+/// How schemes are chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum By {
+    /// The least sum of losses that layers alone cost, within the budget
+    #[default]
+    Knapsack,
+    /// A search by a policy that learns what is rewarded; for a bound on latency
+    Policy,
+    /// A search by chance: the control
+    Random,
+    /// A search by regularised evolution: the other control
+    Evolution,
+}
+
+impl By {
+    fn search(self) -> Option<SearchMethod> {
+        match self {
+            Self::Knapsack => None,
+            Self::Policy => Some(SearchMethod::Policy),
+            Self::Random => Some(SearchMethod::Random),
+            Self::Evolution => Some(SearchMethod::Evolution),
+        }
+    }
 }
 
 fn width(text: &str) -> Result<f64, String> {
@@ -128,6 +169,13 @@ pub(crate) fn run(args: &Args) -> Result<Report, TrainingError> {
             "--method clicktrain starts from fresh weights; schemes are chosen for trained ones";
         return Err(TrainingError::Settings(reason.into()));
     }
+    if args.by.search().is_some()
+        && (budget.latency.is_none() || budget.size.is_some() || budget.loss.is_some())
+    {
+        let reason =
+            "a search rewards accuracy at a bound on latency: --budget latency=0.5x, and no other";
+        return Err(TrainingError::Settings(reason.into()));
+    }
     let selected = args.common.select_device()?;
     selected.warn();
     let output = args.common.open_output("auto_prune", SETTINGS)?;
@@ -135,8 +183,9 @@ pub(crate) fn run(args: &Args) -> Result<Report, TrainingError> {
     let options = args.data.options(seed, limit, test_limit);
     let data = load(args.data.source(Source::Cifar10), &options)?;
     println!("{}", data.summary());
-    if budget.loss.is_some() && data.valid.is_empty() {
-        let reason = "a bound on accuracy needs validation images; take more images: --limit";
+    let judged = budget.loss.is_some() || args.by.search().is_some();
+    if judged && data.valid.is_empty() {
+        let reason = "accuracy is judged on validation images, of which there are none; take more images: --limit";
         return Err(TrainingError::Settings(reason.into()));
     }
 
@@ -152,7 +201,7 @@ pub(crate) fn run(args: &Args) -> Result<Report, TrainingError> {
     let choice = OptionConfig::default();
     let settings = json!({
         "model": config, "dataset": data.name, "train_images": data.train.len(), "options": choice,
-        "budget": budget, "method": args.method, "recipe": recipe, "device": selected.to_string(),
+        "budget": budget, "by": args.by, "evaluations": args.evaluations, "method": args.method, "recipe": recipe, "device": selected.to_string(),
     });
     settle(&output, &settings, resume)?;
     println!(
@@ -176,6 +225,14 @@ pub(crate) fn run(args: &Args) -> Result<Report, TrainingError> {
         epochs_left: Cell::new(args.prune.stop_after),
     };
     run.whole(&choice)
+}
+
+/// What was chosen, and trained at full length.
+struct Chosen {
+    selection: Selection,
+    pruned: Pruned<Model>,
+    /// How it was found.
+    found: Value,
 }
 
 struct Run<'a> {
@@ -235,45 +292,126 @@ impl Run<'_> {
             front.last().map_or(ms, |fastest| fastest.ms)
         );
 
-        let mut trained = Vec::new();
-        let found = within_budget(
-            offers,
-            &self.budget,
-            validated(&dense)?,
-            |selection, effort| {
-                let (pruned, accuracy) = self.train(&start, selection, effort, trained.len())?;
-                println!(
-                    "{:.3} ms: {:.2} % of the validation images are right after {} training",
-                    selection.ms,
-                    100.0 * accuracy,
-                    match effort {
-                        Effort::Proxy => "short",
-                        Effort::Full => "full",
-                    }
-                );
-                trained.push((selection.ms, pruned));
-                Ok::<f64, TrainingError>(accuracy)
-            },
-        )?;
-        println!("{}", found.selection.mapping);
-        // The last one that was trained at full length is what was found.
-        let Some((_, pruned)) = trained.pop() else {
-            return Err(TrainingError::Settings("nothing was trained".into()));
+        let chosen = match self.args.by.search() {
+            None => self.bounded(offers, &start, [validated(&start)?, validated(&dense)?])?,
+            Some(method) => self.searched(offers, &start, method)?,
         };
+        println!("{}", chosen.selection.mapping);
         let context = self.context(recipe, 0)?;
         let mut report = summarise(
             &context,
             self.args.arch.name(),
             &self.selected.to_string(),
             &dense,
-            &pruned,
+            &chosen.pruned,
         )?;
-        deploy(&context, build, &pruned, folder)?.add_to(&mut report);
-        self.report(&mut report, &measured, &front, &found)?;
+        deploy(&context, build, &chosen.pruned, folder)?.add_to(&mut report);
+        self.report(&mut report, &measured, &front, &chosen)?;
         let path = self.output.file("report.json");
         report.save(&path)?;
         println!("\n{}\nreport: {}", report.table(), path.display());
         Ok(report)
+    }
+
+    /// What keeps the budget and loses least, trained.
+    fn bounded(
+        &self,
+        offers: &Offers,
+        start: &Dense<Model>,
+        dense: [f64; 2],
+    ) -> Result<Chosen, TrainingError> {
+        let mut trained = Vec::new();
+        let found = within_budget(offers, &self.budget, dense, |selection, effort| {
+            let folder = format!("trial-{}", trained.len());
+            let (pruned, accuracy) = self.train(start, selection, effort, (&folder, true))?;
+            println!(
+                "{:.3} ms: {:.2} % of the validation images are right after {} training",
+                selection.ms,
+                100.0 * accuracy,
+                match effort {
+                    Effort::Proxy => "short",
+                    Effort::Full => "full",
+                }
+            );
+            trained.push((selection.ms, effort, pruned));
+            Ok::<f64, TrainingError>(accuracy)
+        })?;
+        let mut trained = trained.into_iter();
+        let is_it = |(ms, effort, _): &(f64, Effort, _)| {
+            *effort == Effort::Full && *ms == found.selection.ms
+        };
+        let Some((_, _, pruned)) = trained.find(is_it) else {
+            return Err(TrainingError::Settings("nothing was trained".into()));
+        };
+        Ok(Chosen {
+            found: json!(found),
+            selection: found.selection,
+            pruned,
+        })
+    }
+
+    /// What a search at the bound on latency finds, trained at full length.
+    fn searched(
+        &self,
+        offers: &Offers,
+        start: &Dense<Model>,
+        method: SearchMethod,
+    ) -> Result<Chosen, TrainingError> {
+        let [dense_ms, _] = offers.dense();
+        let target = self
+            .budget
+            .latency
+            .map_or(dense_ms, |bound| bound.of(dense_ms));
+        let config = SearchConfig {
+            evaluations: self.args.evaluations,
+            seed: self.recipe.seed,
+            ..SearchConfig::new(method, target)
+        };
+        let file = self.output.file("search.json");
+        // Of a run that was started anew the times are other ones.
+        let name = json!([offers, config, self.recipe]).to_string();
+        let name = format!("{:016x}", hash(&name));
+        let mut log = SearchLog::open(&file, &name)
+            .map_err(MappingError::from)?
+            .table;
+        let bar = Progress::new("search", config.evaluations as u64);
+        let mut shown = 0;
+        let device = self.selected.device.clone();
+        let found = search(
+            offers,
+            &config,
+            &device,
+            &mut log,
+            |candidates| {
+                let one = |selection: &Selection| {
+                    if selection.mapping.plan()?.rules().is_empty() {
+                        return validated(start);
+                    }
+                    let (_, accuracy) =
+                        self.train(start, selection, Effort::Proxy, ("candidate", false))?;
+                    Ok::<f64, TrainingError>(accuracy)
+                };
+                candidates.iter().map(one).collect()
+            },
+            |log, done, _| {
+                bar.inc((done - shown) as u64);
+                shown = done;
+                Ok(log.save(&file).map_err(MappingError::from)?)
+            },
+        )?;
+        bar.finish();
+        println!(
+            "the best of {} candidates: {:.3} ms, {:.2} % of the validation images after short training",
+            found.history.len(),
+            found.best.ms,
+            100.0 * found.accuracy
+        );
+        let (pruned, _) = self.train(start, &found.best, Effort::Full, ("best", true))?;
+        Ok(Chosen {
+            found: json!({"config": config, "search": found}),
+            selection: found.best,
+            pruned,
+        })
     }
 
     /// Trains the dense network towards a selection. Short training is an epoch after projection.
@@ -282,7 +420,7 @@ impl Run<'_> {
         dense: &Dense<Model>,
         selection: &Selection,
         effort: Effort,
-        number: usize,
+        (folder, resumes): (&str, bool),
     ) -> Result<(Pruned<Model>, f64), TrainingError> {
         let (recipe, method) = match effort {
             Effort::Full => (self.recipe.clone(), self.args.method),
@@ -304,7 +442,12 @@ impl Run<'_> {
             return Err(TrainingError::Settings(reason));
         }
         let context = self.context(&recipe, recipe.pruning_epochs())?;
-        let folder = self.output.path().join(format!("trial-{number}"));
+        let context = match resumes {
+            true => context,
+            // Too short to be worth a state, and too many.
+            false => context.with_resume(false).quiet(),
+        };
+        let folder = self.output.path().join(folder);
         let build = |device: &Device| self.build(device);
         let model = dense.model.clone();
         let pruned = prune(&context, build, model, &plan, method, &folder)?;
@@ -318,7 +461,7 @@ impl Run<'_> {
         report: &mut Report,
         measured: &Measured,
         front: &[Selection],
-        found: &Found,
+        chosen: &Chosen,
     ) -> Result<(), TrainingError> {
         let [ms, bytes] = measured.offers.dense();
         let points: Vec<_> = front
@@ -329,7 +472,8 @@ impl Run<'_> {
             ("budget", json!(self.budget)),
             ("predicted_dense", json!({"ms": ms, "bytes": bytes})),
             ("prediction", json!(measured.prediction)),
-            ("found", json!(found)),
+            ("selection", json!(chosen.selection)),
+            ("found", chosen.found.clone()),
             ("front", json!(points)),
         ];
         let more = more.map(|(key, value)| (key.to_string(), value));
@@ -350,7 +494,7 @@ impl Run<'_> {
         };
         let lines = [
             line("front", &mut front.iter()),
-            line("chosen", &mut std::iter::once(&found.selection)),
+            line("chosen", &mut std::iter::once(&chosen.selection)),
         ];
         if let Some(svg) = figure.draw(&lines)? {
             self.text("pareto.svg", &svg)?;
@@ -364,6 +508,12 @@ impl Run<'_> {
             .write(name, |file| file.write_all(text.as_bytes()))?;
         Ok(())
     }
+}
+
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// On the validation images, in the epoch that was chosen.

@@ -8,6 +8,9 @@ use crate::hardware::Effort;
 /// Points at which a front is looked at.
 const POINTS: usize = 24;
 
+/// Steps that are tried beyond what short training found, while training at full length keeps the bound.
+const FASTER: usize = 3;
+
 /// What is left where no scheme will do.
 const DENSE: &str = "the dense network";
 
@@ -40,11 +43,13 @@ pub struct Found {
 /// Finds the network that a budget asks for, and trains it.
 ///
 /// `train` trains a selection, for a short while or at full length, and gives its accuracy on images that are not
-/// those of the final test; `dense` is that of the dense network after as many epochs.
+/// those of the final test. `dense` are accuracies of the dense network: that which `train` starts from, with which
+/// short training is compared, and the one that trained on for as many epochs as training at full length takes.
 ///
 /// - Without a bound on accuracy, what [`Offers::select`] gives is trained at full length, once.
 /// - With nothing but that bound, the fastest network of the [front](Offers::front) that keeps it: found by
-///   halving the front with short training, confirmed at full length, and a step slower where that fails.
+///   halving the front with short training, confirmed at full length, a step slower where that fails, and up to
+///   three faster where it does not.
 /// - With both, the selection is trained at full length and must keep the bound.
 ///
 /// # Errors
@@ -58,7 +63,7 @@ pub struct Found {
 /// # fn train(_: &burn_admm::Plan, _: Effort) -> Result<f64, MappingError> { Ok(0.9) }
 /// # fn of(offers: Offers) -> Result<(), MappingError> {
 /// let budget: MapBudget = "latency=0.5x,loss=1.0".parse()?;
-/// let found = within_budget(&offers, &budget, 0.92, |selection, effort| {
+/// let found = within_budget(&offers, &budget, [0.91, 0.92], |selection, effort| {
 ///     train(&selection.mapping.plan()?, effort)
 /// })?;
 /// println!("{}\naccuracy {:.4}", found.selection.mapping, found.accuracy);
@@ -68,7 +73,7 @@ pub struct Found {
 pub fn within_budget<E: From<MappingError>>(
     offers: &Offers,
     budget: &MapBudget,
-    dense: f64,
+    dense: [f64; 2],
     mut train: impl FnMut(&Selection, Effort) -> Result<f64, E>,
 ) -> Result<Found, E> {
     let mut trials = Vec::new();
@@ -83,20 +88,22 @@ pub fn within_budget<E: From<MappingError>>(
         Ok::<f64, E>(accuracy)
     };
     // A hair of rounding is no loss.
-    let keeps = |accuracy: f64| {
-        budget
-            .loss
-            .is_none_or(|points| 100.0 * (dense - accuracy) <= points + 1e-9)
+    let keeps = |accuracy: f64, effort: Effort| {
+        let dense = dense[usize::from(effort == Effort::Full)];
+        let lost = 100.0 * (dense - accuracy);
+        budget.loss.is_none_or(|points| lost <= points + 1e-9)
     };
     let bounded = budget.latency.is_some() || budget.size.is_some();
     let (selection, accuracy) = if bounded {
         let selection = offers.select(budget)?;
         let accuracy = train(&selection, Effort::Full)?;
-        if !keeps(accuracy) {
+        if !keeps(accuracy, Effort::Full) {
             let mut slower = offers.front(POINTS);
-            slower.retain(|point| point.ms > selection.ms);
+            let bytes = budget.size.map(|bound| bound.of(offers.dense()[1]));
+            let small = |point: &Selection| bytes.is_none_or(|most| point.bytes <= most);
+            slower.retain(|point| point.ms > selection.ms && small(point));
             let at = fastest(&slower, |point| {
-                Ok::<_, E>(keeps(train(point, Effort::Proxy)?))
+                Ok::<_, E>(keeps(train(point, Effort::Proxy)?, Effort::Proxy))
             })?;
             let [ms, _] = offers.dense();
             let nearest = match slower.get(at) {
@@ -105,9 +112,10 @@ pub fn within_budget<E: From<MappingError>>(
                     point.ms / ms,
                     point.ms
                 ),
-                _ => DENSE.to_owned(),
+                _ if bytes.is_none() => DENSE.to_owned(),
+                _ => "unknown: no larger network was tried".to_owned(),
             };
-            let lost = 100.0 * (dense - accuracy);
+            let lost = 100.0 * (dense[1] - accuracy);
             return Err(MappingError::Unreachable {
                 asked: format!("{budget} (which lost {lost:.2} points)"),
                 nearest,
@@ -118,22 +126,26 @@ pub fn within_budget<E: From<MappingError>>(
     } else {
         let front = offers.front(POINTS);
         let mut at = fastest(&front, |point| {
-            Ok::<_, E>(keeps(train(point, Effort::Proxy)?))
+            Ok::<_, E>(keeps(train(point, Effort::Proxy)?, Effort::Proxy))
         })?;
-        loop {
-            if at == 0 {
-                return Err(MappingError::Unreachable {
-                    asked: budget.to_string(),
-                    nearest: DENSE.to_owned(),
-                }
-                .into());
-            }
+        let mut best: Option<(Selection, f64)> = None;
+        let mut faster = 0;
+        while at > 0 && at < front.len() && faster <= FASTER {
             let accuracy = train(&front[at], Effort::Full)?;
-            if keeps(accuracy) {
-                break (front[at].clone(), accuracy);
+            if keeps(accuracy, Effort::Full) {
+                best = Some((front[at].clone(), accuracy));
+                at += 1;
+                faster += 1;
+            } else if best.is_some() {
+                break;
+            } else {
+                at -= 1;
             }
-            at -= 1;
         }
+        best.ok_or_else(|| MappingError::Unreachable {
+            asked: budget.to_string(),
+            nearest: DENSE.to_owned(),
+        })?
     };
     Ok(Found {
         selection,

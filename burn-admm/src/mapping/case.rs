@@ -117,6 +117,18 @@ impl LatencyCase {
     /// have.
     pub fn density(&self) -> Result<f64, SparseError> {
         check_sizes(&self.problem)?;
+        let is_flat = |sides: [usize; 2]| sides[0] == 1;
+        let flat = is_flat(self.problem.input) && is_flat(self.problem.kernel);
+        let point = flat && self.problem.input[1] == 1 && self.problem.kernel[1] == 1;
+        let fits = match self.operation {
+            Operation::Conv2d => true,
+            Operation::Conv1d => flat && self.problem.padding[0] == [0, 0],
+            Operation::Linear => point && self.problem.groups == 1,
+        };
+        if !fits {
+            let reason = format!("{:?} of {:?}", self.operation, self.problem);
+            return Err(SparseError::Shape(format!("{reason} has too many axes")));
+        }
         self.problem.check()?;
         self.sparsity.density(self.shape())
     }

@@ -44,13 +44,13 @@ pub struct Opened<T> {
 }
 
 /// What is kept in a file, and not believed when it is read.
-pub(super) trait Kept: Serialize + DeserializeOwned {
+pub(in crate::mapping) trait Kept: Serialize + DeserializeOwned {
     /// What is wrong with it, if anything.
     fn check(&self) -> Result<(), String>;
 }
 
 /// What a file holds, unless it is damaged or `stale` says why it is not wanted.
-pub(super) fn open<T: Kept>(
+pub(in crate::mapping) fn open<T: Kept>(
     path: &Path,
     new: impl FnOnce() -> T,
     stale: impl FnOnce(&T) -> Option<String>,
@@ -80,7 +80,7 @@ pub(super) fn open<T: Kept>(
 }
 
 /// As JSON, in a temporary file first, so that an interrupted write leaves an older one as it was.
-pub(super) fn save<T: Kept>(kept: &T, path: &Path) -> Result<(), LatencyFileError> {
+pub(in crate::mapping) fn save<T: Kept>(kept: &T, path: &Path) -> Result<(), LatencyFileError> {
     let io = |source| LatencyFileError::Io {
         path: path.to_owned(),
         source,

@@ -3,11 +3,16 @@
 use std::time::Instant;
 
 use burn::module::Param;
-use burn::nn::PaddingConfig2d;
-use burn::tensor::module::linear;
+use burn::nn::{PaddingConfig1d, PaddingConfig2d};
+use burn::tensor::module::{conv1d, linear};
+use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
-use burn_sparse::nn::{Conv2d, Conv2dConfig, Linear, LinearConfig, Trace, Weight, weights};
-use burn_sparse::ops::{Epilogue, SparseWeight, dense_conv2d, sparse_conv2d, sparse_linear};
+use burn_sparse::nn::{
+    Conv1d, Conv1dConfig, Conv2d, Conv2dConfig, Linear, LinearConfig, Trace, Weight, weights,
+};
+use burn_sparse::ops::{
+    Epilogue, SparseWeight, dense_conv2d, sparse_conv1d, sparse_conv2d, sparse_linear,
+};
 use burn_sparse::pack::{PackConfig, PackReport, pack};
 use burn_sparse::{PatternPool, Pool, SparseError, Sparsity, catalogue};
 
@@ -78,6 +83,14 @@ pub enum MappingError {
     /// A trace without layers.
     #[error("the forward pass ran no layer of `burn_sparse::nn`; build the model of those")]
     NoLayers,
+    /// A device that fails, or is no longer there.
+    #[error("the device failed while {case:?} was timed: {reason}")]
+    Device {
+        /// The case.
+        case: Box<LatencyCase>,
+        /// What it says.
+        reason: String,
+    },
     /// The file of a table.
     #[error(transparent)]
     File(#[from] LatencyFileError),
@@ -111,7 +124,7 @@ pub(super) fn measured(case: &LatencyCase, device: &Device) -> Result<LatencyEnt
     let [dense_ms, packed_ms] = match (case.precision, times) {
         (Precision::F32, Some((dense, packed))) => [dense, packed],
         // Packing times in f32, and not on devices of which it knows no geometry.
-        _ => layer.in_turns(&weight, x, case, device),
+        _ => layer.in_turns(&weight, x, case, device)?,
     };
     Ok(LatencyEntry {
         case: *case,
@@ -139,9 +152,10 @@ fn concrete(sparsity: Sparsity) -> Sparsity {
     }
 }
 
-/// A layer of one of the kinds. A 1-D convolution is timed as the 2-D one of height 1 that it runs as.
+/// A layer of one of the kinds: their dense forms differ.
 enum Layer {
     Conv(Conv2d),
+    Conv1d(Conv1d),
     Linear(Linear),
 }
 
@@ -161,6 +175,19 @@ impl Layer {
             return Self::Linear(linear);
         }
         let [[top, bottom], [left, right]] = problem.padding;
+        if case.operation == Operation::Conv1d {
+            let config = Conv1dConfig::new(channels[0], channels[1], problem.kernel[1])
+                .with_stride(problem.stride[1])
+                .with_dilation(problem.dilation[1])
+                .with_groups(problem.groups)
+                .with_padding(PaddingConfig1d::Explicit(left, right))
+                .with_bias(false);
+            let mut conv = config.init(device);
+            let [rows, columns, _, kernel] = problem.weight_shape();
+            let data = TensorData::new(values, [rows, columns, kernel]);
+            conv.weight = Weight::Dense(Param::from_data(data, device));
+            return Self::Conv1d(conv);
+        }
         let config = Conv2dConfig::new(channels, problem.kernel)
             .with_stride(problem.stride)
             .with_dilation(problem.dilation)
@@ -179,6 +206,11 @@ impl Layer {
         let (packed, report) = match self {
             Self::Conv(conv) => {
                 let trace = Trace::of(|| drop(conv.forward(x.clone())));
+                let (convs, report) = pack(vec![conv.clone()], &config(trace))?;
+                (weights(&convs).remove(0).weight, report)
+            }
+            Self::Conv1d(conv) => {
+                let trace = Trace::of(|| drop(conv.forward(lines(x))));
                 let (convs, report) = pack(vec![conv.clone()], &config(trace))?;
                 (weights(&convs).remove(0).weight, report)
             }
@@ -205,11 +237,25 @@ impl Layer {
         x: Tensor<4>,
         case: &LatencyCase,
         device: &Device,
-    ) -> [f64; 2] {
+    ) -> Result<[f64; 2], MappingError> {
         let dtype = case.precision.dtype();
         let x = x.cast(dtype);
         let weight = weight.for_inputs(dtype);
-        match self {
+        let times = match self {
+            Self::Conv1d(conv) => {
+                let x = lines(&x);
+                let window = conv.window(case.problem.input[1]);
+                let kernel = conv.weight.val().cast(dtype);
+                let options = ConvOptions::new_with_padding(
+                    window.stride,
+                    window.padding.map(|[before, after]| (before, after)),
+                    window.dilation,
+                    window.groups,
+                );
+                let dense = || drop(conv1d(x.clone(), kernel.clone(), None, options.clone()));
+                let packed = || drop(sparse_conv1d(x.clone(), &weight, &window, Epilogue::new()));
+                medians([&dense, &packed], device)
+            }
             Self::Conv(conv) => {
                 let window = conv.window(case.problem.input);
                 let kernel = conv.weight.val().cast(dtype);
@@ -224,7 +270,11 @@ impl Layer {
                 let packed = || drop(sparse_linear(x.clone(), &weight, Epilogue::new()));
                 medians([&dense, &packed], device)
             }
-        }
+        };
+        times.map_err(|reason| MappingError::Device {
+            case: Box::new(*case),
+            reason,
+        })
     }
 }
 
@@ -234,30 +284,34 @@ fn rows(x: &Tensor<4>) -> Tensor<2> {
     x.clone().reshape([batch, channels])
 }
 
-/// Median milliseconds of two forms, run in turns.
-fn medians(forms: [&dyn Fn(); 2], device: &Device) -> [f64; 2] {
+/// The input of a 1-D convolution: images of one row.
+fn lines(x: &Tensor<4>) -> Tensor<3> {
+    let [batch, channels, _, length] = x.dims();
+    x.clone().reshape([batch, channels, length])
+}
+
+/// Median milliseconds of two forms, run in turns; as an error what the device says.
+fn medians(forms: [&dyn Fn(); 2], device: &Device) -> Result<[f64; 2], String> {
     let time = |form: &dyn Fn()| {
         let start = Instant::now();
         form();
-        device
-            .sync()
-            .expect("the device runs what was queued on it");
-        start.elapsed().as_secs_f64() * 1e3
+        device.sync().map_err(|error| error.to_string())?;
+        Ok::<f64, String>(start.elapsed().as_secs_f64() * 1e3)
     };
     // The first runs compile and tune kernels.
     for _ in 0..2 {
-        forms.iter().for_each(|form| {
-            time(form);
-        });
+        for form in forms {
+            time(form)?;
+        }
     }
     let mut times = forms.map(|_| Vec::with_capacity(RUNS));
     for _ in 0..RUNS {
         for (times, form) in times.iter_mut().zip(forms) {
-            times.push(time(form));
+            times.push(time(form)?);
         }
     }
-    times.map(|mut times| {
+    Ok(times.map(|mut times| {
         times.sort_by(f64::total_cmp);
         times[RUNS / 2]
-    })
+    }))
 }

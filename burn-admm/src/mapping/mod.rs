@@ -12,7 +12,8 @@
 //! 4. [`map_by_rules`] gives every layer the scheme that suits its kind, and the smallest blocks that cost no time.
 //! 5. or [`layer_options`] is what each layer could become, [`Sensitivity`] what each of these costs the trained
 //!    network, and [`Offers::select`] the least harmful of all within a [`MapBudget`]; [`within_budget`] trains
-//!    until a bound on accuracy is kept.
+//!    until a bound on accuracy is kept;
+//! 6. or [`search`] tries candidates: a policy learns what is rewarded, beside two controls.
 
 mod accuracy;
 mod budget;
@@ -25,6 +26,7 @@ mod network;
 mod options;
 mod ranking;
 mod rules;
+mod search;
 mod select;
 mod sensitivity;
 mod table;
@@ -41,6 +43,7 @@ pub use network::{Network, NetworkLayer, OtherWeight};
 pub use options::{Family, LayerOptions, OptionConfig, layer_options};
 pub use ranking::kendall_tau;
 pub use rules::{Decision, Difficulty, Mapping, RuleConfig, cases_of_rules, map_by_rules};
+pub use search::{Candidate, SearchConfig, SearchLog, SearchMethod, Searched, search};
 pub use select::{Offer, OfferedLayer, Offers, Rest, Selection};
 pub use sensitivity::{Sensitivity, SensitivityEntry};
 pub use table::{KERNELS, LatencyEntry, LatencyTable};

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use burn_sparse::{SparseError, Sparsity};
+use burn_sparse::{ConvProblem, SparseError, Sparsity};
 use serde::{Deserialize, Serialize};
 
 use super::fit::{Roofline, amounts};
@@ -14,8 +14,11 @@ const NEIGHBOURS: usize = 4;
 /// How far a neighbour is heard: a factor of two in one of the sizes is a distance of 1.
 const REACH: f64 = 1.0;
 
-/// Fewest entries of which a kind of layer has rates of its own.
-const FEWEST: usize = 4;
+/// Fewest layers of which a kind has rates of its own.
+const FEWEST: usize = 3;
+
+/// Samples among which neighbours of different layers are looked for.
+const NEAREST: usize = 256;
 
 /// Which entries share rates: the layer, its numbers, and the name of its scheme, or none for a dense one.
 type Group = (Operation, Precision, Option<&'static str>);
@@ -23,6 +26,8 @@ type Group = (Operation, Precision, Option<&'static str>);
 /// One form of an entry, as the model sees it.
 #[derive(Debug, Clone)]
 struct Sample {
+    /// Which layer of the table.
+    layer: usize,
     features: Vec<f64>,
     amounts: [f64; 4],
     ms: f64,
@@ -100,12 +105,30 @@ impl LatencyModel {
 
     fn of<'a>(entries: impl IntoIterator<Item = &'a LatencyEntry>) -> Result<Self, SparseError> {
         let mut samples: HashMap<Group, Vec<Sample>> = HashMap::new();
-        for entry in entries {
-            for (group, sample) in samples_of(entry)? {
-                let group = samples.entry(group).or_default();
-                // The dense form of a layer is measured with every scheme; all count, to even out.
-                group.push(sample);
-            }
+        let mut layers: HashMap<Layer, (usize, Vec<f64>)> = HashMap::new();
+        let entries: Vec<&LatencyEntry> = entries.into_iter().collect();
+        for entry in &entries {
+            let (case, density) = (&entry.case, entry.case.density()?);
+            let next = layers.len();
+            let (layer, dense) = layers.entry(layer_of(case)).or_insert((next, Vec::new()));
+            dense.push(entry.dense_ms);
+            let scheme = Some(case.sparsity.name());
+            let group = samples
+                .entry((case.operation, case.precision, scheme))
+                .or_default();
+            group.push(Sample::of(case, *layer, Some(density), entry.packed_ms));
+        }
+        // The dense form was measured with every scheme: a layer counts once.
+        for entry in &entries {
+            let case = &entry.case;
+            let Some((layer, mut times)) = layers.remove(&layer_of(case)) else {
+                continue;
+            };
+            times.sort_by(f64::total_cmp);
+            let group = samples
+                .entry((case.operation, case.precision, None))
+                .or_default();
+            group.push(Sample::of(case, layer, None, times[times.len() / 2]));
         }
         let groups = samples.into_iter().map(|(group, samples)| {
             let rows: Vec<_> = samples.iter().map(|s| (s.amounts, s.ms)).collect();
@@ -124,7 +147,10 @@ impl LatencyModel {
         let density = case.density()?;
         let of = |scheme: Option<&'static str>, density: f64| {
             let (roofline, samples) = self.groups.get(&(case.operation, case.precision, scheme))?;
-            (samples.len() >= FEWEST).then(|| {
+            let mut layers: Vec<usize> = samples.iter().map(|sample| sample.layer).collect();
+            layers.sort_unstable();
+            layers.dedup();
+            (layers.len() >= FEWEST).then(|| {
                 let features = features(case, scheme.map(|_| density));
                 let base = roofline.ms(amounts(case, density));
                 base * correction(&features, roofline, samples)
@@ -188,23 +214,22 @@ impl LatencyModel {
     }
 }
 
-/// The dense and the packed form of an entry.
-fn samples_of(entry: &LatencyEntry) -> Result<[(Group, Sample); 2], SparseError> {
-    let case = &entry.case;
-    let density = case.density()?;
-    let sample = |packed: Option<f64>, ms: f64| Sample {
-        features: features(case, packed),
-        amounts: amounts(case, packed.unwrap_or(1.0)),
-        ms,
-    };
-    let group = |scheme| (case.operation, case.precision, scheme);
-    Ok([
-        (group(None), sample(None, entry.dense_ms)),
-        (
-            group(Some(case.sparsity.name())),
-            sample(Some(density), entry.packed_ms),
-        ),
-    ])
+/// A layer, whatever its weights.
+type Layer = (Operation, Precision, ConvProblem);
+
+fn layer_of(case: &LatencyCase) -> Layer {
+    (case.operation, case.precision, case.problem)
+}
+
+impl Sample {
+    fn of(case: &LatencyCase, layer: usize, packed: Option<f64>, ms: f64) -> Self {
+        Self {
+            layer,
+            features: features(case, packed),
+            amounts: amounts(case, packed.unwrap_or(1.0)),
+            ms,
+        }
+    }
 }
 
 /// What tells a layer from its neighbours, by factors: sizes, and of a packed one the sides of blocks and the
@@ -245,18 +270,34 @@ fn sides(sparsity: Sparsity) -> [usize; 2] {
 
 /// What the nearest samples are of what the roofline says of them, weighted by how near they are; 1 far from all.
 fn correction(features: &[f64], roofline: &Roofline, samples: &[Sample]) -> f64 {
-    let mut near: Vec<(f64, f64)> = samples
+    let distance = |sample: &Sample| -> f64 {
+        let pairs = features.iter().zip(&sample.features);
+        pairs.map(|(a, b)| (a - b) * (a - b)).sum()
+    };
+    let mut near: Vec<(f64, usize, f64)> = samples
         .iter()
         .map(|sample| {
-            let pairs = features.iter().zip(&sample.features);
-            let square: f64 = pairs.map(|(a, b)| (a - b) * (a - b)).sum();
-            (square, (sample.ms / roofline.ms(sample.amounts)).ln())
+            let residual = (sample.ms / roofline.ms(sample.amounts)).ln();
+            (distance(sample), sample.layer, residual)
         })
-        .filter(|(_, residual)| residual.is_finite())
+        .filter(|(square, _, residual)| square.is_finite() && residual.is_finite())
         .collect();
+    if near.len() > NEAREST {
+        near.select_nth_unstable_by(NEAREST, |a, b| a.0.total_cmp(&b.0));
+        near.truncate(NEAREST);
+    }
     near.sort_by(|a, b| a.0.total_cmp(&b.0));
+    // Of each layer the nearest sample: the same layer at other densities says the same again.
+    let mut heard: Vec<usize> = Vec::new();
     let (mut sum, mut weights) = (0.0, 0.0);
-    for (square, residual) in near.into_iter().take(NEIGHBOURS) {
+    for (square, layer, residual) in near {
+        if heard.len() == NEIGHBOURS {
+            break;
+        }
+        if heard.contains(&layer) {
+            continue;
+        }
+        heard.push(layer);
         let weight = (square / (REACH * REACH) + 1e-6).recip();
         sum += weight * residual;
         weights += weight;

@@ -82,7 +82,9 @@ pub struct Network {
 }
 
 impl Network {
-    /// Runs `forward` on two different inputs of one shape, as [`Flow::of`] does.
+    /// Runs `forward` on two different inputs of one shape, as [`Flow::of`] does. The model must give the same for the
+    /// same input: one that trains is shown as `model.valid()`. Dense factors of a weight run as one and are seen as
+    /// their core.
     ///
     /// # Errors
     /// [`MappingError::NoLayers`] for a model without layers of `burn_sparse::nn`, [`MappingError::Forward`] as

@@ -68,7 +68,7 @@ pub struct OptionConfig {
 
 impl Default for OptionConfig {
     /// Single weights, four channels that share theirs, blocks of 8×64, kernels punched in 8×4 channels, eight
-    /// patterns; from half of the weights to a twentieth.
+    /// patterns; from half of the weights to a fiftieth.
     fn default() -> Self {
         Self {
             families: vec![
@@ -78,7 +78,7 @@ impl Default for OptionConfig {
                 Family::Punched([8, 4]),
                 Family::KernelPatterns(8),
             ],
-            sparsities: vec![0.5, 0.625, 0.75, 0.85, 0.9, 0.95],
+            sparsities: vec![0.5, 0.625, 0.75, 0.85, 0.9, 0.95, 0.98],
         }
     }
 }
@@ -134,8 +134,8 @@ impl LayerOptions {
 /// let layers = layer_options(&model, &trace, &OptionConfig::default())?;
 /// // The first convolution stays as it is; single weights have neither patterns nor positions.
 /// assert_eq!(layers.len(), 2);
-/// assert_eq!(layers[0].schemes.len(), 3 * 6);
-/// assert_eq!(layers[1].schemes.len(), 5 * 6 - 1);
+/// assert_eq!(layers[0].schemes.len(), 3 * 7);
+/// assert_eq!(layers[1].schemes.len(), 5 * 7 - 1);
 /// # Ok::<(), burn_admm::mapping::MappingError>(())
 /// ```
 pub fn layer_options<M: Module>(

@@ -5,7 +5,7 @@ use burn_sparse::nn::{Trace, weights};
 use burn_sparse::{ConvProblem, SparseError, Sparsity};
 use serde::{Deserialize, Serialize};
 
-use super::{LatencyCase, LatencyModel, LatencyTable, MappingError, Operation, Precision};
+use super::{LatencyCase, LatencyModel, LatencyTable, MappingError, Operation};
 use crate::table::Table;
 use crate::{Plan, PlanError};
 
@@ -145,16 +145,32 @@ fn scheme(sparsity: Sparsity) -> String {
     }
 }
 
-/// The layers of a model that schemes may be asked of: 2-D and 1-D convolutions and linear layers that a forward
-/// pass ran.
-fn layers<M: Module>(model: &M, trace: &Trace) -> Vec<(String, Operation, Option<ConvProblem>)> {
+/// A layer that schemes may be asked of.
+struct RuledLayer {
+    path: String,
+    operation: Operation,
+    /// None if no forward pass ran it.
+    problem: Option<ConvProblem>,
+    /// The first convolution or the last linear layer, which plans keep dense.
+    outermost: bool,
+}
+
+/// All layers of a model but factors.
+fn layers<M: Module>(model: &M, trace: &Trace) -> Result<Vec<RuledLayer>, MappingError> {
+    let all = Sparsity::unstructured(0.0).map_err(settings)?;
+    let inner = Plan::new(all).resolve(model)?;
     let named = weights(model).into_iter().filter(|named| !named.factor);
-    named
-        .map(|named| {
-            let problem = trace.problem(named.weight.id()).copied();
-            (named.path, Operation::of(&named.weight), problem)
-        })
-        .collect()
+    let layers = named.map(|named| RuledLayer {
+        problem: trace.problem(named.weight.id()).copied(),
+        operation: Operation::of(&named.weight),
+        outermost: inner.layer(&named.path).is_none(),
+        path: named.path,
+    });
+    Ok(layers.collect())
+}
+
+fn settings(error: SparseError) -> MappingError {
+    MappingError::Settings(error.to_string())
 }
 
 /// What the rules say of a layer before anything is measured.
@@ -167,10 +183,16 @@ enum Rule {
 }
 
 fn rule(
-    operation: Operation,
+    layer: &RuledLayer,
     problem: &ConvProblem,
     config: &RuleConfig,
 ) -> Result<Rule, SparseError> {
+    let operation = layer.operation;
+    if layer.outermost {
+        return Ok(Rule::Keep(
+            "first convolution or last linear layer: little to gain, much to lose".into(),
+        ));
+    }
     let taps = problem.kernel[0] * problem.kernel[1];
     let channels = problem.in_channels / problem.groups.max(1);
     let rows = problem.out_channels;
@@ -203,8 +225,11 @@ fn rule(
         .filter(|[r, c]| *r <= rows && *c <= across);
     // The coarsest is one block.
     let sizes = sizes.copied().chain([[rows, across]]);
+    let coarsest = [rows, across];
     let schemes = sizes.map(|block| match taps > 1 {
         true => Sparsity::punched(sparsity, block),
+        // Whole rows would be whole output channels.
+        false if block == coarsest => Sparsity::column(sparsity),
         false => Sparsity::block_column_row(sparsity, block),
     });
     let why = match (operation, taps > 1) {
@@ -228,20 +253,18 @@ pub fn cases_of_rules<M: Module>(
     config.check()?;
     let mut cases = Vec::new();
     let mut any = false;
-    for (_, operation, problem) in layers(model, trace) {
-        let Some(problem) = problem else {
+    for layer in layers(model, trace)? {
+        let Some(problem) = layer.problem else {
             continue;
         };
         any = true;
-        let schemes = match rule(operation, &problem, config)
-            .map_err(|source| MappingError::Settings(source.to_string()))?
-        {
+        let schemes = match rule(&layer, &problem, config).map_err(settings)? {
             Rule::Keep(_) => Vec::new(),
             Rule::One(scheme, _) => vec![scheme],
             Rule::Blocks(schemes, _) => schemes,
         };
         for scheme in schemes {
-            let case = LatencyCase::new(operation, problem, scheme);
+            let case = LatencyCase::new(layer.operation, problem, scheme);
             if !cases.contains(&case) {
                 cases.push(case);
             }
@@ -255,8 +278,9 @@ pub fn cases_of_rules<M: Module>(
 
 /// Chooses a scheme for every layer by the rules of Gong et al. (2022), section 5: depthwise layers are kept;
 /// 3×3 kernels follow patterns on hard data and are punched in blocks on easy; all others are pruned in blocks.
-/// Blocks are the smallest whose latency is at most `1 + slack` times that of the coarsest, which is one block;
-/// times are those of the table, or of a model fitted to it where it has none.
+/// Blocks are the smallest whose latency is at most `1 + slack` times that of the coarsest, which is one block, or
+/// whole columns; times are those of the table, or of a model fitted to it where it has none. The first convolution
+/// and the last linear layer stay dense, and so does a layer that is not faster with its scheme.
 ///
 /// # Errors
 /// As [`cases_of_rules`], and [`MappingError::NoTime`] naming a layer whose times nobody can tell.
@@ -268,8 +292,10 @@ pub fn cases_of_rules<M: Module>(
 /// use burn_sparse::nn::{Conv2dConfig, Trace};
 ///
 /// let device = Device::flex();
-/// let model = vec![Conv2dConfig::new([16, 32], [3, 3]).init(&device)];
-/// let trace = Trace::of(|| drop(model[0].forward(Tensor::zeros([1, 16, 14, 14], &device))));
+/// let model = [16, 32].map(|width| Conv2dConfig::new([16, width], [3, 3]).init(&device));
+/// let trace = Trace::of(|| {
+///     model.iter().fold(Tensor::<4>::zeros([1, 16, 14, 14], &device), |x, conv| conv.forward(x));
+/// });
 ///
 /// let config = RuleConfig::default();
 /// let mut table = LatencyTable::new("this machine");
@@ -278,7 +304,7 @@ pub fn cases_of_rules<M: Module>(
 /// let mapping = map_by_rules(&model, &trace, &table, &config)?;
 /// println!("{mapping}");
 /// let plan = mapping.plan()?;
-/// assert_eq!(plan.resolve(&model)?.layers().len(), 1);
+/// assert!(plan.resolve(&model)?.layers().len() <= 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn map_by_rules<M: Module>(
@@ -288,85 +314,77 @@ pub fn map_by_rules<M: Module>(
     config: &RuleConfig,
 ) -> Result<Mapping, MappingError> {
     config.check()?;
-    let settings = |source: SparseError| MappingError::Settings(source.to_string());
     let fitted = LatencyModel::fit(table).map_err(settings)?;
     let mut decided = Vec::new();
     let mut any = false;
-    for (path, operation, problem) in layers(model, trace) {
-        let Some(problem) = problem else {
-            decided.push(Decision {
-                path,
-                sparsity: None,
-                ms: None,
-                reason: "no forward pass ran it".into(),
-            });
+    for layer in layers(model, trace)? {
+        let keep = |ms, reason: String| Decision {
+            path: layer.path.clone(),
+            sparsity: None,
+            ms,
+            reason,
+        };
+        let Some(problem) = layer.problem else {
+            decided.push(keep(None, "no forward pass ran it".into()));
             continue;
         };
         any = true;
         let time = |sparsity: Sparsity| {
-            let case = LatencyCase {
-                operation,
-                problem,
-                sparsity,
-                precision: Precision::F32,
-            };
+            let case = LatencyCase::new(layer.operation, problem, sparsity);
             if let Some(entry) = table.of(&case) {
                 return Ok([entry.dense_ms, entry.packed_ms]);
             }
             let predicted = fitted.predict(&case).map_err(settings)?;
             predicted.ok_or_else(|| MappingError::NoTime {
-                path: path.clone(),
+                path: layer.path.clone(),
                 case: Box::new(case),
             })
         };
-        let decision = match rule(operation, &problem, config).map_err(settings)? {
-            Rule::Keep(reason) => Decision {
-                path,
-                sparsity: None,
-                ms: None,
+        let (sparsity, [dense, ms], reason) =
+            match rule(&layer, &problem, config).map_err(settings)? {
+                Rule::Keep(reason) => {
+                    decided.push(keep(None, reason));
+                    continue;
+                }
+                Rule::One(sparsity, reason) => (sparsity, time(sparsity)?, reason),
+                Rule::Blocks(schemes, why) => {
+                    let times = schemes.iter().map(|&scheme| time(scheme));
+                    let times: Vec<[f64; 2]> = times.collect::<Result<_, _>>()?;
+                    let Some(&[_, coarse]) = times.last() else {
+                        return Err(MappingError::Settings("no blocks".into()));
+                    };
+                    let most = 1.0 + config.slack;
+                    let last = times.len() - 1;
+                    let at = times
+                        .iter()
+                        .position(|[_, ms]| *ms <= most * coarse)
+                        .unwrap_or(last);
+                    let than = times[at][1] / coarse;
+                    let reason = match (at == last, last) {
+                        (_, 0) => format!("{why}; smaller blocks do not fit"),
+                        (true, _) => {
+                            format!("{why}; smaller ones are slower than {most:.2}x the coarsest")
+                        }
+                        _ => format!(
+                            "{why}; the smallest within {most:.2}x of the coarsest ({than:.2}x)"
+                        ),
+                    };
+                    (schemes[at], times[at], reason)
+                }
+            };
+        decided.push(if ms >= dense {
+            keep(
+                Some([dense, dense]),
+                format!("dense is faster: {ms:.3} ms with {}", scheme(sparsity)),
+            )
+        } else {
+            Decision {
+                path: layer.path.clone(),
+                sparsity: Some(sparsity),
+                ms: Some([dense, ms]),
                 reason,
-            },
-            Rule::One(sparsity, reason) => {
-                let ms = time(sparsity)?;
-                Decision {
-                    path,
-                    sparsity: Some(sparsity),
-                    ms: Some(ms),
-                    reason,
-                }
             }
-            Rule::Blocks(schemes, why) => {
-                let times = schemes.iter().map(|&scheme| time(scheme));
-                let times: Vec<[f64; 2]> = times.collect::<Result<_, _>>()?;
-                let Some(&[_, coarse]) = times.last() else {
-                    return Err(MappingError::Settings("no blocks".into()));
-                };
-                let limit = (1.0 + config.slack) * coarse;
-                let at = times
-                    .iter()
-                    .position(|[_, ms]| *ms <= limit)
-                    .unwrap_or(times.len() - 1);
-                let [dense, ms] = times[at];
-                let than = ms / coarse;
-                let reason = match at + 1 == times.len() {
-                    true => format!(
-                        "{why}; all smaller ones are slower than {:.2}x the coarsest",
-                        1.0 + config.slack
-                    ),
-                    false => format!(
-                        "{why}; the smallest within {:.2}x of the coarsest ({than:.2}x)",
-                        1.0 + config.slack
-                    ),
-                };
-                Decision {
-                    path,
-                    sparsity: Some(schemes[at]),
-                    ms: Some([dense, ms]),
-                    reason,
-                }
-            }
-        };
-        decided.push(decision);
+        });
     }
     match any {
         true => Ok(Mapping { layers: decided }),

@@ -1,5 +1,7 @@
 //! One scheme for every layer, least harm within a budget.
 
+use std::collections::BTreeMap;
+
 use burn_sparse::{SparseError, Sparsity};
 use serde::{Deserialize, Serialize};
 
@@ -9,8 +11,11 @@ use super::{
 };
 use crate::knapsack::{Choice, choose};
 
-/// Tries of weighing time against size.
+/// Ways of weighing time against size.
 const WEIGHINGS: usize = 24;
+
+/// Parts into which each of two bounds is divided.
+const CELLS: f64 = 96.0;
 
 /// What a layer costs and what harm that does.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -69,8 +74,14 @@ pub struct Selection {
     pub harm: f64,
 }
 
-/// Bytes of a packed weight: values, and a 16-bit index for each group of weights that share their position; of
-/// a dense one values alone. Files are smaller: they store indices as differences, and entropy-coded.
+fn median(mut times: Vec<f64>) -> Option<f64> {
+    times.sort_by(f64::total_cmp);
+    times.get(times.len() / 2).copied()
+}
+
+/// Bytes of a weight in a checkpoint: values that are not zero, and a 16-bit index for each group of weights that
+/// share their position; of a dense one values alone. Checkpoints hold zeros of no layer, packed or not, and find
+/// shorter indices.
 fn bytes(layer: &LayerOptions, sparsity: Option<Sparsity>) -> Result<f64, SparseError> {
     let Some(sparsity) = sparsity else {
         return Ok(4.0 * layer.shape.len() as f64);
@@ -105,6 +116,11 @@ impl Offers {
         let fitted = LatencyModel::fit(table).map_err(settings)?;
         let mut offered = Vec::new();
         for layer in layers {
+            // Timed with every scheme: one that is fast beside an unlucky dense time is not fast.
+            let times = layer
+                .cases()
+                .filter_map(|case| Some(table.of(&case)?.dense_ms));
+            let dense = median(times.collect());
             let mut offers = Vec::new();
             for &sparsity in &layer.schemes {
                 let case = layer.case(sparsity);
@@ -119,6 +135,7 @@ impl Offers {
                     path: layer.path.clone(),
                     case: Box::new(case),
                 })?;
+                let dense_ms = dense.unwrap_or(dense_ms);
                 let harm = sensitivity.harm(&layer.path, sparsity);
                 let harm = harm.ok_or_else(|| MappingError::NoLoss(layer.path.clone()))?;
                 if offers.is_empty() {
@@ -148,6 +165,23 @@ impl Offers {
             layers: offered,
             rest,
         })
+    }
+
+    /// With the milliseconds of the whole dense network, as they were measured. What layers alone do not explain is the
+    /// [rest](Self::rest); if they alone take longer than the network that they are layers of, which keeps
+    /// what one gives in the caches of the next, all their times are shortened alike.
+    #[must_use]
+    pub fn with_whole(mut self, ms: f64) -> Self {
+        self.rest.ms = 0.0;
+        let [alone, _] = self.dense();
+        if alone <= ms {
+            self.rest.ms = ms - alone;
+            return self;
+        }
+        for offer in self.layers.iter_mut().flat_map(|layer| &mut layer.offers) {
+            offer.ms *= ms / alone;
+        }
+        self
     }
 
     /// Whether these can be chosen from: every layer has a dense offer first, and all numbers are finite and at
@@ -188,8 +222,8 @@ impl Offers {
     /// The network within the bounds on latency and size that loses least, by the sum of its layers' harms. What
     /// the budget says of accuracy is not looked at: only training tells.
     ///
-    /// One bound is a knapsack. With two, both are weighed into one, and the weights are searched for which the
-    /// answer keeps both; there may be another answer with a little less harm.
+    /// One bound is a knapsack; with two, networks of ever more layers are kept side by side, of those that cost
+    /// about the same the least harmful and the cheapest, so that there may be another answer with a little less harm.
     ///
     /// # Errors
     /// [`MappingError::Unreachable`], naming the nearest point that was found.
@@ -197,59 +231,52 @@ impl Offers {
         let dense = self.dense();
         let limit = |bound: Option<Bound>, axis: usize| bound.map(|bound| bound.of(dense[axis]));
         let limits = [limit(budget.latency, 0), limit(budget.size, 1)];
-        // How much of each bound a network takes, and how to weigh them.
-        let parts = |selection: &Selection| {
+        let found = match limits {
+            [None, None] => return Ok(self.selection(&vec![0; self.layers.len()])),
+            [Some(ms), None] => self.within([1.0, 0.0], ms).ok(),
+            [None, Some(bytes)] => self.within([0.0, 1.0], bytes).ok(),
+            [Some(ms), Some(bytes)] => {
+                let room = [ms - self.rest.ms, bytes - self.rest.bytes];
+                within_both(&self.layers, room).map(|chosen| self.selection(&chosen))
+            }
+        };
+        found.ok_or_else(|| {
+            let nearest = self.nearest(limits);
+            MappingError::Unreachable {
+                asked: budget.to_string(),
+                nearest: format!(
+                    "latency={:.2}x ({:.3} ms) with size={:.2}x ({:.0} B)",
+                    nearest.ms / dense[0],
+                    nearest.ms,
+                    nearest.bytes / dense[1],
+                    nearest.bytes
+                ),
+            }
+        })
+    }
+
+    /// Of the cheapest networks, time and size weighed in several ways, the one that exceeds limits least.
+    fn nearest(&self, limits: [Option<f64>; 2]) -> Selection {
+        let over = |selection: &Selection| {
             let costs = [selection.ms, selection.bytes];
-            [0, 1].map(|axis| limits[axis].map_or(0.0, |limit| costs[axis] / limit))
+            let parts = [0, 1].map(|axis| limits[axis].map_or(0.0, |limit| costs[axis] / limit));
+            parts[0].max(parts[1])
         };
-        let weighed = |weight: f64| {
-            let weights = [1.0 - weight, weight];
-            [0, 1].map(|axis| limits[axis].map_or(0.0, |limit| weights[axis] / limit))
-        };
-        // From all weight on time to all on size.
-        let whole = match limits {
-            [Some(_), Some(_)] => [0.0, 1.0],
-            [None, Some(_)] => [1.0, 1.0],
-            [_, None] => [0.0, 0.0],
-        };
-        let (mut nearest, mut best) = (None, f64::INFINITY);
-        // Where no weights keep both bounds, narrower ones may.
-        'narrower: for room in [1.0, 0.97, 0.9, 0.8] {
-            let mut range = whole;
-            for _ in 0..WEIGHINGS {
-                let weight = 0.5 * (range[0] + range[1]);
-                let (fits, selection) = match self.within(weighed(weight), room) {
-                    Ok(selection) => (true, selection),
-                    Err(cheapest) => (false, cheapest),
-                };
-                let [late, large] = parts(&selection);
-                if late <= 1.0 && large <= 1.0 {
-                    return Ok(selection);
-                }
-                if late.max(large) < best {
-                    best = late.max(large);
-                    nearest = Some(selection);
-                }
-                // What cannot be done with the bounds weighed into one cannot be done with each of them.
-                if !fits {
-                    break 'narrower;
-                }
-                range[usize::from(late > 1.0)] = weight;
+        let mut nearest: Option<Selection> = None;
+        for step in 0..=WEIGHINGS {
+            let part = step as f64 / WEIGHINGS as f64;
+            let weights = [1.0 - part, part];
+            let weights =
+                [0, 1].map(|axis| limits[axis].map_or(0.0, |limit| weights[axis] / limit));
+            let (Ok(found) | Err(found)) = self.within(weights, 0.0);
+            if nearest
+                .as_ref()
+                .is_none_or(|best| over(&found) < over(best))
+            {
+                nearest = Some(found);
             }
         }
-        let nearest = nearest.map_or(dense, |selection: Selection| {
-            [selection.ms, selection.bytes]
-        });
-        Err(MappingError::Unreachable {
-            asked: budget.to_string(),
-            nearest: format!(
-                "latency={:.2}x ({:.3} ms) with size={:.2}x ({:.0} B)",
-                nearest[0] / dense[0],
-                nearest[0],
-                nearest[1] / dense[1],
-                nearest[1]
-            ),
-        })
+        nearest.unwrap_or_else(|| self.selection(&vec![0; self.layers.len()]))
     }
 
     /// The fastest networks for their harm, from the dense one to the fastest there is, at up to so many points.
@@ -295,7 +322,7 @@ impl Offers {
         Err(self.selection(&cheapest.collect::<Vec<_>>()))
     }
 
-    fn selection(&self, chosen: &[usize]) -> Selection {
+    pub(super) fn selection(&self, chosen: &[usize]) -> Selection {
         let mut layers = Vec::new();
         let mut sum = Offer {
             sparsity: None,
@@ -331,4 +358,79 @@ impl Offers {
             harm: sum.harm,
         }
     }
+}
+
+/// Some layers, decided.
+#[derive(Clone, Copy)]
+struct Partial {
+    costs: [f64; 2],
+    harm: f64,
+    /// The offer of the last one, and the others: an index into all that were kept.
+    offer: usize,
+    before: usize,
+}
+
+/// The offer of each layer with little harm, so that milliseconds and bytes each have room.
+fn within_both(layers: &[OfferedLayer], room: [f64; 2]) -> Option<Vec<usize>> {
+    let costs = |offer: &Offer| [offer.ms, offer.bytes];
+    let add = |a: [f64; 2], b: [f64; 2]| [a[0] + b[0], a[1] + b[1]];
+    let fits = |costs: [f64; 2]| costs[0] <= room[0] && costs[1] <= room[1];
+    // What the layers from each on cost at least.
+    let mut least = vec![[0.0; 2]; layers.len() + 1];
+    for (at, layer) in layers.iter().enumerate().rev() {
+        let cheapest = [0, 1].map(|axis| {
+            let offers = layer.offers.iter().map(|offer| costs(offer)[axis]);
+            offers.fold(f64::INFINITY, f64::min)
+        });
+        least[at] = add(least[at + 1], cheapest);
+    }
+    let mut kept = vec![Partial {
+        costs: [0.0; 2],
+        harm: 0.0,
+        offer: 0,
+        before: 0,
+    }];
+    let mut last = 0..1;
+    for (at, layer) in layers.iter().enumerate() {
+        // Of those that cost about the same the least harmful, and the cheapest.
+        let mut cells: BTreeMap<[usize; 2], [Partial; 2]> = BTreeMap::new();
+        for before in last {
+            for (index, offer) in layer.offers.iter().enumerate() {
+                let partial = Partial {
+                    costs: add(kept[before].costs, costs(offer)),
+                    harm: kept[before].harm + offer.harm,
+                    offer: index,
+                    before,
+                };
+                if !fits(add(partial.costs, least[at + 1])) {
+                    continue;
+                }
+                let cell = [0, 1].map(|axis| (CELLS * partial.costs[axis] / room[axis]) as usize);
+                let [harmless, cheap] = cells.entry(cell).or_insert([partial; 2]);
+                if partial.harm < harmless.harm {
+                    *harmless = partial;
+                }
+                let part = |of: &Partial| of.costs[0] / room[0] + of.costs[1] / room[1];
+                if part(&partial) < part(cheap) {
+                    *cheap = partial;
+                }
+            }
+        }
+        let start = kept.len();
+        for [harmless, cheap] in cells.into_values() {
+            kept.push(harmless);
+            if cheap.costs != harmless.costs {
+                kept.push(cheap);
+            }
+        }
+        last = start..kept.len();
+    }
+    let mut at = last.min_by(|&a, &b| kept[a].harm.total_cmp(&kept[b].harm))?;
+    let mut chosen = Vec::new();
+    for _ in layers {
+        chosen.push(kept[at].offer);
+        at = kept[at].before;
+    }
+    chosen.reverse();
+    Some(chosen)
 }

@@ -48,7 +48,7 @@ pub struct SensitivityEntry {
 /// };
 /// let mut sensitivity = Sensitivity::new("this network");
 /// sensitivity.measure(&model, &layers, loss, |_, _, _| Ok(()))?;
-/// let [some, many] = [0, 5].map(|at| sensitivity.harm("1.weight", layers[0].schemes[at]).unwrap());
+/// let [some, many] = [0, 6].map(|at| sensitivity.harm("1.weight", layers[0].schemes[at]).unwrap());
 /// assert!(0.0 < some && some < many);
 /// # Ok::<(), burn_admm::mapping::MappingError>(())
 /// ```

@@ -5,6 +5,7 @@ use super::fit::amounts;
 use super::*;
 
 mod network;
+mod search;
 mod select;
 mod sensitivity;
 
@@ -234,6 +235,7 @@ mod by_rules {
     #[derive(burn::module::Module, Debug)]
     struct Net {
         stem: Conv2d,
+        body: Conv2d,
         depthwise: Conv2d,
         point: Conv2d,
         wide: Conv2d,
@@ -250,6 +252,7 @@ mod by_rules {
             };
             Self {
                 stem: conv([4, 16], 3, 1),
+                body: conv([16, 16], 3, 1),
                 depthwise: conv([16, 16], 3, 16),
                 point: conv([16, 32], 1, 1),
                 wide: conv([32, 32], 5, 1),
@@ -260,7 +263,8 @@ mod by_rules {
 
         fn trace(&self, device: &Device) -> Trace {
             Trace::of(|| {
-                let x = self.stem.forward(Tensor::zeros([1, 4, 16, 16], device));
+                let x = self.stem.forward(Tensor::zeros([1, 4, 18, 18], device));
+                let x = self.body.forward(x);
                 let x = self
                     .wide
                     .forward(self.point.forward(self.depthwise.forward(x)));
@@ -311,13 +315,15 @@ mod by_rules {
     #[test]
     fn each_kind_has_its_scheme_and_its_reason() {
         let mapping = map(1.1, &RuleConfig::default());
-        assert_eq!(mapping.layers.len(), 6);
+        assert_eq!(mapping.layers.len(), 7);
+        let outermost = of(&mapping, "stem.weight");
+        assert!(outermost.sparsity.is_none() && outermost.reason.contains("first"));
         let kept = of(&mapping, "depthwise.weight");
         assert!(kept.sparsity.is_none() && kept.reason.contains("depthwise"));
         let unused = of(&mapping, "unused.weight");
         assert!(unused.sparsity.is_none() && unused.reason.contains("no forward pass"));
         for (path, name) in [
-            ("stem.weight", "punched"),
+            ("body.weight", "punched"),
             ("point.weight", "block column-row"),
             ("wide.weight", "punched"),
             ("fc.weight", "block column-row"),
@@ -334,7 +340,7 @@ mod by_rules {
         };
         let mapping = map(1.1, &hard);
         assert_eq!(
-            of(&mapping, "stem.weight").sparsity.unwrap().name(),
+            of(&mapping, "body.weight").sparsity.unwrap().name(),
             "kernel-pattern"
         );
         assert_eq!(
@@ -359,8 +365,7 @@ mod by_rules {
     fn blocks_grow_where_small_ones_cost_time() {
         let mapping = map(1.5, &RuleConfig::default());
         assert!(scheme_is(of(&mapping, "wide.weight"), [8, 8]));
-        // No more than four channels: 16x4 is the coarsest.
-        assert!(scheme_is(of(&mapping, "stem.weight"), [16, 4]));
+        assert!(scheme_is(of(&mapping, "body.weight"), [8, 8]));
         let patient = RuleConfig {
             slack: 0.6,
             ..RuleConfig::default()
@@ -370,6 +375,20 @@ mod by_rules {
         let net = Net::new(&Device::flex());
         assert_eq!(plan.resolve(&net).unwrap().layers().len(), 4);
         assert!(mapping.to_string().contains("punched 8x8"));
+        // Slower than dense, at any size: dense.
+        let slow = map(2.5, &patient);
+        assert!(scheme_is(of(&slow, "wide.weight"), [8, 8]));
+        let coarse = RuleConfig {
+            blocks: vec![[4, 4]],
+            slack: 2.0,
+            ..RuleConfig::default()
+        };
+        let dense = map(2.5, &coarse);
+        let wide = of(&dense, "wide.weight");
+        assert!(
+            wide.sparsity.is_none() && wide.reason.contains("dense is faster"),
+            "{wide:?}"
+        );
     }
 
     #[test]
@@ -380,7 +399,7 @@ mod by_rules {
         let config = RuleConfig::default();
         let empty = LatencyTable::new("none");
         let error = map_by_rules(&net, &trace, &empty, &config).unwrap_err();
-        assert!(error.to_string().contains("stem.weight"), "{error}");
+        assert!(error.to_string().contains("body.weight"), "{error}");
         let blind = map_by_rules(&net, &Trace::default(), &empty, &config);
         assert!(matches!(blind, Err(MappingError::NoLayers)));
         for wrong in [

@@ -7,7 +7,7 @@ use core_affinity::CoreId;
 use rayon::ThreadPoolBuilder;
 
 use super::team::Engaged;
-use crate::nn::Carried;
+use crate::nn::{Carried, flow_is_followed};
 
 std::thread_local! {
     static ALONE: Cell<bool> = const { Cell::new(false) };
@@ -60,7 +60,8 @@ pub(crate) fn alone<T>(work: impl FnOnce() -> T) -> T {
 /// assert_eq!(y.dims(), [1, 3, 4, 4]);
 /// ```
 pub fn on_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    if rayon::current_thread_index().is_some() {
+    // A flow is followed on the thread that it was begun on.
+    if rayon::current_thread_index().is_some() || flow_is_followed() {
         return work();
     }
     let mut result = None;

@@ -74,12 +74,13 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// Runs `forward` on the first input, and then as often as there are layers, and once with the second, which
-    /// is any other input of the same shape. Layers that it runs on other threads are not seen. Their inputs and
+    /// Runs `forward` on the first input twice, once with the second, which is any other input of the same shape, and
+    /// then as often as there are layers. Layers that it runs on other threads are not seen. Their inputs and
     /// outputs of one pass are kept meanwhile.
     ///
     /// # Errors
-    /// [`SparseError::Shape`] if the layers that run, or their shapes, depend on the values that they give.
+    /// [`SparseError::Shape`] if the layers that run, or their shapes, depend on the values that they give, or if the
+    /// same input gives something else the second time, as with dropout.
     ///
     /// # Panics
     /// If `forward` does, or is inside of another call of this.
@@ -113,28 +114,34 @@ impl Flow {
         }
         let ids: Vec<ParamId> = layers.iter().map(|layer| layer.weight).collect();
         let mut edges = Vec::new();
-        for changed in core::iter::once(None).chain(ids.iter().copied().map(Some)) {
+        // As it was, then another input, then each layer.
+        let passes = [None, None]
+            .into_iter()
+            .chain(ids.iter().copied().map(Some));
+        for (pass, changed) in passes.enumerate() {
             session.at = 0;
             session.pass = Pass::Replay {
                 changed,
                 reached: Vec::new(),
             };
             let replaying = Session::begin(session);
-            let x = if changed.is_none() { &other } else { &input };
+            let x = if pass == 1 { &other } else { &input };
             let y = forward(x.clone());
             session = replaying.end();
             let complete = session.at == session.uses.len();
             let Pass::Replay { reached, .. } = &session.pass else {
                 return Err(unsteady());
             };
-            if !complete {
+            let same_output = digest([Some(&y)]) == output;
+            let unchanged = reached.is_empty() && same_output;
+            if !complete || pass == 0 && !unchanged {
                 return Err(unsteady());
             }
             let index = |id: ParamId| ids.iter().position(|known| *known == id);
             let from = changed.and_then(index).map_or(Place::Input, Place::Layer);
             let to = reached.iter().filter_map(|&id| index(id));
             edges.extend(to.map(|to| [from, Place::Layer(to)]));
-            if digest([Some(&y)]) != output {
+            if !same_output {
                 edges.push([from, Place::Output]);
             }
         }
@@ -158,7 +165,10 @@ impl Flow {
 
 fn unsteady() -> SparseError {
     SparseError::Shape(
-        "the layers that a forward pass runs depend on the values that they give".into(),
+        "the layers that a forward pass runs, or what they are given, depend on more than its input: on the \
+         values that layers give, on chance, or on statistics that it updates; follow a model that does not \
+         train, such as `model.valid()`"
+            .into(),
     )
 }
 
@@ -221,6 +231,11 @@ impl Drop for Running {
     }
 }
 
+/// Whether a flow is followed on this thread.
+pub(crate) fn is_followed() -> bool {
+    SESSION.with_borrow(Option::is_some)
+}
+
 /// Tells whoever asks that a layer runs, on one or two inputs.
 pub(super) fn through<const D: usize>(
     weight: ParamId,
@@ -231,7 +246,7 @@ pub(super) fn through<const D: usize>(
         gives: None,
         recorded,
     };
-    if SESSION.with_borrow(Option::is_none) {
+    if !is_followed() {
         return computes(None);
     }
     // Reading a tensor may run other code of this thread: not while the session is borrowed.
@@ -247,7 +262,7 @@ pub(super) fn through<const D: usize>(
             });
             return None;
         }
-        let gives = session.next(weight, digest);
+        let gives = session.next(weight, &problem(), digest);
         if gives.is_none() {
             session.pass = Pass::Lost;
         }
@@ -266,14 +281,17 @@ pub(super) fn through<const D: usize>(
 
 impl Session {
     /// What the next use of a layer gave, and whether it is to give something else.
-    fn next<const D: usize>(&mut self, weight: ParamId, digest: u64) -> Option<(Tensor<D>, bool)> {
+    fn next<const D: usize>(
+        &mut self,
+        weight: ParamId,
+        problem: &ConvProblem,
+        digest: u64,
+    ) -> Option<(Tensor<D>, bool)> {
         let Pass::Replay { changed, reached } = &mut self.pass else {
             return None;
         };
-        let used = self
-            .uses
-            .get(self.at)
-            .filter(|used| used.weight == weight)?;
+        let same = |used: &&Used| used.weight == weight && used.problem == *problem;
+        let used = self.uses.get(self.at).filter(same)?;
         if used.digest != digest && !reached.contains(&weight) {
             reached.push(weight);
         }

@@ -29,6 +29,7 @@ pub use batch_norm::batch_norm;
 pub use conv1d::{Conv1d, Conv1dConfig};
 pub use conv2d::{Conv2d, Conv2dConfig};
 pub use factors::Factors;
+pub(crate) use flow::is_followed as flow_is_followed;
 pub use flow::{Flow, FlowLayer, Place};
 pub use fold::fold_batch_norm;
 pub use gru::{Gru, GruConfig};

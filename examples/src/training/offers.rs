@@ -49,7 +49,9 @@ pub fn latency_file(selected: &Selected, fallback: &Path) -> Result<PathBuf, Tra
 
 /// Times are of a device, of the threads that it has, and of a build.
 fn machine(selected: &Selected) -> Result<String, TrainingError> {
-    Ok(Machine::of(selected)?.to_string())
+    let machine = Machine::of(selected)?;
+    let version = env!("CARGO_PKG_VERSION");
+    Ok(format!("{machine}, {:?}, {version}", selected.device))
 }
 
 /// What a network is made of, seen on two inputs of noise.
@@ -99,10 +101,15 @@ pub fn times(
             Ok(())
         })
     };
-    match selected.backend {
-        Backend::Flex => cpu::on_pool(measure)?,
-        _ => measure()?,
+    let done = match selected.backend {
+        Backend::Flex => cpu::on_pool(measure),
+        _ => measure(),
+    };
+    if done.is_err() {
+        // What was measured before stays.
+        table.save(file).map_err(MappingError::from)?;
     }
+    done?;
     Ok(table)
 }
 
@@ -151,12 +158,9 @@ pub fn offers<M: Classifier + Sync>(
     let folded = Classifier::fold(model.clone());
     let options = TimingOptions::default();
     let whole = measure(&device, options, || folded.infer(image.clone()))?.median;
-    let [ms, bytes] = offers.dense();
-    offers.rest = Rest {
-        // Layers alone may take longer than in a network that runs them one after the other.
-        ms: (whole - ms).max(0.0),
-        bytes: (4.0 * model.num_params() as f64 - bytes).max(0.0),
-    };
+    let [_, bytes] = offers.dense();
+    offers.rest.bytes = (4.0 * model.num_params() as f64 - bytes).max(0.0);
+    let offers = offers.with_whole(whole);
     let measured = Measured {
         offers,
         prediction: LatencyModel::held_out(&table, 5)?,

@@ -1,9 +1,9 @@
 //! One residual block.
 
 use burn::module::{Module, Param};
-use burn::nn::{BatchNorm, Initializer};
+use burn::nn::BatchNorm;
 use burn::tensor::ops::PadMode;
-use burn::tensor::{Device, Tensor, s};
+use burn::tensor::{Device, Tensor, TensorData, s};
 use burn_sparse::nn::{Activation, Conv2d};
 use serde::{Deserialize, Serialize};
 
@@ -88,19 +88,25 @@ impl Block {
         let (conv2, bn2) = layers.next().expect("a branch has two layers at least");
         let (conv3, bn3) = layers.next().unzip();
         let (mut bn2, mut bn3) = (Some(bn2), bn3);
-        if zero_init && let Some(last) = bn3.as_mut().or(bn2.as_mut()) {
-            last.gamma = zeros(shape.output(), device);
-        }
         let downsample = shape.projection().map(|window| {
             let (conv, bn) = conv_bn([shape.input, shape.output()], window, 1, device);
             (conv, Some(bn))
         });
         let added = shape.output().saturating_sub(shape.input);
-        let zero_pad = (shape.reshapes() && downsample.is_none()).then_some(ZeroPad {
+        let pads = shape.reshapes() && downsample.is_none();
+        let zero_pad = pads.then_some(ZeroPad {
             stride: shape.stride,
             before: added / 2,
             after: added - added / 2,
         });
+        if zero_init && let Some(last) = bn3.as_mut().or(bn2.as_mut()) {
+            // Where the shortcut brings zeros, a branch of zeros would leave the ReLU nothing to pass gradients for, and
+            // such channels would never train.
+            let padded = zero_pad
+                .as_ref()
+                .map_or([0; 2], |pad| [pad.before, pad.after]);
+            last.gamma = gamma(shape.output(), padded, device);
+        }
         Self {
             conv1,
             bn1: Some(bn1),
@@ -162,6 +168,12 @@ impl Block {
     }
 }
 
-fn zeros(channels: usize, device: &Device) -> Param<Tensor<1>> {
-    Initializer::Zeros.init([channels], device)
+/// Zeros, but ones for so many channels before and after the others.
+fn gamma(channels: usize, [before, after]: [usize; 2], device: &Device) -> Param<Tensor<1>> {
+    let padded = |at: usize| at < before || at + after >= channels;
+    let values: Vec<f32> = (0..channels)
+        .map(|at| f32::from(u8::from(padded(at))))
+        .collect();
+    let data = TensorData::new(values, [channels]);
+    Param::from_tensor(Tensor::from_data(data, device))
 }

@@ -3,7 +3,7 @@
 use crate::common::{difference, floats, image, scramble, tiny};
 use burn::module::Module;
 use burn::nn::Initializer;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Distribution, Tensor};
 use models::{
     Arch, BlockKind, Classifier, LeNet5Config, Model, ModelConfig, ResNetConfig, Shortcut, Stem,
 };
@@ -79,7 +79,7 @@ fn a_zero_pad_shortcut_subsamples_and_pads_channels() {
         .with_width(2)
         .with_zero_init_residual(true);
     let model = config.init(&device);
-    // With an empty branch a block is relu(shortcut(x)); its norms start as the identity.
+    // With an empty branch a block is relu(shortcut(x)); where the shortcut pads, the branch is not empty.
     let x: Tensor<4> = image([1, 2, 5, 4], &device);
     let block = model.blocks().nth(1).expect("three blocks");
     let out = floats(block.forward(x.clone()));
@@ -88,13 +88,27 @@ fn a_zero_pad_shortcut_subsamples_and_pads_channels() {
     for c in 0..4 {
         for r in 0..rows {
             for q in 0..cols {
-                let expected = match c {
-                    1 | 2 => x[(c - 1) * 20 + 2 * r * 4 + 2 * q].max(0.0),
-                    _ => 0.0,
-                };
-                assert_eq!(out[(c * rows + r) * cols + q], expected, "{c} {r} {q}");
+                if let 1 | 2 = c {
+                    let expected = x[(c - 1) * 20 + 2 * r * 4 + 2 * q].max(0.0);
+                    assert_eq!(out[(c * rows + r) * cols + q], expected, "{c} {r} {q}");
+                }
             }
         }
+    }
+}
+
+#[test]
+fn every_channel_trains_although_branches_start_at_zero() {
+    let device = Device::flex().autodiff();
+    let config = ResNetConfig::resnet20(10).with_width(4);
+    let model = config.with_zero_init_residual(true).init(&device);
+    let x = Tensor::<4>::random([8, 3, 16, 16], Distribution::Default, &device);
+    let gradients = model.forward(x).powi_scalar(2).mean().backward();
+    for block in model.blocks() {
+        let gamma = block.bn2.as_ref().expect("a norm").gamma.val();
+        let gradient = gamma.grad(&gradients).expect("it trains").into_data();
+        let zero = gradient.iter::<f32>().filter(|&g| g == 0.0).count();
+        assert_eq!(zero, 0, "channels without a gradient");
     }
 }
 

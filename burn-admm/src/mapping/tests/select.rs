@@ -37,6 +37,28 @@ fn blank() -> Offers {
     Offers::new(&[], &table, &known, rest).unwrap()
 }
 
+/// Layers of which each can be twice as fast, more and more harmfully.
+pub(super) fn ladder() -> Offers {
+    let mut offers = blank();
+    for at in 1..=10 {
+        let offer = |sparsity, ms, harm| Offer {
+            sparsity,
+            ms,
+            bytes: 100.0 * ms,
+            harm,
+        };
+        let half = Some(Sparsity::row_balanced(0.5).unwrap());
+        offers.layers.push(OfferedLayer {
+            path: format!("{at}"),
+            offers: vec![
+                offer(None, 1.0, 0.0),
+                offer(half, 0.5, 0.01 * f64::from(at)),
+            ],
+        });
+    }
+    offers
+}
+
 /// Least harm within bounds, over all combinations.
 fn brute(layers: &[OfferedLayer], ms: f64, bytes: f64) -> Option<f64> {
     let Some((first, rest)) = layers.split_first() else {
@@ -117,9 +139,9 @@ fn two_bounds_are_kept_together() {
             (Err(_), None) => {}
         }
     }
-    // A heuristic: of what can be had it finds nearly all, and not much worse.
-    assert!(found > 100 && missed * 20 <= found, "{found}, {missed}");
-    assert!(harm <= 1.2 * least, "{harm} of {least}");
+    // Few networks cost the same: here none is missed, and hardly any is worse than it has to be.
+    assert!(found > 100 && missed == 0, "{found}, {missed}");
+    assert!(harm <= 1.001 * least, "{harm} of {least}");
 }
 
 #[test]
@@ -268,43 +290,21 @@ mod accuracy {
         Ok(0.9 - more * 0.1 * selection.harm)
     }
 
-    /// Layers of which each can be twice as fast, more and more harmfully.
-    fn ladder() -> Offers {
-        let mut offers = blank();
-        for at in 1..=10 {
-            let offer = |sparsity, ms, harm| Offer {
-                sparsity,
-                ms,
-                bytes: 100.0 * ms,
-                harm,
-            };
-            let half = Some(Sparsity::row_balanced(0.5).unwrap());
-            offers.layers.push(OfferedLayer {
-                path: format!("{at}"),
-                offers: vec![
-                    offer(None, 1.0, 0.0),
-                    offer(half, 0.5, 0.01 * f64::from(at)),
-                ],
-            });
-        }
-        offers
-    }
-
     #[test]
     fn the_fastest_within_a_loss_is_found_by_short_training_and_confirmed() {
         let offers = ladder();
         let budget = "loss=2.0".parse().unwrap();
         let mut efforts = Vec::new();
-        let found = within_budget(&offers, &budget, 0.9, |selection, effort| {
+        let found = within_budget(&offers, &budget, [0.9; 2], |selection, effort| {
             efforts.push(effort);
             accuracy(selection, effort)
         })
         .unwrap();
-        // 0.133 of harm after short training: the layers 1 to 4, and 5 would be too much.
-        assert!((found.selection.harm - 0.10).abs() < 1e-9, "{found:?}");
-        assert!((found.accuracy - 0.89).abs() < 1e-9);
+        // 0.133 of harm after short training, 0.2 after all: the layers 1 to 5, and 6 would be too much.
+        assert!((found.selection.harm - 0.15).abs() < 1e-9, "{found:?}");
+        assert!((found.accuracy - 0.885).abs() < 1e-9);
         assert_eq!(efforts.last(), Some(&Effort::Full));
-        assert!(efforts.len() < 8);
+        assert!(efforts.len() < 10);
         assert_eq!(found.trials.len(), efforts.len());
     }
 
@@ -312,13 +312,18 @@ mod accuracy {
     fn a_proxy_that_is_too_hopeful_costs_a_step_each() {
         let offers = ladder();
         let budget = "loss=2.0".parse().unwrap();
-        let found = within_budget(&offers, &budget, 0.9, |selection, effort| match effort {
-            Effort::Proxy => Ok::<_, MappingError>(0.9),
-            Effort::Full => accuracy(selection, effort),
-        })
+        let found = within_budget(
+            &offers,
+            &budget,
+            [0.9; 2],
+            |selection, effort| match effort {
+                Effort::Proxy => Ok::<_, MappingError>(0.9),
+                Effort::Full => accuracy(selection, effort),
+            },
+        )
         .unwrap();
         assert!((found.selection.harm - 0.15).abs() < 1e-9, "{found:?}");
-        let nothing = within_budget(&offers, &budget, 1.5, accuracy).unwrap_err();
+        let nothing = within_budget(&offers, &budget, [1.5; 2], accuracy).unwrap_err();
         assert!(
             nothing.to_string().contains("the dense network"),
             "{nothing}"
@@ -328,7 +333,7 @@ mod accuracy {
     #[test]
     fn both_bounds_are_kept_or_the_nearest_point_is_named() {
         let offers = ladder();
-        let both = |text: &str| within_budget(&offers, &text.parse().unwrap(), 0.9, accuracy);
+        let both = |text: &str| within_budget(&offers, &text.parse().unwrap(), [0.9; 2], accuracy);
         let found = both("latency=0.8x,loss=5").unwrap();
         assert!(found.selection.ms <= 0.8 * offers.dense()[0]);
         assert_eq!(found.trials.len(), 1);

@@ -90,7 +90,7 @@ fn a_pass_that_depends_on_values_is_an_error_and_leaves_nothing_behind() {
     let error = Flow::of(inputs(&device), |x| {
         pass += 1;
         let y = a.forward(x);
-        if pass == 3 {
+        if pass == 4 {
             b.forward(y)
         } else {
             c.forward(y)
@@ -103,4 +103,20 @@ fn a_pass_that_depends_on_values_is_an_error_and_leaves_nothing_behind() {
     assert!(panicked.is_err());
     let flow = Flow::of(inputs(&device), |x| c.forward(x)).unwrap();
     assert_eq!(flow.layers.len(), 1);
+}
+
+#[test]
+fn chance_is_refused_and_the_pool_is_no_obstacle() {
+    let device = Device::flex();
+    let [a, b] = [1, 1].map(|k| conv(k, &device));
+    let mut pass = 0.0;
+    let error = Flow::of(inputs(&device), |x| {
+        pass += 1.0;
+        b.forward(a.forward(x).add_scalar(pass))
+    });
+    assert!(error.unwrap_err().to_string().contains("chance"));
+    let flow = Flow::of(inputs(&device), |x| {
+        crate::cpu::on_pool(|| b.forward(a.forward(x)))
+    });
+    assert_eq!(flow.unwrap().layers.len(), 2);
 }
