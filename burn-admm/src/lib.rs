@@ -128,6 +128,7 @@
 //! - Zhu and Gupta: *To prune, or not to prune*, 2017 (gradual pruning).
 
 pub mod admm;
+mod atomic;
 pub mod baseline;
 pub mod click_train;
 mod constant;

@@ -5,7 +5,6 @@
 //! the state is of, with a version and floats as their bits.
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -13,6 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::admm::StateError;
+use crate::atomic;
 
 const CRC: &str = "crc32";
 const NO_CRC: &str = "00000000";
@@ -45,19 +45,10 @@ pub(crate) fn seal(kind: &str, meta: String, tensors: &[Named<'_>]) -> Vec<u8> {
 /// Writes a state: to a temporary file beside it first, so that an interrupted write leaves an older
 /// one intact.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
-    let io = |source| StateError::Io {
+    atomic::write(path, bytes).map_err(|source| StateError::Io {
         path: path.to_owned(),
         source,
-    };
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
-    file.write_all(bytes).map_err(io)?;
-    file.as_file().sync_all().map_err(io)?;
-    file.persist(path).map_err(|error| io(error.error))?;
-    Ok(())
+    })
 }
 
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, StateError> {

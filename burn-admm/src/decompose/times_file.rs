@@ -1,12 +1,13 @@
 //! Times of ranks on disk: they are of a machine, and stay.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use burn_sparse::WeightShape;
 
 use super::RankTimes;
 use super::times::is_possible;
+use crate::atomic;
 
 /// Bytes of a file at most: some ten thousand layers at every pair of twenty ranks.
 const MOST: u64 = 64 << 20;
@@ -86,17 +87,8 @@ impl RankTimes {
             path: path.to_owned(),
             source,
         };
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        std::fs::create_dir_all(folder).map_err(io)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
-        serde_json::to_writer_pretty(&mut file, self).map_err(|error| io(error.into()))?;
-        file.write_all(b"\n").map_err(io)?;
-        file.as_file().sync_all().map_err(io)?;
-        file.persist(path).map_err(|error| io(error.error))?;
-        Ok(())
+        let json = serde_json::to_vec_pretty(self).map_err(|error| io(error.into()))?;
+        atomic::write_json(path, json).map_err(io)
     }
 
     /// Reads and [checks](Self::check) them.

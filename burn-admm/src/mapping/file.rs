@@ -1,6 +1,6 @@
 //! Tables on disk: they are of a machine, and stay.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::table::check;
 use super::{KERNELS, LatencyTable};
+use crate::atomic;
 
 /// Bytes of a file at most: some hundred thousand entries.
 const MOST: u64 = 64 << 20;
@@ -85,17 +86,8 @@ pub(in crate::mapping) fn save<T: Kept>(kept: &T, path: &Path) -> Result<(), Lat
         path: path.to_owned(),
         source,
     };
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    std::fs::create_dir_all(folder).map_err(io)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
-    serde_json::to_writer(&mut file, kept).map_err(|error| io(error.into()))?;
-    file.write_all(b"\n").map_err(io)?;
-    file.as_file().sync_all().map_err(io)?;
-    file.persist(path).map_err(|error| io(error.error))?;
-    Ok(())
+    let json = serde_json::to_vec(kept).map_err(|error| io(error.into()))?;
+    atomic::write_json(path, json).map_err(io)
 }
 
 fn load<T: Kept>(path: &Path) -> Result<T, LatencyFileError> {

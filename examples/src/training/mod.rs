@@ -49,7 +49,7 @@ pub use error::{TrainingError, exit_code};
 pub use evaluate::{accuracy, hits, mean_loss};
 pub use lenet::lenet_recipe;
 pub use moments::Moments;
-pub use offers::{Measured, latency_file, network_of, offers, times};
+pub use offers::{Measured, latency_file, network_of, offers};
 pub use penni::{PenniRecipe, Shared, SharedResults, share};
 pub use pipeline::{Dense, PruneResults, Pruned, check_plan, prune, train_dense, train_on};
 pub use quantize::{QuantRecipe, QuantResults, Quantised, quantise};

@@ -79,7 +79,7 @@ fn noise(context: &Context, seed: u64, device: &Device) -> Tensor<4> {
 ///
 /// # Errors
 /// [`TrainingError::Mapping`]; a file that is damaged or of another device is measured again, with a warning.
-pub fn times(
+fn times(
     context: &Context,
     selected: &Selected,
     cases: &[LatencyCase],
