@@ -3,6 +3,7 @@
 mod block_column_row;
 mod cases;
 mod errors;
+mod index;
 
 use burn_sparse::{BlockSearch, Budget, PatternPool, Pool, SparseError, Sparsity, WeightShape};
 use proptest::prelude::*;
