@@ -26,6 +26,7 @@ mod cache;
 mod config;
 mod layer;
 mod measure;
+mod mixed;
 mod report;
 mod search;
 #[cfg(feature = "flex")]
@@ -36,6 +37,7 @@ use burn::module::Module;
 use cache::PlanCache;
 
 pub use config::{Choice, PackConfig};
+pub use mixed::{Form, Mixed, MixedConfig, MixedLayer, MixedTime, mix, mix_with};
 pub use report::{Format, PackReport, PackedLayer};
 pub use search::Search;
 #[cfg(feature = "flex")]

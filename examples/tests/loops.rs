@@ -27,6 +27,9 @@ mod custom_loop;
 #[path = "../lenet5_compress.rs"]
 #[allow(dead_code, reason = "its main is for the program")]
 mod lenet5_compress;
+#[path = "../mixed_network.rs"]
+#[allow(dead_code, reason = "its main is for the program")]
+mod mixed_network;
 #[path = "../penni_compress.rs"]
 #[allow(dead_code, reason = "its main is for the program")]
 mod penni_compress;
@@ -380,6 +383,47 @@ fn compression_stopped_and_resumed_ends_the_same() {
 
     let error = compress(&folder.path().join("c"), &["--levels", "fc9=uniform2"]).unwrap_err();
     assert!(error.to_string().contains("fc9.weight"), "{error}");
+}
+
+fn mixed(folder: &Path, more: &[&str]) -> Result<Vec<mixed_network::Row>, TrainingError> {
+    let output = folder.to_string_lossy();
+    let args = ["x", "--device", "flex", "--runs", "3", "--output", &output];
+    mixed_network::run(&mixed_network::Args::parse_from([&args[..], more].concat()))
+}
+
+#[test]
+fn a_mixed_network_is_the_masked_one_and_a_second_run_finds_it() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let args = [
+        "--arch",
+        "lenet5",
+        "--sparsity",
+        "0.9,0.95",
+        "--batch",
+        "3",
+        "--levels",
+        "*=codebook4",
+    ];
+    let found = mixed(folder.path(), &args).unwrap();
+    assert_eq!(found.len(), 2);
+    for row in &found {
+        // f16 has eleven bits, and logits are sums of hundreds of terms through four layers.
+        assert!(row.max_rel_diff < 1e-2, "{}", row.max_rel_diff);
+        assert!(row.layers == 4 && row.sparse_layers <= 4);
+        assert!(
+            row.networks
+                .iter()
+                .all(|network| network.milliseconds.median > 0.0)
+        );
+    }
+    let again = mixed(folder.path(), &[&args[..], &["--resume"]].concat()).unwrap();
+    let difference =
+        |rows: &[mixed_network::Row]| rows.iter().map(|row| row.max_abs_diff).sum::<f64>();
+    assert_eq!(difference(&again), difference(&found));
+    assert!(folder.path().join("report.json").is_file());
+    let two = ["--arch", "lenet5,lenet300", "--weights", "w.safetensors"];
+    assert!(mixed(folder.path(), &two).is_err());
 }
 
 fn sizes(folder: &Path, more: &[&str]) -> Result<Vec<Size>, TrainingError> {

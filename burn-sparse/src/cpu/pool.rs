@@ -7,7 +7,7 @@ use core_affinity::CoreId;
 use rayon::ThreadPoolBuilder;
 
 use super::team::Engaged;
-use crate::nn::{Carried, flow_is_followed};
+use crate::nn::{Carried, Heeded, flow_is_followed};
 
 std::thread_local! {
     static ALONE: Cell<bool> = const { Cell::new(false) };
@@ -65,10 +65,10 @@ pub fn on_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
         return work();
     }
     let mut result = None;
-    let recording = Carried::take();
+    let (recording, heeded) = (Carried::take(), Heeded::here());
     rayon::scope(|_| {
         let _engaged = Engaged::new();
-        result = Some(recording.during(work));
+        result = Some(recording.during(|| heeded.during(work)));
     });
     let (done, recording) = result.expect("a scope runs its body");
     recording.put();

@@ -5,7 +5,7 @@ use burn::module::{Module, Param};
 use burn::nn::{Initializer, PaddingConfig1d};
 use burn::tensor::{Device, Tensor, module::conv1d, ops::ConvOptions};
 
-use super::{Activation, Weight, conv2d::same_padding, flow, profile, trace};
+use super::{Activation, Weight, conv2d::same_padding, flow, profile, schedule, trace};
 use crate::{
     ConvProblem, SparseError,
     ops::{ConvWindow, Epilogue, sparse_conv1d},
@@ -130,7 +130,12 @@ fn run(
     trace::record(id, problem);
     let seen = flow::through(id, problem, [Some(&input), epilogue.residual.as_ref()]);
     let work = || match weight {
-        Weight::Packed(packed) => sparse_conv1d(input, &packed.sparse(), window, epilogue),
+        Weight::Packed(packed) => {
+            let weight = packed.sparse();
+            schedule::through(id, None, input, epilogue, |input, epilogue| {
+                sparse_conv1d(input, &weight, window, epilogue)
+            })
+        }
         Weight::Dense(_) | Weight::Factored(_) => {
             let options = ConvOptions::new_with_padding(
                 window.stride,
@@ -138,8 +143,12 @@ fn run(
                 window.dilation,
                 window.groups,
             );
-            let y = conv1d(input, weight.val(), epilogue.bias, options);
-            Epilogue::finish_dense(epilogue.residual, epilogue.activation, y)
+            let weight = weight.val();
+            let dtype = Some(weight.dtype());
+            schedule::through(id, dtype, input, epilogue, |input, epilogue| {
+                let y = conv1d(input, weight.clone(), epilogue.bias, options.clone());
+                Epilogue::finish_dense(epilogue.residual, epilogue.activation, y)
+            })
         }
     };
     seen.or(|| profile::timed(id, problem, work))

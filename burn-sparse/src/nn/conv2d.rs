@@ -5,7 +5,7 @@ use burn::module::{Module, Param};
 use burn::nn::{Initializer, PaddingConfig2d};
 use burn::tensor::{Device, Tensor};
 
-use super::{Activation, Factors, Weight, flow, profile, trace};
+use super::{Activation, Factors, Weight, flow, profile, schedule, trace};
 use crate::{
     ConvProblem, SparseError,
     ops::{
@@ -176,10 +176,19 @@ fn run(
     trace::record(id, problem);
     let seen = flow::through(id, problem, [Some(&input), epilogue.residual.as_ref()]);
     let work = || match weight {
-        Weight::Packed(packed) => sparse_conv2d(input, &packed.sparse(), window, epilogue),
+        Weight::Packed(packed) => {
+            let weight = packed.sparse();
+            schedule::through(id, None, input, epilogue, |input, epilogue| {
+                sparse_conv2d(input, &weight, window, epilogue)
+            })
+        }
         Weight::Dense(_) | Weight::Factored(_) => {
-            let y = dense_conv2d(input, weight.val(), epilogue.bias, window);
-            Epilogue::finish_dense(epilogue.residual, epilogue.activation, y)
+            let weight = weight.val();
+            let dtype = Some(weight.dtype());
+            schedule::through(id, dtype, input, epilogue, |input, epilogue| {
+                let y = dense_conv2d(input, weight.clone(), epilogue.bias, window);
+                Epilogue::finish_dense(epilogue.residual, epilogue.activation, y)
+            })
         }
     };
     seen.or(|| profile::timed(id, problem, work))

@@ -5,7 +5,7 @@ use burn::module::{Module, Param, ParamId};
 use burn::nn::{Initializer, LinearLayout};
 use burn::tensor::{Device, Tensor};
 
-use super::{Activation, Weight, flow, profile, trace};
+use super::{Activation, Weight, flow, profile, schedule, trace};
 use crate::{
     ConvProblem, SparseError,
     ops::{Epilogue, SparseWeight, dense_linear, sparse_linear},
@@ -180,14 +180,21 @@ impl Product {
         trace::record(self.id, problem);
         let seen = flow::through(self.id, problem, [Some(&input), epilogue.residual.as_ref()]);
         let work = || match &self.weight {
-            Operand::Packed(weight) => sparse_linear(input, weight, epilogue),
+            Operand::Packed(weight) => {
+                schedule::through(self.id, None, input, epilogue, |input, epilogue| {
+                    sparse_linear(input, weight, epilogue)
+                })
+            }
             Operand::Dense(weight) => {
                 assert!(
                     shape[D - 1] == d_input,
                     "Linear: input {shape:?}, but the layer has {d_input} input features"
                 );
-                let y = dense_linear(input, weight.clone(), epilogue.bias);
-                Epilogue::finish_dense(epilogue.residual, epilogue.activation, y)
+                let dtype = Some(weight.dtype());
+                schedule::through(self.id, dtype, input, epilogue, |input, epilogue| {
+                    let y = dense_linear(input, weight.clone(), epilogue.bias);
+                    Epilogue::finish_dense(epilogue.residual, epilogue.activation, y)
+                })
             }
         };
         seen.or(|| profile::timed(self.id, problem, work))

@@ -19,6 +19,7 @@ mod pool;
 mod profile;
 mod quant;
 mod recurrent;
+mod schedule;
 mod trace;
 mod traverse;
 mod weight;
@@ -38,6 +39,8 @@ pub use lstm::{Lstm, LstmConfig};
 pub use pool::max_pool2d;
 pub use profile::{LayerTime, Profile};
 pub use quant::{QuantConv2d, QuantLinear};
+pub(crate) use schedule::{Heeded, run_parts};
+pub use schedule::{RunAs, Schedule};
 pub(crate) use trace::Carried;
 pub use trace::Trace;
 pub use traverse::{

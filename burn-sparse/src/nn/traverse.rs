@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 
 use super::{Factors, PackedWeight, Weight};
 use crate::{SparseError, format::Csr, ops::SparseWeight};
@@ -111,6 +111,13 @@ impl AnyWeight {
     #[must_use]
     pub fn unpack(self) -> Self {
         map_each!(self, weight => weight.unpack())
+    }
+
+    /// The same in another type of numbers. On Flex packed values stay f32, which its kernels take whatever the
+    /// inputs are; see [`SparseWeight::for_inputs`].
+    #[must_use]
+    pub fn in_numbers(self, dtype: FloatDType) -> Self {
+        map_each!(self, weight => weight.in_numbers(dtype))
     }
 
     /// A packed weight of the same kind and shape with other non-zeros, on the same device.

@@ -4,7 +4,7 @@ use burn::module::{
     Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor,
     Param, ParamId,
 };
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 
 use super::{Factors, traverse};
 use crate::{
@@ -275,6 +275,24 @@ impl<const D: usize> Weight<D> {
                 let dense = Param::initialized(self.id(), self.val().detach());
                 Self::Dense(dense.set_require_grad(self.trains()))
             }
+        }
+    }
+
+    /// See [`AnyWeight::in_numbers`](super::AnyWeight::in_numbers).
+    pub(super) fn in_numbers(self, dtype: FloatDType) -> Self {
+        match self {
+            Self::Dense(param) if param.val().dtype() == DType::from(dtype) => Self::Dense(param),
+            Self::Dense(param) => Self::Dense(param.map(|weight| weight.cast(dtype))),
+            Self::Packed(packed) => {
+                let sparse = packed.sparse().for_inputs(dtype.into());
+                if sparse.values().dtype() == packed.values.val().dtype() {
+                    return Self::Packed(packed);
+                }
+                let mut packed = packed.map_values(|values| values.map(|_| sparse.values()));
+                packed.as_packed = false;
+                Self::Packed(packed)
+            }
+            Self::Factored(factors) => factors.each(|factor| factor.in_numbers(dtype)).into(),
         }
     }
 

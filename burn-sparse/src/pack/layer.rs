@@ -3,10 +3,10 @@
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::{
-    Choice, Difference, Format, PackConfig, PackedLayer, Search,
+    Choice, Format, PackConfig, PackedLayer, Search,
     cache::PlanCache,
     measure::{Candidate, Kind},
-    verify::{floats, random_inputs},
+    verify::random_inputs,
 };
 use crate::{
     ConvProblem, SparseError,
@@ -86,8 +86,7 @@ pub(super) fn pack_layer(
         report.plan = plan(&packed, &stored, &problem, &forms, config.search, plans)?;
     }
     let candidate = candidate(&packed, stored, problem);
-    let (dense, sparse) = (candidate.dense(), candidate.packed());
-    let difference = Difference::between(&floats(dense()), &floats(sparse())).max_abs;
+    let difference = candidate.difference().max_abs;
     let unit = rounding_unit(&weight.device());
     let tolerance = config.tolerance.unwrap_or_else(|| tolerance(&csr, unit));
     if difference > tolerance {
@@ -124,7 +123,12 @@ pub(super) fn pack_layer(
 const MOST_TILED: usize = 1 << 18;
 
 /// The ways in which output channels may share loads.
-fn forms(choice: Choice, stored: &Csr, problem: &ConvProblem, tile: bool) -> Vec<Sharing> {
+pub(super) fn forms(
+    choice: Choice,
+    stored: &Csr,
+    problem: &ConvProblem,
+    tile: bool,
+) -> Vec<Sharing> {
     match choice {
         _ if tile => ROWS
             .last()
@@ -159,7 +163,7 @@ pub(super) fn shared(csr: &Csr, problem: &ConvProblem) -> Vec<Sharing> {
 
 /// Chooses and sets the plan of the CPU kernels.
 #[cfg(feature = "flex")]
-fn plan(
+pub(super) fn plan(
     packed: &AnyWeight,
     stored: &Csr,
     problem: &ConvProblem,
@@ -175,7 +179,7 @@ fn plan(
 }
 
 #[cfg(not(feature = "flex"))]
-fn plan(
+pub(super) fn plan(
     _: &AnyWeight,
     _: &Csr,
     _: &ConvProblem,
@@ -188,7 +192,7 @@ fn plan(
 
 /// Relative rounding of one product. GPU libraries may multiply f32 in TF32, with 11 bits; Burn's
 /// CPU backend does not.
-fn rounding_unit(device: &Device) -> f64 {
+pub(super) fn rounding_unit(device: &Device) -> f64 {
     #[cfg(feature = "flex")]
     if *device == Device::flex() {
         return f64::from(f32::EPSILON);
@@ -200,7 +204,7 @@ fn rounding_unit(device: &Device) -> f64 {
 /// What rounding can do to sums in another order: a row's products have magnitude
 /// `sum |w| * |x|`, with `|x|` rarely above 6 for unit variance, and the roundings of `n` additions
 /// grow like `sqrt(n)`.
-fn tolerance(csr: &Csr, unit: f64) -> f64 {
+pub(super) fn tolerance(csr: &Csr, unit: f64) -> f64 {
     (0..csr.rows())
         .map(|row| {
             let magnitude: f64 = csr.row(row).map(|(_, value)| f64::from(value.abs())).sum();
@@ -227,7 +231,7 @@ fn smallest(weight: &AnyWeight) -> ConvProblem {
 }
 
 /// The layer with its weight as it was packed: what is measured is what will run.
-fn candidate(packed: &AnyWeight, stored: Csr, problem: ConvProblem) -> Candidate {
+pub(super) fn candidate(packed: &AnyWeight, stored: Csr, problem: ConvProblem) -> Candidate {
     let device = packed.device().inner();
     let dense = TensorData::new(stored.to_dense(), problem.weight_shape());
     let input = random_inputs(problem.input_shape(), 1, &device).remove(0);
