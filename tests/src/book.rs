@@ -28,6 +28,7 @@ pages! {
     tucker => "book/src/tucker.md",
     penni => "book/src/penni.md",
     automatic => "book/src/automatic.md",
+    when => "book/src/when.md",
     how_small => "book/src/how-small.md",
     networks => "book/src/networks.md",
     results => "book/src/results.md",

@@ -1,11 +1,14 @@
 //! Emptied channels cut out of the networks of `models`: the same output from less.
 
 use burn::module::{Module, ModuleMapper, Param};
+use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Device, Distribution, Tensor};
 use burn_admm::shrink::{
     ChannelModel, Constants, GraphError, KeptChannels, Reason, ShrinkOptions, ShrinkPlan, Shrunk,
     compare, shrink,
 };
+use burn_admm::{Masks, Plan, SparsityReport, fold};
+use burn_sparse::Sparsity;
 use models::{
     Arch, BlockKind, Classifier, DenseNetConfig, LeNet5Config, MobileNetStage, MobileNetV2Config,
     Model, ModelConfig, ResNet, ResNetConfig, Shortcut, Stem, VggConfig, VggHead,
@@ -163,6 +166,56 @@ fn vgg_with_either_head_loses_filters() {
             assert!(after < before, "{head:?}\n{}", small.plan.report());
         }
     }
+}
+
+/// Projects, trains what is left for some steps, folds the masks and cuts.
+fn prune_and_cut<M: ChannelModel + Classifier>(model: M, plan: &Plan) -> Shrunk<M> {
+    let plan = plan.resolve(&model).unwrap();
+    let mut model = Masks::project(&model, &plan)
+        .unwrap()
+        .attach(model)
+        .unwrap();
+    let device = Device::flex().autodiff();
+    let mut optimizer = SgdConfig::new().init();
+    for _ in 0..3 {
+        let x = Tensor::random([4, 3, 16, 16], Distribution::Normal(0.0, 1.0), &device);
+        let loss = model.forward(x).powi_scalar(2).mean();
+        let gradients = GradientsParams::from_grads(loss.backward(), &model);
+        model = optimizer.step(1e-2, model, gradients);
+    }
+    let masked = fold(model).valid();
+    let report = SparsityReport::new(&masked).unwrap();
+    assert!(report.nnz < report.weights, "{report}");
+    exact(masked, &[3, 16, 16])
+}
+
+/// The whole path of structured removal: a plan, masks, training, and a smaller dense network.
+#[test]
+fn filters_that_a_plan_emptied_are_cut_out_after_training() {
+    let device = Device::flex().autodiff();
+    let vgg = VggConfig {
+        convs: vec![1, 2],
+        width: 12,
+        hidden: 20,
+        head: VggHead::Cifar,
+        channels: 3,
+        ..VggConfig::vgg16_bn(5)
+    };
+    let half = Sparsity::filter(0.5).unwrap();
+    let plan = Plan::dense().with_sparsity("features.*.weight", half);
+    let small = prune_and_cut(vgg.init(&device), &plan.unwrap());
+    let [before, after] = small.plan.report().params();
+    assert!((after as f64) < 0.45 * before as f64, "{after} of {before}");
+
+    let resnet = ResNetConfig {
+        blocks: vec![1, 1],
+        ..ResNetConfig::resnet20(5).with_width(8)
+    };
+    // What lies inside of a block is read by nobody else.
+    let plan = Plan::dense().with_sparsity("layer*.*.conv1.weight", half);
+    let small = prune_and_cut(resnet.init(&device), &plan.unwrap());
+    let [before, after] = small.plan.report().params();
+    assert!((after as f64) < 0.65 * before as f64, "{after} of {before}");
 }
 
 #[test]
