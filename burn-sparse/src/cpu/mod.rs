@@ -13,6 +13,8 @@ mod dense_conv;
 mod dense_linear;
 mod direct;
 mod gemm;
+#[cfg(all(test, unix))]
+mod guarded;
 mod images;
 mod int8;
 mod isa;

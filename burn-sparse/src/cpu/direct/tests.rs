@@ -8,6 +8,29 @@ use crate::{
     reference::{self, error_bound},
 };
 
+#[cfg(unix)]
+use crate::cpu::guarded::{Edge, Guarded};
+
+/// Where pages cannot be protected, operands lie anywhere.
+#[cfg(not(unix))]
+mod anywhere {
+    #[derive(Clone, Copy)]
+    pub(super) enum Edge {
+        Start,
+        End,
+    }
+
+    pub(super) struct Guarded;
+
+    impl Guarded {
+        pub(super) fn new<T: Clone>(values: &[T], _: Edge) -> Vec<T> {
+            values.to_vec()
+        }
+    }
+}
+#[cfg(not(unix))]
+use anywhere::{Edge, Guarded};
+
 struct Data {
     input: Vec<f32>,
     csr: Csr,
@@ -44,11 +67,13 @@ fn data(case: &Case, seed: u64) -> Data {
 }
 
 /// Where operands lie: whether planes of input, residual and output are rounded up to cache lines,
-/// and whether the residual is what the output holds before.
+/// whether the residual is what the output holds before, and at which edge of all operands memory begins that
+/// kills whoever touches it.
 #[derive(Clone, Copy)]
 struct Placed {
     rounded: [bool; 3],
     in_place: bool,
+    edge: Edge,
 }
 
 /// Few columns, so that rows agree by chance; all of them; and none at all.
@@ -68,22 +93,31 @@ const PANELS: [Option<Panel>; 4] = [
     }),
 ];
 
-const PLACES: [Placed; 4] = [
+const PLACES: [Placed; 5] = [
     Placed {
         rounded: [false; 3],
         in_place: false,
+        edge: Edge::End,
+    },
+    Placed {
+        rounded: [false; 3],
+        in_place: false,
+        edge: Edge::Start,
     },
     Placed {
         rounded: [true; 3],
         in_place: false,
+        edge: Edge::Start,
     },
     Placed {
         rounded: [true, false, true],
         in_place: false,
+        edge: Edge::End,
     },
     Placed {
         rounded: [true; 3],
         in_place: true,
+        edge: Edge::End,
     },
 ];
 
@@ -116,13 +150,15 @@ fn run_as<T: Storage>(
     let [in_plane, out_plane] = [problem.input, problem.output()].map(|[h, w]| h * w);
     let (input, in_stride) = spread::<T>(&data.input, in_plane, placed.rounded[0]);
     let (residual, residual_stride) = spread::<T>(&data.residual, out_plane, placed.rounded[1]);
+    let [input, residual] = [input, residual].map(|values| Guarded::new(&values, placed.edge));
     let nans = vec![f32::NAN; data.residual.len()];
     let before = if placed.in_place {
         &data.residual
     } else {
         &nans
     };
-    let (mut out, out_stride) = spread::<T>(before, out_plane, placed.rounded[2]);
+    let (out, out_stride) = spread::<T>(before, out_plane, placed.rounded[2]);
+    let mut out = Guarded::new(&out, placed.edge);
     let channels = problem.out_channels;
     let finish = Finish {
         bias: Some(&data.bias),
