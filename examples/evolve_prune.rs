@@ -334,9 +334,7 @@ impl Run<'_> {
         report
             .extra
             .insert("pruned_layers_sparsity".into(), json!(found(pruned)));
-        report
-            .extra
-            .insert("seconds".into(), json!(pruned.seconds));
+        report.extra.insert("seconds".into(), json!(pruned.seconds));
         let path = folder.join("report.json");
         report.save(&path)?;
         println!("\n{}\nreport: {}", report.table(), path.display());

@@ -612,7 +612,10 @@ fn an_evolution_stopped_and_resumed_ends_the_same() {
     let [evolved, gradual] = whole.runs() else {
         panic!("{whole}");
     };
-    assert_eq!((evolved.method.as_str(), gradual.method.as_str()), ("evolve", "gradual"));
+    assert_eq!(
+        (evolved.method.as_str(), gradual.method.as_str()),
+        ("evolve", "gradual")
+    );
     let found = |report: &Report| report.extra["pruned_layers_sparsity"].as_f64().unwrap();
     // The same number of zeros, but for rounding in each of four layers.
     assert!(found(evolved) > 0.2, "{}", found(evolved));
@@ -624,7 +627,10 @@ fn an_evolution_stopped_and_resumed_ends_the_same() {
     let trials = evolved.extra["pruning"]["trials"].as_array().unwrap();
     assert_eq!(trials.len(), 4);
     assert!(trials[0]["origin"] == "grown" && trials[0]["accuracy"].is_number());
-    let gradual_on = evolve(&b, &["--method", "gradual", "--sparsity", "0.5,0.75", "--resume"]);
+    let gradual_on = evolve(
+        &b,
+        &["--method", "gradual", "--sparsity", "0.5,0.75", "--resume"],
+    );
     let error = gradual_on.unwrap_err();
     assert!(matches!(error, TrainingError::OtherRun { .. }), "{error}");
 
@@ -637,7 +643,9 @@ fn an_evolution_stopped_and_resumed_ends_the_same() {
     let error = evolve(&b, &["--method", "evolve", "--resume"]).unwrap_err();
     assert!(error.to_string().contains("evolve-1"), "{error}");
     let output = folder.path().join("c").to_string_lossy().into_owned();
-    let args = ["x", "--device", "flex", "--output", &output, "--step", "1.5"];
+    let args = [
+        "x", "--device", "flex", "--output", &output, "--step", "1.5",
+    ];
     let few = ["--dataset", "shapes", "--image-size", "16", "--limit", "20"];
     let args = evolve_prune::Args::parse_from([&args[..], &few].concat());
     let error = evolve_prune::run(&args).unwrap_err().to_string();

@@ -122,13 +122,7 @@ impl Cifar6Config {
         let mut x = [self.channels, self.size[0], self.size[1]];
         for (index, width) in [1, 1, 2, 2].into_iter().enumerate() {
             let number = index + 1;
-            x = summary.conv(
-                format!("conv{number}"),
-                x,
-                width * self.width,
-                CONV,
-                false,
-            );
+            x = summary.conv(format!("conv{number}"), x, width * self.width, CONV, false);
             summary.batch_norm(format!("bn{number}"), x);
             if number.is_multiple_of(2) {
                 x = [x[0], POOL.out(x[1]), POOL.out(x[2])];
@@ -213,9 +207,8 @@ impl Cifar6 {
             "this Cifar6 was built for images of {:?}",
             self.size
         );
-        let layer = |conv, bn: &Option<BatchNorm>, x| {
-            apply(conv, bn.as_ref(), x, None, Activation::Relu)
-        };
+        let layer =
+            |conv, bn: &Option<BatchNorm>, x| apply(conv, bn.as_ref(), x, None, Activation::Relu);
         let x = layer(&self.conv1, &self.bn1, images);
         let x = layer(&self.conv2, &self.bn2, x);
         let x = max_pool2d(&self.pool1, x);
@@ -252,11 +245,7 @@ impl Classifier for Cifar6 {
     }
 
     fn infer(&self, images: Tensor<4>) -> Tensor<2> {
-        infer_in_parts(
-            images,
-            |images| self.features(images),
-            |x| self.classify(x),
-        )
+        infer_in_parts(images, |images| self.features(images), |x| self.classify(x))
     }
 
     fn fold(self) -> Self {

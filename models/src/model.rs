@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::transparent::transparent;
 use crate::{
-    AlexNet, AlexNetConfig, Arch, Cifar6, Cifar6Config, Classifier, DenseNet, DenseNetConfig, LeNet5, LeNet5Config,
-    LeNet300, LeNet300Config, MobileNetV2, MobileNetV2Config, ResNet, ResNetConfig, Shortcut, Stem,
-    Summary, Vgg, VggConfig, VggHead,
+    AlexNet, AlexNetConfig, Arch, Cifar6, Cifar6Config, Classifier, DenseNet, DenseNetConfig,
+    LeNet5, LeNet5Config, LeNet300, LeNet300Config, MobileNetV2, MobileNetV2Config, ResNet,
+    ResNetConfig, Shortcut, Stem, Summary, Vgg, VggConfig, VggHead,
 };
 
 /// Names an architecture with what may vary about it, and builds it.

@@ -4,8 +4,8 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, TensorReadError};
 
-use crate::admm::{AdmmError, in_order};
 use super::EvolveError;
+use crate::admm::{AdmmError, in_order};
 use crate::params::{Position, read_base};
 use crate::plan::ResolvedLayer;
 use crate::projection::ProjectionError;

@@ -280,7 +280,11 @@ impl Evolution {
             }
             let gradients = gradients.filter(|_| observed);
             // Before the first batch there is magnitude alone, whatever it counts later.
-            let magnitude = if observed { magnitude } else { magnitude.max(1.0) };
+            let magnitude = if observed {
+                magnitude
+            } else {
+                magnitude.max(1.0)
+            };
             check_finite(&spec.path, weight)?;
             let scores = scores(weight, gradients, magnitude, gradient);
             keeps.push(mask(&spec, &scores)?);

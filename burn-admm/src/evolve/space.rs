@@ -38,7 +38,9 @@ impl Space {
 
     /// Takes over the kernel patterns with which a saved evolution was started.
     pub(super) fn restore<'a>(&mut self, saved: impl Iterator<Item = &'a Identity>) {
-        let layers = saved.zip(self.layers()).map(|(saved, spec)| saved.layer(spec));
+        let layers = saved
+            .zip(self.layers())
+            .map(|(saved, spec)| saved.layer(spec));
         self.plan = ResolvedPlan::new(layers.collect());
     }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::population::Individual;
 use super::statistics::Statistics;
-use super::{EvolveConfig, EvolveError, Evolution, Origin, Verdict};
+use super::{Evolution, EvolveConfig, EvolveError, Origin, Verdict};
 use crate::plan::{Identity, Plan};
 use crate::state_file::{self, Named, Opened};
 
@@ -210,7 +210,11 @@ impl Evolution {
         };
         let best = number("the best accuracy", meta.best)?;
         let member = |saved: &Member| {
-            let sparsities: Vec<f64> = saved.sparsities.iter().map(|&s| f64::from_bits(s)).collect();
+            let sparsities: Vec<f64> = saved
+                .sparsities
+                .iter()
+                .map(|&s| f64::from_bits(s))
+                .collect();
             let fits = |(at, s): (usize, &f64)| (0.0..=space.most(at)).contains(s);
             if sparsities.len() != space.len() || !sparsities.iter().enumerate().all(fits) {
                 let reason = format!("{sparsities:?} are no sparsities of these layers");
@@ -223,8 +227,11 @@ impl Evolution {
             })
         };
         let present = member(&meta.present)?;
-        let population: Vec<Individual> =
-            meta.population.iter().map(member).collect::<Result<_, _>>()?;
+        let population: Vec<Individual> = meta
+            .population
+            .iter()
+            .map(member)
+            .collect::<Result<_, _>>()?;
         let past = meta.history.iter().enumerate();
         let history = past.map(|(index, saved)| saved.verdict(index));
         let Some(history) = history.collect::<Option<Vec<Verdict>>>() else {

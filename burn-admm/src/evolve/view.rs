@@ -4,7 +4,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::population::Individual;
 use super::statistics::Statistics;
-use super::{Candidate, EvolveConfig, Evolution, Verdict};
+use super::{Candidate, Evolution, EvolveConfig, Verdict};
 use crate::mask::{LayerMask, Masks};
 use crate::plan::ResolvedPlan;
 

@@ -195,16 +195,14 @@ pub fn prune<M: Classifier>(
             choice: Choice::Last,
             compression,
         };
-        let load = || {
-            match method {
-                Method::Gradual => masked(&resolved),
-                Method::Evolve => {
-                    let fresh = fresh();
-                    let wearing = Evolution::new(&fresh, plan, recipe.evolve.config, 0.0)?;
-                    Ok(wearing.attach(fresh)?)
-                }
-                _ => Ok(fresh()),
+        let load = || match method {
+            Method::Gradual => masked(&resolved),
+            Method::Evolve => {
+                let fresh = fresh();
+                let wearing = Evolution::new(&fresh, plan, recipe.evolve.config, 0.0)?;
+                Ok(wearing.attach(fresh)?)
             }
+            _ => Ok(fresh()),
         };
         let result = stage.run(context, compressed, load)?;
         (compressed, history, seconds) = (result.model, result.history, result.seconds);

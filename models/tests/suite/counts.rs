@@ -3,8 +3,8 @@
 use burn::module::Module;
 use burn::tensor::Device;
 use models::{
-    Arch, Cifar6Config, DenseNetConfig, LayerKind, LeNet5Config, LeNet300Config, ModelConfig, ResNetConfig,
-    Shortcut, Stem,
+    Arch, Cifar6Config, DenseNetConfig, LayerKind, LeNet5Config, LeNet300Config, ModelConfig,
+    ResNetConfig, Shortcut, Stem,
 };
 
 #[test]

@@ -6,7 +6,8 @@ use burn::module::Module;
 use burn::nn::Initializer;
 use burn::tensor::{Device, Distribution, Tensor};
 use models::{
-    Arch, BlockKind, Cifar6Config, Classifier, LeNet5Config, Model, ModelConfig, ResNetConfig, Shortcut, Stem,
+    Arch, BlockKind, Cifar6Config, Classifier, LeNet5Config, Model, ModelConfig, ResNetConfig,
+    Shortcut, Stem,
 };
 
 /// Every kind of block, shortcut and stem on few channels.

@@ -20,7 +20,10 @@ fn groups_that_are_apart_are_found() {
 #[test]
 fn equal_points_are_one_cluster() {
     assert_eq!(k_means(&points(&[0.3; 6]), 3), [0; 6]);
-    assert_eq!(k_means(&points(&[0.3, 0.7, 0.3, 0.7, 0.7]), 4), [0, 1, 0, 1, 1]);
+    assert_eq!(
+        k_means(&points(&[0.3, 0.7, 0.3, 0.7, 0.7]), 4),
+        [0, 1, 0, 1, 1]
+    );
     assert_eq!(k_means(&points(&[0.3]), 5), [0]);
     assert_eq!(k_means(&[], 2), Vec::<usize>::new());
     assert_eq!(k_means(&[vec![], vec![]], 2), [0, 0]);
@@ -39,7 +42,9 @@ fn every_point_is_with_the_nearest_mean() {
             values.iter().sum::<f64>() / values.len() as f64
         };
         let apart = |point: &[f64], cluster: usize| {
-            (0..2).map(|d| (point[d] - mean(cluster, d)).powi(2)).sum::<f64>()
+            (0..2)
+                .map(|d| (point[d] - mean(cluster, d)).powi(2))
+                .sum::<f64>()
         };
         let count = clusters.iter().max().unwrap() + 1;
         for (point, &cluster) in points.iter().zip(&clusters) {

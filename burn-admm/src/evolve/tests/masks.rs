@@ -126,7 +126,10 @@ fn earlier_zeros_compete_anew_and_frozen_layers_are_refused() {
     let gradients = GradientsParams::from_grads(loss(&task.net, 1).backward(), &task.net);
     task.evolution.observe(&task.net, &gradients).unwrap();
     let error = task.evolution.step(&mut task.net).unwrap_err();
-    assert!(matches!(&error, EvolveError::Unobserved(path) if path == CONV), "{error}");
+    assert!(
+        matches!(&error, EvolveError::Unobserved(path) if path == CONV),
+        "{error}"
+    );
 }
 
 fn set_frozen<const D: usize>(param: Param<Tensor<D>>) -> Param<Tensor<D>> {

@@ -44,7 +44,9 @@ fn proposals(
         rewinds,
     };
     let mut rng = ChaCha8Rng::seed_from_u64(11);
-    let all: Vec<_> = (0..500).map(|_| proposer.propose(&mut rng).unwrap()).collect();
+    let all: Vec<_> = (0..500)
+        .map(|_| proposer.propose(&mut rng).unwrap())
+        .collect();
     for (_, vector) in &all {
         let nnz = space.nnz(vector).unwrap();
         assert!(nnz <= present.nnz, "{vector:?} is denser");
@@ -61,8 +63,15 @@ fn steps_are_parts_of_what_is_left() {
         assert_eq!(*origin, Origin::Grown);
         // One of two layers.
         let grown = [vector[0] - 0.5, vector[1] - 0.25];
-        let expected = if grown[0] > 0.0 { [0.1, 0.0] } else { [0.0, 0.15] };
-        assert!((0..2).all(|l| (grown[l] - expected[l]).abs() < 1e-12), "{vector:?}");
+        let expected = if grown[0] > 0.0 {
+            [0.1, 0.0]
+        } else {
+            [0.0, 0.15]
+        };
+        assert!(
+            (0..2).all(|l| (grown[l] - expected[l]).abs() < 1e-12),
+            "{vector:?}"
+        );
     }
     let both = proposals(config().with_layers(1.0), [0.5, 0.25], calm, 0);
     assert!(both.iter().all(|(_, v)| v[0] > 0.5 && v[1] > 0.25));
@@ -71,9 +80,17 @@ fn steps_are_parts_of_what_is_left() {
 #[test]
 fn sensitive_layers_are_drawn_less_and_take_shorter_steps() {
     let all = proposals(config(), [0.5, 0.5], statistics([4.0, -3.0], [0.0; 2]), 0);
-    let first: Vec<f64> = all.iter().map(|(_, v)| v[0] - 0.5).filter(|d| *d > 0.0).collect();
+    let first: Vec<f64> = all
+        .iter()
+        .map(|(_, v)| v[0] - 0.5)
+        .filter(|d| *d > 0.0)
+        .collect();
     // 1/5 against 1.
-    assert!((first.len() as f64 / 500.0 - 1.0 / 6.0).abs() < 0.05, "{}", first.len());
+    assert!(
+        (first.len() as f64 / 500.0 - 1.0 / 6.0).abs() < 0.05,
+        "{}",
+        first.len()
+    );
     assert!(first.iter().all(|d| (d - 0.1 / 5.0).abs() < 1e-12));
     // Below zero is not better than zero.
     let other = all.iter().map(|(_, v)| v[1] - 0.5).fold(0.0, f64::max);
@@ -98,13 +115,22 @@ fn after_a_rewind_there_are_mutations_and_crossings() {
     assert!(mutated > 150 && crossed > 150, "{mutated} {crossed}");
     let parents = [[0.1, 0.2], [0.3, 0.6], [0.6, 0.5], [0.7, 0.1]];
     let sparse_enough = |v: &[f64]| v[0] + v[1] > 0.5;
-    for (_, vector) in all.iter().filter(|(o, v)| *o == Origin::Crossed && sparse_enough(v)) {
+    for (_, vector) in all
+        .iter()
+        .filter(|(o, v)| *o == Origin::Crossed && sparse_enough(v))
+    {
         for (l, value) in vector.iter().enumerate() {
-            assert!(parents.iter().any(|parent| parent[l] == *value), "{vector:?}");
+            assert!(
+                parents.iter().any(|parent| parent[l] == *value),
+                "{vector:?}"
+            );
         }
     }
     // A mutation moves a parent half a step back at most, and one step on.
-    for (_, vector) in all.iter().filter(|(o, v)| *o == Origin::Mutated && sparse_enough(v)) {
+    for (_, vector) in all
+        .iter()
+        .filter(|(o, v)| *o == Origin::Mutated && sparse_enough(v))
+    {
         let near = |parent: &[f64; 2]| {
             (0..2).all(|l| {
                 let step = 0.2 * (1.0 - parent[l]);
@@ -120,7 +146,8 @@ fn a_network_that_is_rewound_again_and_again_rests() {
     let calm = statistics([0.0; 2], [0.0; 2]);
     let rests = |config, rewinds| {
         let all = proposals(config, [0.2, 0.2], calm, rewinds);
-        all.iter().all(|(origin, vector)| *origin == Origin::Rest && vector[..] == [0.2, 0.2])
+        all.iter()
+            .all(|(origin, vector)| *origin == Origin::Rest && vector[..] == [0.2, 0.2])
     };
     let when: Vec<usize> = (0..9).filter(|&rewinds| rests(config(), rewinds)).collect();
     assert_eq!(when, [2, 5, 8]);
@@ -143,7 +170,10 @@ fn nothing_grows_beyond_the_target_or_the_plan() {
     }
     let most = [space.most(0), space.most(1)];
     let all = proposals(config(), most, calm, 0);
-    assert!(all.iter().all(|(origin, v)| *origin == Origin::Rest && v[..] == most));
+    assert!(
+        all.iter()
+            .all(|(origin, v)| *origin == Origin::Rest && v[..] == most)
+    );
 }
 
 #[test]
@@ -177,6 +207,9 @@ fn sensitivities_are_means_that_forget() {
     statistics.learn(5.0, 1e-300, 0.0);
     assert_eq!(statistics.sensitivity, 10.0);
     assert_eq!(migration(&[true; 4], &[true; 4]), 0.0);
-    assert_eq!(migration(&[true, true, true, false], &[true, false, false, true]), 1.5);
+    assert_eq!(
+        migration(&[true, true, true, false], &[true, false, false, true]),
+        1.5
+    );
     assert_eq!(migration(&[true, false], &[false, false]), 1.0);
 }

@@ -124,7 +124,11 @@ fn no_layer_is_emptied_and_none_is_cut_at_zero() {
 #[test]
 fn tiny_and_huge_numbers_have_scores() {
     let weights = [f32::MIN_POSITIVE / 4.0, 0.0, -f32::MIN_POSITIVE];
-    assert!(scores(&weights, None, 1e6, 0.0).iter().all(|s| s.is_finite()));
+    assert!(
+        scores(&weights, None, 1e6, 0.0)
+            .iter()
+            .all(|s| s.is_finite())
+    );
     let weights = [f32::MAX, -f32::MAX, 1.0];
     let scores = scores(&weights, Some(&weights), 1e6, 1e6);
     assert!(scores.iter().all(|s| s.is_finite()), "{scores:?}");
