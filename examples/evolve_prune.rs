@@ -98,9 +98,17 @@ struct EvolveArgs {
     #[arg(long, value_name = "PART", allow_negative_numbers = true)]
     step: Option<f64>,
 
+    /// The part of the layers that give something up in a trial
+    #[arg(long, value_name = "PART", allow_negative_numbers = true)]
+    layers: Option<f64>,
+
     /// Trials of an epoch
     #[arg(long, value_name = "N", value_parser = positive)]
     trials: Option<usize>,
+
+    /// Peak learning rate of a trial, as a part of that of the other methods while they prune
+    #[arg(long, value_name = "PART", value_parser = factor)]
+    trial_rate: Option<f64>,
 
     /// What the gradient counts in the score of a weight, where magnitude counts 1
     #[arg(long, value_name = "B", allow_negative_numbers = true)]
@@ -121,10 +129,12 @@ impl EvolveArgs {
         let config = &mut recipe.config;
         config.tolerance = self.tolerance.unwrap_or(config.tolerance);
         config.step = self.step.unwrap_or(config.step);
+        config.layers = self.layers.unwrap_or(config.layers);
         config.gradient = self.gradient.unwrap_or(config.gradient);
         config.target = self.target.unwrap_or(config.target);
         config.validate()?;
         recipe.trials = self.trials.unwrap_or(recipe.trials);
+        recipe.rate = self.trial_rate.unwrap_or(recipe.rate);
         Ok(recipe)
     }
 }

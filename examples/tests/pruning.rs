@@ -51,6 +51,7 @@ fn recipe(optimizer: Optimizer) -> Recipe {
         admm: AdmmConfig::new().with_rho(0.05),
         evolve: EvolveRecipe {
             trials: 2,
+            rate: 1.0,
             config: EvolveConfig::new().with_tolerance(0.1).with_step(0.5),
         },
         seed: 3,

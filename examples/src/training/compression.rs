@@ -59,6 +59,14 @@ impl Compression {
         Ok(())
     }
 
+    /// The step whose learning rate the batch of this index of an epoch has: trials start anew.
+    pub(super) fn rate_step(&self, step: usize, index: usize) -> usize {
+        match self {
+            Self::Evolve { batches, .. } => index % batches,
+            _ => step,
+        }
+    }
+
     /// The loss of a step with the penalty, if there is one whose gradient the loss carries.
     pub(super) fn penalised<M: Classifier>(
         &self,

@@ -187,7 +187,13 @@ pub fn prune<M: Classifier>(
             first_epoch,
             lr: match method {
                 Method::Clicktrain => dense_rate(context),
-                Method::Gradual | Method::Evolve => rate(context, recipe.compress_lr, 0.0, 0),
+                Method::Gradual => rate(context, recipe.compress_lr, 0.0, 0),
+                // Each trial anneals: the network that it is compared with has settled, too.
+                Method::Evolve => LearningRate {
+                    peak: recipe.compress_lr * recipe.evolve.rate,
+                    warmup: 0,
+                    period: recipe.evolve.batches(steps(context)),
+                },
                 // Each outer iteration anneals, so that the weights settle before each projection.
                 _ => rate(context, recipe.compress_lr, 0.0, recipe.admm_epochs),
             },

@@ -142,6 +142,9 @@ impl LearningRate {
 pub struct EvolveRecipe {
     /// Trials of an epoch. The last one of an epoch may be shorter.
     pub trials: usize,
+    /// Peak learning rate of a trial, as a part of that of other methods before projection. A trial is too
+    /// short to make up for the first steps of a fresh optimiser at the full rate.
+    pub rate: f64,
     /// All else; the seed is that of the run.
     pub config: EvolveConfig,
 }
@@ -151,7 +154,8 @@ impl Default for EvolveRecipe {
     fn default() -> Self {
         Self {
             trials: 8,
-            config: EvolveConfig::new().with_step(0.3),
+            rate: 0.3,
+            config: EvolveConfig::new().with_step(0.3).with_tolerance(0.01),
         }
     }
 }

@@ -314,9 +314,8 @@ impl Stage {
         let began = Instant::now();
         let batches = loader.epoch(self.first_epoch + epoch, device);
         for (index, batch) in batches.enumerate() {
-            lr = self
-                .lr
-                .at(self.first_step + epoch * loader.batches() + index);
+            let step = self.first_step + epoch * loader.batches() + index;
+            lr = self.lr.at(self.compression.rate_step(step, index));
             let count = batch.len();
             self.compression.before_step(&model, optimizer)?;
             let logits = model.forward(batch.images.clone());
