@@ -26,8 +26,8 @@ pub struct EvolveConfig {
     pub layers: f64,
     /// `a`: what magnitude counts in the score of a weight; 1 unless set. From 0 to 10⁶.
     pub magnitude: f64,
-    /// `b`: what the gradient of the batch counts; 0.1 unless set. From 0 to 10⁶, and not zero
-    /// together with `magnitude`.
+    /// `b`: what the gradient of the batch counts; 0.01 unless set. From 0 to 10⁶, and not zero
+    /// together with `magnitude`. Of one batch it is mostly noise: masks are in motion with more.
     pub gradient: f64,
     /// Sparsity vectors that live at the same time; 8 unless set. At least 2.
     pub population: usize,
@@ -65,7 +65,7 @@ impl Default for EvolveConfig {
             step: 0.2,
             layers: 0.5,
             magnitude: 1.0,
-            gradient: 0.1,
+            gradient: 0.01,
             population: 8,
             clusters: 3,
             initial: 0.1,

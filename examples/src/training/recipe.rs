@@ -142,20 +142,23 @@ impl LearningRate {
 pub struct EvolveRecipe {
     /// Trials of an epoch. The last one of an epoch may be shorter.
     pub trials: usize,
-    /// Peak learning rate of a trial, as a part of that of other methods before projection. A trial is too
-    /// short to make up for the first steps of a fresh optimiser at the full rate.
+    /// Peak learning rate of a trial, as a part of that of other methods before projection. The first trials
+    /// are short for what the first steps of a fresh optimiser cost at the full rate.
     pub rate: f64,
     /// All else; the seed is that of the run.
     pub config: EvolveConfig,
 }
 
 impl Default for EvolveRecipe {
-    /// Steps long enough for a few epochs.
+    /// For a few epochs: long steps, of all layers at once.
     fn default() -> Self {
         Self {
-            trials: 8,
-            rate: 0.3,
-            config: EvolveConfig::new().with_step(0.3).with_tolerance(0.01),
+            trials: 6,
+            rate: 1.0,
+            config: EvolveConfig::new()
+                .with_step(0.4)
+                .with_layers(1.0)
+                .with_tolerance(0.015),
         }
     }
 }

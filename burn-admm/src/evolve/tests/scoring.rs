@@ -111,10 +111,10 @@ fn no_layer_is_emptied_and_none_is_cut_at_zero() {
         .with_first_convolution_kept(false)
         .with_last_linear_kept(false);
     let space = Space::new(plan.resolve(&net()).unwrap()).unwrap();
-    for at in 0..2 {
-        for (sparsity, kept) in [(0.0, SIZES[at]), (0.999, 1), (space.most(at), 1), (1.0, 1)] {
+    for (at, size) in SIZES.into_iter().enumerate() {
+        for (sparsity, kept) in [(0.0, size), (0.999, 1), (space.most(at), 1), (1.0, 1)] {
             let spec = space.layer_at(at, sparsity).unwrap();
-            let mask = mask(&spec, &random(SIZES[at], 9)).unwrap();
+            let mask = mask(&spec, &random(size, 9)).unwrap();
             let count = mask.iter().filter(|&&keep| keep).count();
             assert_eq!((count, spec.nnz), (kept, kept), "{sparsity}");
         }
