@@ -164,10 +164,14 @@ pub(crate) fn run(args: &Args) -> Result<Report, TrainingError> {
         ..
     } = args.common;
     let budget = args.budget()?;
-    if args.method == Method::Clicktrain {
-        let reason =
-            "--method clicktrain starts from fresh weights; schemes are chosen for trained ones";
-        return Err(TrainingError::Settings(reason.into()));
+    let unfit = match args.method {
+        Method::Clicktrain => "starts from fresh weights; schemes are chosen for trained ones",
+        Method::Evolve => "chooses sparsities of its own; see the example evolve_prune",
+        _ => "",
+    };
+    if !unfit.is_empty() {
+        let reason = format!("--method {} {unfit}", args.method);
+        return Err(TrainingError::Settings(reason));
     }
     if args.by.search().is_some()
         && (budget.latency.is_none() || budget.size.is_some() || budget.loss.is_some())

@@ -22,6 +22,7 @@
 //! | find the rates in training instead | [`reweighted`]: a penalty on groups, and a threshold |
 //! | cut emptied channels out | [`shrink`]: a smaller dense network with the same output |
 //! | prune within one training run | [`click_train`] |
+//! | let layers find their own rates, and take back what hurts | [`evolve`]: trials and rewinding |
 //! | prune only where the device rewards it | [`hardware`]: measured break-even ratios |
 //! | give what is left few bits | [`quantize`]: levels by ADMM, then straight-through training |
 //! | have fewer channels between instead | [`decompose`]: Tucker, CP and truncated SVDs |
@@ -115,7 +116,7 @@
 //! - Ren et al.: *ADMM-NN: an algorithm-hardware co-design framework of DNNs using alternating
 //!   direction methods of multipliers*, ASPLOS 2019.
 //! - Pietroń and Żurek: *When deep learning models on GPU can be accelerated by taking advantage of
-//!   unstructured sparsity*, 2020 (row-balanced weights).
+//!   unstructured sparsity*, 2020 (row-balanced weights, evolutionary pruning).
 //! - Niu et al.: *PatDNN: achieving real-time DNN execution on mobile devices with pattern-based weight
 //!   pruning*, ASPLOS 2020 (kernel patterns and connectivity, two duals).
 //! - Dong et al.: *RTMobile: beyond real-time mobile acceleration of RNNs for speech recognition*, DAC
@@ -134,6 +135,7 @@ pub mod click_train;
 mod constant;
 pub mod decompose;
 mod distill;
+pub mod evolve;
 pub mod hardware;
 mod knapsack;
 mod layout;

@@ -218,6 +218,16 @@ pub(crate) fn read<M: Module>(
     model: &M,
     wanted: impl Fn(&str) -> bool,
 ) -> Result<Vec<Weight>, (String, TensorReadError)> {
+    // Folding a clone (cheap: tensors are shared) gives effective values of masked parameters.
+    read_base(&model.clone().materialize(), wanted)
+}
+
+/// Stored values, without masks and other reparameterizations, of the parameters that `wanted`
+/// accepts, in traversal order.
+pub(crate) fn read_base<M: Module>(
+    model: &M,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Vec<Weight>, (String, TensorReadError)> {
     struct Read<F> {
         position: Position,
         wanted: F,
@@ -254,8 +264,7 @@ pub(crate) fn read<M: Module>(
         found: Vec::new(),
         error: None,
     };
-    // Folding a clone (cheap: tensors are shared) gives effective values of masked parameters.
-    model.clone().materialize().visit(&mut read);
+    model.visit(&mut read);
     match read.error {
         Some(error) => Err(error),
         None => Ok(read.found),

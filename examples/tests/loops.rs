@@ -10,7 +10,9 @@ use clap::Parser;
 use examples::compress::{Size, Table};
 use examples::output::OutputError;
 use examples::report::Report;
-use examples::training::{DENSE_FILE, PACKED_FILE, SETTINGS, Sweep, TrainingError, TuckerTable};
+use examples::training::{
+    Comparison, DENSE_FILE, PACKED_FILE, SETTINGS, Sweep, TrainingError, TuckerTable,
+};
 
 #[path = "../auto_prune.rs"]
 #[allow(dead_code, reason = "its main is for the program")]
@@ -24,6 +26,9 @@ mod compressed_size;
 #[path = "../custom_loop.rs"]
 #[allow(dead_code, reason = "its main is for the program")]
 mod custom_loop;
+#[path = "../evolve_prune.rs"]
+#[allow(dead_code, reason = "its main is for the program")]
+mod evolve_prune;
 #[path = "../lenet5_compress.rs"]
 #[allow(dead_code, reason = "its main is for the program")]
 mod lenet5_compress;
@@ -613,6 +618,82 @@ fn shared_kernels_stopped_and_resumed_end_the_same() {
     file.set_len(len / 2).unwrap();
     let error = penni(&b, &["--resume"]).unwrap_err();
     assert!(error.to_string().contains("penni-1"), "{error}");
+}
+
+fn evolve(folder: &Path, more: &[&str]) -> Result<Comparison, TrainingError> {
+    let output = folder.to_string_lossy();
+    let args = ["x", "--device", "flex", "--output", &output];
+    let images = ["--dataset", "shapes", "--image-size", "16"];
+    let few = ["--limit", "60", "--limit-test", "20", "--arch", "cifar6"];
+    let small = ["--width", "0.125", "--batch", "16", "--epochs", "1"];
+    let short = ["--admm-iterations", "2", "--retrain-epochs", "1"];
+    let trials = ["--trials", "2", "--tolerance", "0.2", "--step", "0.5"];
+    let all = [&args[..], &images, &few, &small, &short, &trials, more].concat();
+    evolve_prune::run(&evolve_prune::Args::parse_from(all))
+}
+
+#[test]
+fn an_evolution_stopped_and_resumed_ends_the_same() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+    let both = ["--method", "evolve,gradual"];
+    let whole = evolve(&a, &both).unwrap();
+    let mut args = [&both[..], &["--stop-after", "1"]].concat();
+    let mut pieces = 1;
+    let parts = loop {
+        match evolve(&b, &args) {
+            Ok(parts) => break parts,
+            Err(TrainingError::Stopped { .. }) => pieces += 1,
+            Err(error) => panic!("{error}"),
+        }
+        args = [&both[..], &["--stop-after", "1", "--resume"]].concat();
+    };
+    assert_eq!(pieces, 1 + 2 * 3);
+    let reports = |all: &Comparison| all.runs().iter().map(untimed).collect::<Vec<_>>();
+    assert_eq!(reports(&parts), reports(&whole));
+
+    let [evolved, gradual] = whole.runs() else {
+        panic!("{whole}");
+    };
+    assert_eq!(
+        (evolved.method.as_str(), gradual.method.as_str()),
+        ("evolve", "gradual")
+    );
+    let found = |report: &Report| report.extra["pruned_layers_sparsity"].as_f64().unwrap();
+    // The same number of zeros, but for rounding in each of four layers.
+    assert!(found(evolved) > 0.2, "{}", found(evolved));
+    let weights = 144.0 + 288.0 + 576.0 + 2048.0;
+    assert!((found(evolved) - found(gradual)).abs() < 4.0 / weights);
+    for report in [evolved, gradual] {
+        assert!(report.max_abs_diff < 1e-3, "{}", report.max_abs_diff);
+    }
+    let trials = evolved.extra["pruning"]["trials"].as_array().unwrap();
+    assert_eq!(trials.len(), 4);
+    assert!(trials[0]["origin"] == "grown" && trials[0]["accuracy"].is_number());
+    let gradual_on = evolve(
+        &b,
+        &["--method", "gradual", "--sparsity", "0.5,0.75", "--resume"],
+    );
+    let error = gradual_on.unwrap_err();
+    assert!(matches!(error, TrainingError::OtherRun { .. }), "{error}");
+
+    // A state that is cut short is named, and settings out of range are.
+    evolve(&b, &["--method", "evolve", "--stop-after", "2"]).unwrap_err();
+    let state = b.join("seed-42/evolve/compress/evolve-1.safetensors");
+    let len = fs::metadata(&state).unwrap().len();
+    let file = fs::OpenOptions::new().write(true).open(&state).unwrap();
+    file.set_len(len / 2).unwrap();
+    let error = evolve(&b, &["--method", "evolve", "--resume"]).unwrap_err();
+    assert!(error.to_string().contains("evolve-1"), "{error}");
+    let output = folder.path().join("c").to_string_lossy().into_owned();
+    let args = [
+        "x", "--device", "flex", "--output", &output, "--step", "1.5",
+    ];
+    let few = ["--dataset", "shapes", "--image-size", "16", "--limit", "20"];
+    let args = evolve_prune::Args::parse_from([&args[..], &few].concat());
+    let error = evolve_prune::run(&args).unwrap_err().to_string();
+    assert!(error.contains("step is 1.5"), "{error}");
 }
 
 fn auto(folder: &Path, more: &[&str]) -> Outcome {

@@ -7,16 +7,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use burn::module::Module;
 use burn::tensor::Device;
+use burn_admm::evolve::EvolveConfig;
 use burn_admm::{AdmmConfig, Plan, SparsityReport, fold};
 use burn_sparse::Sparsity;
 use examples::data::{ImageDataset, LoadOptions, Source, load};
 use examples::report::Report;
 use examples::training::{
-    Context, DENSE_FILE, Method, Optimizer, PACKED_FILE, Pattern, Recipe, Scheme, TrainingError,
-    deploy, lenet_plan, prune, summarise, train_dense,
+    Context, DENSE_FILE, EvolveRecipe, Method, Optimizer, PACKED_FILE, Pattern, Recipe, Scheme,
+    TrainingError, deploy, lenet_plan, prune, summarise, train_dense,
 };
 use models::weights::to_bytes;
-use models::{Classifier, LeNet5Config, ResNetConfig};
+use models::{Cifar6Config, Classifier, LeNet5Config, ResNetConfig};
 
 /// Initial weights come from the device's generator, which all threads share: one test at a time.
 fn alone() -> MutexGuard<'static, ()> {
@@ -48,6 +49,11 @@ fn recipe(optimizer: Optimizer) -> Recipe {
         admm_epochs: 1,
         retrain_epochs: 2,
         admm: AdmmConfig::new().with_rho(0.05),
+        evolve: EvolveRecipe {
+            trials: 2,
+            rate: 1.0,
+            config: EvolveConfig::new().with_tolerance(0.1).with_step(0.5),
+        },
         seed: 3,
     }
 }
@@ -156,6 +162,27 @@ fn a_residual_network_stopped_after_any_epoch_ends_the_same() {
             build: |device: &Device| config.init(device),
             plan: |_: &_| Plan::new(Sparsity::row_balanced(0.75).unwrap()),
             method,
+        }
+        .check();
+    }
+}
+
+#[test]
+fn evolutions_stopped_after_any_epoch_end_the_same() {
+    let _alone = alone();
+    let data = images(16, false);
+    let config = Cifar6Config::new(10)
+        .with_input([3, 16, 16])
+        .with_width(4)
+        .with_hidden(12);
+    for scheme in ["unstructured", "row-balanced"] {
+        let scheme: Scheme = scheme.parse().unwrap();
+        Task {
+            data: &data,
+            recipe: recipe(Optimizer::Adam { weight_decay: 0.0 }),
+            build: |device: &Device| config.init(device),
+            plan: |model: &_| scheme.plan(model, 0.9).unwrap(),
+            method: Method::Evolve,
         }
         .check();
     }

@@ -49,6 +49,8 @@ pub enum Arch {
     MobileNetV2,
     /// Five convolutions and three products, 61.1 M parameters.
     AlexNet,
+    /// Four convolutions and two products for CIFAR, 0.59 M parameters.
+    Cifar6,
     /// Two convolutions and two products, 0.43 M parameters.
     LeNet5,
     /// Three products, 0.27 M parameters.
@@ -57,7 +59,7 @@ pub enum Arch {
 
 impl Arch {
     /// Every architecture, in the order of the documentation.
-    pub const ALL: [Arch; 18] = [
+    pub const ALL: [Arch; 19] = [
         Arch::ResNet18,
         Arch::ResNet34,
         Arch::ResNet50,
@@ -74,6 +76,7 @@ impl Arch {
         Arch::DenseNet201,
         Arch::MobileNetV2,
         Arch::AlexNet,
+        Arch::Cifar6,
         Arch::LeNet5,
         Arch::LeNet300,
     ];
@@ -97,6 +100,7 @@ impl Arch {
             Arch::DenseNet201 => "densenet201",
             Arch::MobileNetV2 => "mobilenetv2",
             Arch::AlexNet => "alexnet",
+            Arch::Cifar6 => "cifar6",
             Arch::LeNet5 => "lenet5",
             Arch::LeNet300 => "lenet300",
         }
@@ -118,7 +122,7 @@ impl Arch {
             | Arch::DenseNet201
             | Arch::MobileNetV2
             | Arch::AlexNet => [3, 224, 224],
-            Arch::ResNet20 | Arch::ResNet32 | Arch::ResNet56 => [3, 32, 32],
+            Arch::ResNet20 | Arch::ResNet32 | Arch::ResNet56 | Arch::Cifar6 => [3, 32, 32],
             Arch::LeNet5 | Arch::LeNet300 => [1, 28, 28],
         }
     }
@@ -139,7 +143,12 @@ impl Arch {
             | Arch::DenseNet201
             | Arch::MobileNetV2
             | Arch::AlexNet => 1000,
-            Arch::ResNet20 | Arch::ResNet32 | Arch::ResNet56 | Arch::LeNet5 | Arch::LeNet300 => 10,
+            Arch::ResNet20
+            | Arch::ResNet32
+            | Arch::ResNet56
+            | Arch::Cifar6
+            | Arch::LeNet5
+            | Arch::LeNet300 => 10,
         }
     }
 }

@@ -8,6 +8,7 @@
 //! | [`DenseNet`] for ImageNet and CIFAR | 121, 161, 169, 201 | Huang et al., *Densely Connected Convolutional Networks*, table 1 |
 //! | [`MobileNetV2`] for ImageNet and CIFAR | any width | Sandler et al., *Inverted Residuals and Linear Bottlenecks*, table 2 |
 //! | [`AlexNet`] for ImageNet | 64-192-384-256-256 | Krizhevsky, *One weird trick*, torchvision's |
+//! | [`Cifar6`] for CIFAR | 32-32-64-64-128-10, or any width | the plain network that pruning is tried on here |
 //! | [`LeNet300`] | 300-100-10 | LeCun et al. 1998, three products |
 //! | [`LeNet5`] | 20-50-500-10 | Caffe's variant of LeCun et al. 1998, the one pruning papers count on |
 //! | [`SpeechGru`] for recordings | one to eight layers of any width | the GRU that Dong et al., *RTMobile*, prune, with a head for words |
@@ -44,6 +45,7 @@ mod alexnet;
 mod arch;
 #[cfg(feature = "shrink")]
 mod channels;
+mod cifar6;
 mod classifier;
 mod densenet;
 mod layers;
@@ -61,6 +63,7 @@ pub mod weights;
 
 pub use alexnet::{AlexNet, AlexNetConfig};
 pub use arch::{Arch, UnknownArch};
+pub use cifar6::{Cifar6, Cifar6Config};
 pub use classifier::Classifier;
 pub use densenet::{
     DenseBlock, DenseFeatures, DenseLayer, DenseNet, DenseNetConfig, DenseTransition,

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::transparent::transparent;
 use crate::{
-    AlexNet, AlexNetConfig, Arch, Classifier, DenseNet, DenseNetConfig, LeNet5, LeNet5Config,
-    LeNet300, LeNet300Config, MobileNetV2, MobileNetV2Config, ResNet, ResNetConfig, Shortcut, Stem,
-    Summary, Vgg, VggConfig, VggHead,
+    AlexNet, AlexNetConfig, Arch, Cifar6, Cifar6Config, Classifier, DenseNet, DenseNetConfig,
+    LeNet5, LeNet5Config, LeNet300, LeNet300Config, MobileNetV2, MobileNetV2Config, ResNet,
+    ResNetConfig, Shortcut, Stem, Summary, Vgg, VggConfig, VggHead,
 };
 
 /// Names an architecture with what may vary about it, and builds it.
@@ -25,8 +25,8 @@ pub struct ModelConfig {
     /// What all widths of a network are multiplied by, growth rates among them; one unless set, and
     /// no matter for `lenet5`, `lenet300` and `alexnet`. The hidden layers of a VGG's head for ImageNet keep theirs.
     pub width: Option<f64>,
-    /// `[channels, height, width]` of an image; as published unless set. Only `lenet5` and
-    /// `lenet300` heed more than the channels.
+    /// `[channels, height, width]` of an image; as published unless set. Only `cifar6`,
+    /// `lenet5` and `lenet300` heed more than the channels.
     pub input: [usize; 3],
 }
 
@@ -76,7 +76,7 @@ impl ModelConfig {
     /// Builds the network with fresh parameters.
     ///
     /// # Panics
-    /// When the number of classes or channels is zero, the input too small for `lenet5`, or the
+    /// When the number of classes or channels is zero, the input too small for `cifar6` or `lenet5`, or the
     /// width not above 0 and at most 100.
     pub fn init(&self, device: &Device) -> Model {
         match self.network() {
@@ -85,12 +85,13 @@ impl ModelConfig {
             Network::DenseNet(config) => Model::DenseNet(config.init(device)),
             Network::MobileNetV2(config) => Model::MobileNetV2(config.init(device)),
             Network::AlexNet(config) => Model::AlexNet(config.init(device)),
+            Network::Cifar6(config) => Model::Cifar6(config.init(device)),
             Network::LeNet5(config) => Model::LeNet5(config.init(device)),
             Network::LeNet300(config) => Model::LeNet300(config.init(device)),
         }
     }
 
-    /// What the network costs on images of `[height, width]`. `lenet5` is that of this size.
+    /// What the network costs on images of `[height, width]`. `cifar6` and `lenet5` are those of this size.
     ///
     /// # Panics
     /// As [`init`](Self::init).
@@ -101,6 +102,9 @@ impl ModelConfig {
             Network::DenseNet(config) => config.summary(size),
             Network::MobileNetV2(config) => config.summary(size),
             Network::AlexNet(config) => config.summary(size),
+            Network::Cifar6(config) => config
+                .with_input([self.input[0], size[0], size[1]])
+                .summary(),
             Network::LeNet5(config) => config
                 .with_input([self.input[0], size[0], size[1]])
                 .summary(),
@@ -167,6 +171,12 @@ impl ModelConfig {
             Arch::AlexNet => {
                 Network::AlexNet(AlexNetConfig::new(self.classes).with_channels(self.input[0]))
             }
+            Arch::Cifar6 => {
+                let mut config = Cifar6Config::new(self.classes).with_input(self.input);
+                config.width = self.multiplied(config.width);
+                config.hidden = self.multiplied(config.hidden);
+                Network::Cifar6(config)
+            }
             Arch::LeNet5 => Network::LeNet5(LeNet5Config::new(self.classes).with_input(self.input)),
             Arch::LeNet300 => {
                 Network::LeNet300(LeNet300Config::new(self.classes).with_input(self.input))
@@ -219,6 +229,7 @@ enum Network {
     DenseNet(DenseNetConfig),
     MobileNetV2(MobileNetV2Config),
     AlexNet(AlexNetConfig),
+    Cifar6(Cifar6Config),
     LeNet5(LeNet5Config),
     LeNet300(LeNet300Config),
 }
@@ -243,6 +254,8 @@ pub enum Model {
     MobileNetV2(MobileNetV2),
     /// `AlexNet`.
     AlexNet(AlexNet),
+    /// Four convolutions and two products for CIFAR.
+    Cifar6(Cifar6),
     /// LeNet-5.
     LeNet5(LeNet5),
     /// LeNet-300-100.
@@ -258,6 +271,7 @@ macro_rules! any {
             Model::DenseNet($network) => $body,
             Model::MobileNetV2($network) => $body,
             Model::AlexNet($network) => $body,
+            Model::Cifar6($network) => $body,
             Model::LeNet5($network) => $body,
             Model::LeNet300($network) => $body,
         }
@@ -273,6 +287,7 @@ macro_rules! map {
             Model::DenseNet($network) => Model::DenseNet($body),
             Model::MobileNetV2($network) => Model::MobileNetV2($body),
             Model::AlexNet($network) => Model::AlexNet($body),
+            Model::Cifar6($network) => Model::Cifar6($body),
             Model::LeNet5($network) => Model::LeNet5($body),
             Model::LeNet300($network) => Model::LeNet300($body),
         }
@@ -285,6 +300,7 @@ transparent!(Model {
     DenseNet,
     MobileNetV2,
     AlexNet,
+    Cifar6,
     LeNet5,
     LeNet300
 });

@@ -27,6 +27,7 @@ pages! {
     quantisation => "book/src/quantisation.md",
     tucker => "book/src/tucker.md",
     penni => "book/src/penni.md",
+    evolve => "book/src/evolve.md",
     automatic => "book/src/automatic.md",
     when => "book/src/when.md",
     how_small => "book/src/how-small.md",

@@ -358,6 +358,7 @@ fn the_report_counts_as_the_summary_does() {
     for arch in [
         Arch::LeNet5,
         Arch::LeNet300,
+        Arch::Cifar6,
         Arch::AlexNet,
         Arch::ResNet20,
         Arch::ResNet56,

@@ -17,7 +17,7 @@ pub use schedule::RhoSchedule;
 pub use solver::{Admm, SetState};
 
 pub(crate) use layer::project;
-pub(crate) use solver::read_layers;
+pub(crate) use solver::{in_order, read_layers};
 
 #[cfg(test)]
 mod tests;

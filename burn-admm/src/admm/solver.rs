@@ -320,13 +320,23 @@ pub(crate) fn read_layers<M: Module>(
     model: &M,
     specs: &[ResolvedLayer],
 ) -> Result<Vec<Weight>, AdmmError> {
-    let wanted: HashMap<&str, usize> = specs
-        .iter()
-        .enumerate()
-        .map(|(i, spec)| (spec.path.as_str(), i))
-        .collect();
+    let wanted = by_path(specs);
+    in_order(read(model, |path| wanted.contains_key(path))?, specs)
+}
+
+fn by_path(specs: &[ResolvedLayer]) -> HashMap<&str, usize> {
+    let paths = specs.iter().map(|spec| spec.path.as_str());
+    paths.enumerate().map(|(i, path)| (path, i)).collect()
+}
+
+/// Weights that were read, in the order of the layers that they are of.
+pub(crate) fn in_order(
+    read: Vec<Weight>,
+    specs: &[ResolvedLayer],
+) -> Result<Vec<Weight>, AdmmError> {
+    let wanted = by_path(specs);
     let mut weights: Vec<Option<Weight>> = specs.iter().map(|_| None).collect();
-    for weight in read(model, |path| wanted.contains_key(path))? {
+    for weight in read {
         let slot = wanted[weight.path.as_str()];
         weights[slot] = Some(weight);
     }

@@ -5,6 +5,7 @@ use burn::tensor::{Bool, Tensor};
 
 use super::Mask;
 use crate::admm::{AdmmError, project, read_layers};
+use crate::evolve::LiveMask;
 use crate::params::{Position, parameters};
 use crate::plan::ResolvedPlan;
 use crate::projection::projection_of;
@@ -194,7 +195,18 @@ impl Masks {
     /// # Errors
     /// [`AdmmError::Model`] if the model lacks a masked parameter or has it in another shape.
     pub fn attach<M: Module>(&self, model: M) -> Result<M, AdmmError> {
-        let shapes: HashMap<String, Vec<usize>> = parameters(&model)
+        self.check(&model)?;
+        let by_path = self
+            .layers
+            .iter()
+            .map(|layer| (layer.path.as_str(), layer))
+            .collect();
+        Ok(fold(model).apply_reparameterization(Attach { by_path }))
+    }
+
+    /// That a model has all masked parameters, in their shapes.
+    pub(crate) fn check<M: Module>(&self, model: &M) -> Result<(), AdmmError> {
+        let shapes: HashMap<String, Vec<usize>> = parameters(model)
             .into_iter()
             .map(|p| (p.path, p.shape))
             .collect();
@@ -208,12 +220,7 @@ impl Masks {
                 });
             }
         }
-        let by_path = self
-            .layers
-            .iter()
-            .map(|layer| (layer.path.as_str(), layer))
-            .collect();
-        Ok(fold(model).apply_reparameterization(Attach { by_path }))
+        Ok(())
     }
 
     /// The same as the free function [`fold`], for symmetry with [`attach`](Self::attach).
@@ -290,9 +297,9 @@ impl ModuleVisitor for ReadMasks {
             return;
         }
         let mut owner = &names[..names.len() - 2];
-        // A mask may be part of the levels of its parameter.
+        // A mask may be part of the levels of its parameter, or change with every batch.
         if let [parameter @ .., last] = owner
-            && last == OnLevels::NAME
+            && (last == OnLevels::NAME || last == LiveMask::NAME)
         {
             owner = parameter;
         }

@@ -3,7 +3,7 @@
 use burn_admm::{AdmmConfig, RhoSchedule};
 
 use crate::cli::Preset;
-use crate::training::{Optimizer, Recipe};
+use crate::training::{EvolveRecipe, Optimizer, Recipe};
 
 /// Recordings that a preset trains on and tests with; nothing for all of them.
 #[must_use]
@@ -36,6 +36,7 @@ pub fn recipe(preset: Preset, seed: u64) -> Recipe {
         admm_epochs: 1,
         retrain_epochs: 4,
         admm: AdmmConfig::new().with_rho(5e-2).with_schedule(schedule),
+        evolve: EvolveRecipe::default(),
         seed,
     };
     match preset {

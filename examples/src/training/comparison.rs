@@ -93,15 +93,18 @@ impl Serialize for Comparison {
 impl fmt::Display for Comparison {
     /// A line per method: accuracies in percent, over several seeds as mean ± deviation.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let methods = self.methods();
+        let width = methods.iter().map(|m| m.method.len()).max();
+        let width = width.unwrap_or(0).max(8);
         writeln!(
             f,
-            "{:<8} {:>5} {:>8} {:>15} {:>15} {:>15} {:>15}",
+            "{:<width$} {:>5} {:>8} {:>15} {:>15} {:>15} {:>15}",
             "method", "seeds", "zeros", "dense", "projected", "pruned", "lost, points"
         )?;
-        for method in self.methods() {
+        for method in methods {
             writeln!(
                 f,
-                "{:<8} {:>5} {:>7.2}% {:>15} {:>15} {:>15} {:>15}",
+                "{:<width$} {:>5} {:>7.2}% {:>15} {:>15} {:>15} {:>15}",
                 method.method,
                 method.seeds,
                 100.0 * method.sparsity,

@@ -6,6 +6,7 @@ use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::Tensor;
 use burn_admm::baseline::Gradual;
 use burn_admm::click_train::ClickTrain;
+use burn_admm::evolve::{Evolution, Verdict};
 use burn_admm::penni::Penni;
 use burn_admm::plan::ResolvedPlan;
 use burn_admm::reweighted::Reweighted;
@@ -35,9 +36,37 @@ pub(super) enum Compression {
     Click { run: Box<ClickTrain>, plan: Plan },
     /// Weights that are products of factors, which train in their place.
     Shared(Box<Penni>),
+    /// Trials of so many batches. The plan is what a resumed run starts from.
+    Evolve {
+        run: Box<Evolution>,
+        plan: Plan,
+        batches: usize,
+    },
 }
 
 impl Compression {
+    /// Before the forward pass of a step.
+    pub(super) fn before_step<M: Classifier>(
+        &mut self,
+        model: &M,
+        optimizer: &ModuleOptimizer,
+    ) -> Result<(), TrainingError> {
+        if let Self::Evolve { run, .. } = self
+            && run.trial().is_none()
+        {
+            run.begin(model, optimizer)?;
+        }
+        Ok(())
+    }
+
+    /// The step whose learning rate the batch of this index of an epoch has: trials start anew.
+    pub(super) fn rate_step(&self, step: usize, index: usize) -> usize {
+        match self {
+            Self::Evolve { batches, .. } => index % batches,
+            _ => step,
+        }
+    }
+
     /// The loss of a step with the penalty, if there is one whose gradient the loss carries.
     pub(super) fn penalised<M: Classifier>(
         &self,
@@ -52,7 +81,11 @@ impl Compression {
                 Some(penalty) => loss + penalty,
                 None => loss,
             },
-            Self::None | Self::Admm { .. } | Self::Gradual(_) | Self::Shared(_) => loss,
+            Self::None
+            | Self::Admm { .. }
+            | Self::Gradual(_)
+            | Self::Shared(_)
+            | Self::Evolve { .. } => loss,
         }
     }
 
@@ -67,19 +100,43 @@ impl Compression {
             Self::Admm { admm, .. } => return Ok(admm.add_gradient(model, gradients)),
             Self::Shared(penni) => return Ok(penni.step(model, lr, optimizer, gradients)?),
             Self::Click { run, .. } => run.observe(model, &gradients),
+            Self::Evolve { run, .. } => run.observe(model, &gradients)?,
             Self::None | Self::Gradual(_) | Self::Reweighted { .. } | Self::Taught(_) => {}
         }
         Ok(gradients)
     }
 
     /// After the optimiser's step.
-    pub(super) fn after_step<M: Classifier>(&mut self, model: M) -> Result<M, TrainingError> {
+    pub(super) fn after_step<M: Classifier>(&mut self, mut model: M) -> Result<M, TrainingError> {
         Ok(match self {
+            Self::Evolve { run, .. } => {
+                run.step(&mut model)?;
+                model
+            }
             Self::Gradual(gradual) => gradual.step(model)?.0,
             Self::Click { run, .. } => run.step(model)?,
             Self::Shared(penni) => penni.compose(model)?,
             Self::None | Self::Admm { .. } | Self::Reweighted { .. } | Self::Taught(_) => model,
         })
+    }
+
+    /// After the batch of this index, of so many of the epoch: ends a trial that is over, with the
+    /// accuracy of the network. The last batch of an epoch ends one in any case.
+    pub(super) fn judge<M: Classifier>(
+        &mut self,
+        (model, optimizer): (&mut M, &mut ModuleOptimizer),
+        (index, of_epoch): (usize, usize),
+        accuracy: impl Fn(&M) -> Result<f64, TrainingError>,
+    ) -> Result<Option<Verdict>, TrainingError> {
+        let Self::Evolve { run, batches, .. } = self else {
+            return Ok(None);
+        };
+        let done = index + 1;
+        if !done.is_multiple_of(*batches) && done < of_epoch {
+            return Ok(None);
+        }
+        let accuracy = accuracy(model)?;
+        Ok(Some(run.end(model, optimizer, accuracy)?))
     }
 
     /// After so many epochs of the stage.
@@ -119,6 +176,7 @@ impl Compression {
             Self::Reweighted { .. } => Some("reweighted"),
             Self::Click { .. } => Some("click"),
             Self::Shared(_) => Some("penni"),
+            Self::Evolve { .. } => Some("evolve"),
         }
     }
 
@@ -137,6 +195,7 @@ impl Compression {
             Self::Reweighted { penalty, .. } => penalty.save(path).map_err(AdmmError::from)?,
             Self::Click { run, .. } => run.save(path)?,
             Self::Shared(penni) => penni.save(path)?,
+            Self::Evolve { run, .. } => run.save(path)?,
         }
         Ok(())
     }
@@ -161,6 +220,9 @@ impl Compression {
                 **run = ClickTrain::resume(model, plan, *run.config(), path)?;
             }
             (Self::Shared(penni), Some(path)) => penni.restore(path)?,
+            (Self::Evolve { run, plan, .. }, Some(path)) => {
+                **run = Evolution::resume(model, plan, *run.config(), path)?;
+            }
             _ => {}
         }
         Ok(())
@@ -173,6 +235,7 @@ impl Compression {
             Self::Admm { admm, .. } => Some(admm.plan()),
             Self::Reweighted { penalty, .. } => Some(penalty.plan()),
             Self::Click { run, .. } => Some(run.plan()),
+            Self::Evolve { run, .. } => Some(run.plan()),
         }
     }
 
@@ -180,7 +243,15 @@ impl Compression {
     pub(super) fn masks(&self) -> Result<Option<Masks>, TrainingError> {
         match self {
             Self::Click { run, .. } => Ok(Some(run.masks()?)),
+            Self::Evolve { run, .. } => Ok(Some(run.masks())),
             _ => Ok(None),
+        }
+    }
+    /// The trials of an evolution.
+    pub(super) fn trials(&self) -> Vec<Verdict> {
+        match self {
+            Self::Evolve { run, .. } => run.history().to_vec(),
+            _ => Vec::new(),
         }
     }
 }

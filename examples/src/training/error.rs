@@ -8,6 +8,7 @@ use burn::tensor::TensorReadError;
 use burn_admm::baseline::ScheduleError;
 use burn_admm::click_train::ClickTrainError;
 use burn_admm::decompose::{RankPlanError, RankTimesError};
+use burn_admm::evolve::EvolveError;
 use burn_admm::mapping::MappingError;
 use burn_admm::penni::PenniError;
 use burn_admm::quantize::QuantizeError;
@@ -102,6 +103,9 @@ pub enum TrainingError {
     /// Pruning within one training run.
     #[error(transparent)]
     Click(Box<ClickTrainError>),
+    /// Evolution.
+    #[error(transparent)]
+    Evolve(Box<EvolveError>),
     /// Quantisation.
     #[error(transparent)]
     Quantize(Box<QuantizeError>),
@@ -188,6 +192,16 @@ impl From<RankPlanError> for TrainingError {
             RankPlanError::Admm(error) => Self::Admm(error),
             RankPlanError::Plan(error) => Self::Plan(error),
             error => Self::Ranks(Box::new(error)),
+        }
+    }
+}
+
+impl From<EvolveError> for TrainingError {
+    fn from(error: EvolveError) -> Self {
+        match error {
+            EvolveError::Weights(error) => Self::Admm(error),
+            EvolveError::Plan(error) => Self::Plan(error),
+            error => Self::Evolve(Box::new(error)),
         }
     }
 }

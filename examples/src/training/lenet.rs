@@ -1,7 +1,7 @@
 //! LeNet-5 on MNIST: its presets.
 
 use super::args::admm;
-use super::{Optimizer, Recipe};
+use super::{EvolveRecipe, Optimizer, Recipe};
 use crate::cli::Preset;
 
 /// The numbers of a preset: `quick` for a tenth of MNIST, `full` for all of it, where an epoch has
@@ -20,6 +20,7 @@ pub fn lenet_recipe(preset: Preset, seed: u64) -> Recipe {
         admm_epochs: 1,
         retrain_epochs: 4,
         admm: admm(5e-2, 2.0),
+        evolve: EvolveRecipe::default(),
         seed,
     };
     match preset {

@@ -53,7 +53,7 @@ pub use offers::{Measured, latency_file, network_of, offers};
 pub use penni::{PenniRecipe, Shared, SharedResults, share};
 pub use pipeline::{Dense, PruneResults, Pruned, check_plan, prune, train_dense, train_on};
 pub use quantize::{QuantRecipe, QuantResults, Quantised, quantise};
-pub use recipe::{LearningRate, Method, Optimizer, Recipe};
+pub use recipe::{EvolveRecipe, LearningRate, Method, Optimizer, Recipe};
 pub use resnet::{check_images, network, recipe_of, resnet_limits, resnet_recipe, resnet_stem};
 pub use scheme::Scheme;
 pub use snapshots::{Snapshot, Snapshots};

@@ -6,6 +6,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use burn_admm::baseline::{Gradual, GradualSchedule};
 use burn_admm::click_train::{ClickTrain, ClickTrainConfig};
+use burn_admm::evolve::{Evolution, Verdict};
 use burn_admm::plan::ResolvedPlan;
 use burn_admm::reweighted::{Reweighted, ReweightedConfig};
 use burn_admm::{Admm, Masks, Plan};
@@ -60,6 +61,9 @@ pub struct PruneResults {
     pub compress: Vec<EpochRecord>,
     /// Epochs of retraining.
     pub retrain: Vec<EpochRecord>,
+    /// The trials of an evolution.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trials: Vec<Verdict>,
 }
 
 /// Trains the dense network in `folder`.
@@ -169,14 +173,13 @@ pub fn prune<M: Classifier>(
 
     let mut compressed = dense;
     let mut masks = None;
-    let (mut history, mut seconds) = (Vec::new(), 0.0);
+    let (mut history, mut trials, mut seconds) = (Vec::new(), Vec::new(), 0.0);
     if compress_epochs > 0 {
         if click {
             context.device.seed(recipe.seed);
             compressed = fresh();
         }
         let compression = compression(context, &mut compressed, plan, &resolved, method)?;
-        let gradual = method == Method::Gradual;
         let stage = Stage {
             name: method.to_string(),
             folder: folder.join("compress"),
@@ -185,6 +188,12 @@ pub fn prune<M: Classifier>(
             lr: match method {
                 Method::Clicktrain => dense_rate(context),
                 Method::Gradual => rate(context, recipe.compress_lr, 0.0, 0),
+                // Each trial anneals: the network that it is compared with has settled, too.
+                Method::Evolve => LearningRate {
+                    peak: recipe.compress_lr * recipe.evolve.rate,
+                    warmup: 0,
+                    period: recipe.evolve.batches(steps(context)),
+                },
                 // Each outer iteration anneals, so that the weights settle before each projection.
                 _ => rate(context, recipe.compress_lr, 0.0, recipe.admm_epochs),
             },
@@ -192,16 +201,19 @@ pub fn prune<M: Classifier>(
             choice: Choice::Last,
             compression,
         };
-        let load = || {
-            if gradual {
-                masked(&resolved)
-            } else {
-                Ok(fresh())
+        let load = || match method {
+            Method::Gradual => masked(&resolved),
+            Method::Evolve => {
+                let fresh = fresh();
+                let wearing = Evolution::new(&fresh, plan, recipe.evolve.config, 0.0)?;
+                Ok(wearing.attach(fresh)?)
             }
+            _ => Ok(fresh()),
         };
         let result = stage.run(context, compressed, load)?;
         (compressed, history, seconds) = (result.model, result.history, result.seconds);
         masks = result.compression.masks()?;
+        trials = result.compression.trials();
         // A resumed run goes on with the kernel patterns that it was started with.
         if let Some(plan) = result.compression.plan() {
             resolved = plan.clone();
@@ -251,6 +263,7 @@ pub fn prune<M: Classifier>(
             epoch: retrained.epoch,
             compress: history,
             retrain: retrained.history,
+            trials,
         },
         seconds: seconds + retrained.seconds,
     })
@@ -299,6 +312,24 @@ fn compression<M: Classifier>(
             Compression::Reweighted {
                 penalty: Box::new(Reweighted::new(model, plan, config)?),
                 epochs,
+            }
+        }
+        Method::Evolve => {
+            let data = context.data;
+            if data.valid.is_empty() {
+                return Err(TrainingError::Settings(format!(
+                    "{} has no validation images, and evolution judges its trials by them; hold some out",
+                    data.name
+                )));
+            }
+            let start = accuracy(model, data, &data.valid, &context.device)?;
+            let config = recipe.evolve.config.with_seed(recipe.seed);
+            let run = Evolution::new(model, plan, config, start)?;
+            *model = run.attach(model.clone())?;
+            Compression::Evolve {
+                run: Box::new(run),
+                plan: plan.clone(),
+                batches: recipe.evolve.batches(steps(context)),
             }
         }
         Method::Clicktrain => {

@@ -5,6 +5,7 @@ use burn::optim::decay::WeightDecayConfig;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamConfig, ModuleOptimizer, SgdConfig};
 use burn_admm::AdmmConfig;
+use burn_admm::evolve::EvolveConfig;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,9 @@ pub enum Method {
     /// Choose masks by importance while training from fresh weights, and retrain under them, all in
     /// the epochs of dense training
     Clicktrain,
+    /// Let every layer lose as much as accuracy allows, up to the sparsity asked for, in trials that are
+    /// taken back if it does not, then retrain under the mask
+    Evolve,
 }
 
 impl Method {
@@ -40,6 +44,7 @@ impl Method {
             Self::Gradual => "gradual",
             Self::Reweighted => "reweighted",
             Self::Clicktrain => "clicktrain",
+            Self::Evolve => "evolve",
         }
     }
 }
@@ -132,6 +137,40 @@ impl LearningRate {
     }
 }
 
+/// The numbers of an evolution.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvolveRecipe {
+    /// Trials of an epoch. The last one of an epoch may be shorter.
+    pub trials: usize,
+    /// Peak learning rate of a trial, as a part of that of other methods before projection. The first trials
+    /// are short for what the first steps of a fresh optimiser cost at the full rate.
+    pub rate: f64,
+    /// All else; the seed is that of the run.
+    pub config: EvolveConfig,
+}
+
+impl Default for EvolveRecipe {
+    /// For a few epochs: long steps, of all layers at once.
+    fn default() -> Self {
+        Self {
+            trials: 6,
+            rate: 1.0,
+            config: EvolveConfig::new()
+                .with_step(0.4)
+                .with_layers(1.0)
+                .with_tolerance(0.015),
+        }
+    }
+}
+
+impl EvolveRecipe {
+    /// Batches of a trial, when an epoch has so many.
+    #[must_use]
+    pub fn batches(&self, of_epoch: usize) -> usize {
+        of_epoch.div_ceil(self.trials.max(1)).max(1)
+    }
+}
+
 /// All numbers of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recipe {
@@ -157,6 +196,9 @@ pub struct Recipe {
     pub retrain_epochs: usize,
     /// Settings of ADMM.
     pub admm: AdmmConfig,
+    /// Settings of evolution.
+    #[serde(default)]
+    pub evolve: EvolveRecipe,
     /// Seed of the initial weights and of the data order.
     pub seed: u64,
 }
@@ -166,7 +208,7 @@ impl Recipe {
     #[must_use]
     pub fn compress_epochs(&self, method: Method) -> usize {
         match method {
-            Method::Admm | Method::Gradual | Method::Reweighted => {
+            Method::Admm | Method::Gradual | Method::Reweighted | Method::Evolve => {
                 self.admm_iterations * self.admm_epochs
             }
             Method::Oneshot => 0,

@@ -4,7 +4,7 @@ use burn::tensor::Device;
 use models::{Arch, Model, ModelConfig, Stem};
 
 use super::args::admm;
-use super::{Optimizer, Recipe, TrainingError, lenet_recipe};
+use super::{EvolveRecipe, Optimizer, Recipe, TrainingError, lenet_recipe};
 use crate::cli::Preset;
 
 /// Largest image that the full preset gives to a stem without stride.
@@ -30,6 +30,7 @@ pub fn resnet_recipe(preset: Preset, seed: u64) -> Recipe {
         admm_epochs: 1,
         retrain_epochs: 4,
         admm: admm(1e-1, 3.0),
+        evolve: EvolveRecipe::default(),
         seed,
     };
     match preset {
@@ -76,6 +77,8 @@ pub fn check_images(arch: Arch, size: [usize; 2]) -> Result<(), TrainingError> {
         // A stride of four, and three pools of 3x3.
         Arch::AlexNet => 63,
         Arch::LeNet5 => 16,
+        // Two halvings.
+        Arch::Cifar6 => 4,
         _ => 1,
     };
     let [height, width] = size;

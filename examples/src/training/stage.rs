@@ -314,10 +314,10 @@ impl Stage {
         let began = Instant::now();
         let batches = loader.epoch(self.first_epoch + epoch, device);
         for (index, batch) in batches.enumerate() {
-            lr = self
-                .lr
-                .at(self.first_step + epoch * loader.batches() + index);
+            let step = self.first_step + epoch * loader.batches() + index;
+            lr = self.lr.at(self.compression.rate_step(step, index));
             let count = batch.len();
+            self.compression.before_step(&model, optimizer)?;
             let logits = model.forward(batch.images.clone());
             let loss = cross_entropy.forward(logits.clone(), batch.labels);
             let value = f64::from(loss.clone().into_scalar::<f32>());
@@ -331,6 +331,14 @@ impl Stage {
                 .gradients(&model, gradients, (lr, &mut *optimizer))?;
             model = optimizer.step(lr, model, gradients);
             model = self.compression.after_step(model)?;
+            let at = (index, loader.batches());
+            let judged = |model: &M| Ok(short(accuracy(model, data, &data.valid, device)?));
+            let verdict = self
+                .compression
+                .judge((&mut model, &mut *optimizer), at, judged)?;
+            if let (Some(verdict), true) = (verdict, context.verbose) {
+                progress.println(format!("{label}: {verdict}"));
+            }
             loss_sum += value * count as f64;
             seen += count;
             progress.message(format!(
@@ -451,7 +459,11 @@ impl Stage {
                 info.rho, info.primal_residual, info.dual_residual
             ));
         }
-        if let (Compression::Gradual(_), Some(sparsity)) = (&self.compression, record.sparsity) {
+        let masks = matches!(
+            &self.compression,
+            Compression::Gradual(_) | Compression::Evolve { .. }
+        );
+        if let (true, Some(sparsity)) = (masks, record.sparsity) {
             line.push_str(&format!(", {:.1} % pruned", 100.0 * sparsity));
         }
         let seconds = left.as_secs();

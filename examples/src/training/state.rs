@@ -20,13 +20,14 @@ use crate::output::{OutputDir, OutputError};
 pub(super) const STATE: &str = "state.json";
 const VERSION: u32 = 1;
 /// How names of files of a stage start.
-const OURS: [&str; 7] = [
+const OURS: [&str; 8] = [
     "model-",
     "optimizer-",
     "admm-",
     "reweighted-",
     "click-",
     "penni-",
+    "evolve-",
     "best-",
 ];
 /// Longest state or settings file that is read.

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use super::WeightsError;
 use super::checkpoint::Checkpoint;
-use crate::{Arch, MobileNetV2Config, ModelConfig, Shortcut, Stem};
+use crate::{Arch, Cifar6Config, MobileNetV2Config, ModelConfig, Shortcut, Stem};
 
 /// The configuration of `arch` that the weights in a file belong to: the number of classes and of
 /// channels, the stem and the shortcuts of a residual network, the stem of a `DenseNet`, the head of a VGG and the width of a
-/// `MobileNetV2` show in the shapes. What they do not show (the strides of a `MobileNetV2`) is as
+/// `MobileNetV2` or a `Cifar6` show in the shapes. What they do not show (the strides of a `MobileNetV2`) is as
 /// published.
 ///
 /// ```
@@ -49,6 +49,7 @@ pub fn config(arch: Arch, path: impl AsRef<Path>) -> Result<ModelConfig, Weights
         }
         Arch::AlexNet => (&[FIRST_OF_VGG, "classifier.6.weight"], alexnet),
         Arch::MobileNetV2 => (&[FIRST_OF_MOBILENET, "classifier.1.weight"], mobilenet),
+        Arch::Cifar6 => (&["conv1.weight", "fc2.weight"], cifar6),
         Arch::LeNet5 => (&["conv1.weight", "fc2.weight"], lenet),
         Arch::LeNet300 => (&["fc1.weight", "fc3.weight"], lenet300),
     };
@@ -170,6 +171,23 @@ fn lenet300(config: &mut ModelConfig, file: &Shapes) {
         });
         if let Some((channels, side)) = found {
             config.input = [channels, side, side];
+        }
+    }
+}
+
+fn cifar6(config: &mut ModelConfig, file: &Shapes) {
+    ends(config, file, "conv1.weight", "fc2.weight");
+    let Some([width, ..]) = file.conv("conv1.weight") else {
+        return;
+    };
+    let published = Cifar6Config::new(1).width;
+    config.width = (width != published).then_some(width as f64 / published as f64);
+    if let Some([_, features]) = file.linear("fc1.weight") {
+        // Square images; of the sizes that pooling rounds to the same, the smallest.
+        let pixels = features / width.saturating_mul(2);
+        let side = pixels.isqrt();
+        if side > 0 && side * side * 2 * width == features {
+            config.input[1..].fill(4 * side);
         }
     }
 }

@@ -3,8 +3,8 @@
 use burn::module::Module;
 use burn::tensor::Device;
 use models::{
-    Arch, DenseNetConfig, LayerKind, LeNet5Config, LeNet300Config, ModelConfig, ResNetConfig,
-    Shortcut, Stem,
+    Arch, Cifar6Config, DenseNetConfig, LayerKind, LeNet5Config, LeNet300Config, ModelConfig,
+    ResNetConfig, Shortcut, Stem,
 };
 
 #[test]
@@ -180,6 +180,30 @@ fn lenet300_has_the_published_weights() {
         .collect();
     assert_eq!(weights, [235_200, 30_000, 1_000]);
     assert_eq!((summary.weights(), summary.params()), (266_200, 266_610));
+}
+
+#[test]
+fn six_layers_for_cifar_cost_what_they_add_up_to() {
+    let summary = ModelConfig::new(Arch::Cifar6).summary([32, 32]);
+    let rows: Vec<_> = summary
+        .weighted()
+        .map(|l| (l.path.as_str(), l.weight.iter().product::<usize>(), l.macs))
+        .collect();
+    let expected = [
+        ("conv1", 864, 864 * 1024),
+        ("conv2", 9_216, 9_216 * 1024),
+        ("conv3", 18_432, 18_432 * 256),
+        ("conv4", 36_864, 36_864 * 256),
+        ("fc1", 524_288, 524_288),
+        ("fc2", 1_280, 1_280),
+    ];
+    assert_eq!(rows, expected);
+    assert_eq!(summary.name(), "cifar6");
+    // Two numbers for each channel of the norms, and the biases of the products.
+    assert_eq!(summary.params(), 590_944 + 2 * (2 * 32 + 2 * 64) + 138);
+    let half = ModelConfig::new(Arch::Cifar6).with_width(0.5);
+    let halved = Cifar6Config::new(10).with_width(16).with_hidden(64);
+    assert_eq!(half.summary([32, 32]).params(), halved.summary().params());
 }
 
 #[test]

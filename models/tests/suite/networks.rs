@@ -1,11 +1,13 @@
 //! What the networks compute.
 
 use crate::common::{difference, floats, image, scramble, tiny};
+use crate::plain::{self, Maps, StateDict};
 use burn::module::Module;
 use burn::nn::Initializer;
 use burn::tensor::{Device, Distribution, Tensor};
 use models::{
-    Arch, BlockKind, Classifier, LeNet5Config, Model, ModelConfig, ResNetConfig, Shortcut, Stem,
+    Arch, BlockKind, Cifar6Config, Classifier, LeNet5Config, Model, ModelConfig, ResNetConfig,
+    Shortcut, Stem,
 };
 
 /// Every kind of block, shortcut and stem on few channels.
@@ -196,6 +198,41 @@ fn convolutions_start_with_the_variance_of_their_fan_out() {
     // 2.4 million samples: a standard error of about 0.1 % of the variance.
     assert!((var / expected - 1.0).abs() < 0.01, "{var} {expected}");
     assert!(mean.abs() < 1e-4);
+}
+
+#[test]
+fn six_layers_for_cifar_compute_what_plain_loops_do() {
+    let device = Device::flex();
+    for input in [[3, 32, 32], [1, 13, 9], [3, 4, 4]] {
+        let config = Cifar6Config::new(5).with_width(4).with_hidden(7);
+        let model = scramble(config.with_input(input).init(&device));
+        let file = StateDict::of(&model);
+        let [c, h, w] = input;
+        let images: Tensor<4> = image([2, c, h, w], &device);
+        let expected: Vec<f32> = floats(images.clone())
+            .chunks(c * h * w)
+            .flat_map(|pixels| {
+                let data = pixels.iter().copied().map(f64::from).collect();
+                plain::cifar6(&file, Maps { size: input, data })
+            })
+            .map(|score| score as f32)
+            .collect();
+        let near = |logits| difference(&expected, &floats(logits)) < 1e-4;
+        assert!(near(model.forward(images.clone())), "{input:?}");
+        assert!(near(model.infer(images.clone())), "{input:?}");
+        let folded = model.fold_batch_norm();
+        assert!(near(folded.forward(images.clone())), "{input:?}");
+        let again = floats(folded.clone().fold_batch_norm().forward(images.clone()));
+        assert_eq!(again, floats(folded.forward(images)));
+    }
+}
+
+#[test]
+#[should_panic(expected = "4x4 at least (not 3x8)")]
+fn six_layers_for_cifar_refuse_too_small_images() {
+    Cifar6Config::new(10)
+        .with_input([3, 3, 8])
+        .init(&Device::flex());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! VGG, `DenseNet`, `MobileNetV2` and `AlexNet` by plain loops in f64, from the tensors of a
+//! VGG, `DenseNet`, `MobileNetV2`, `AlexNet` and `Cifar6` by plain loops in f64, from the tensors of a
 //! `state_dict` by torchvision's names.
 
 use std::collections::BTreeMap;
@@ -276,6 +276,22 @@ pub(crate) fn mobilenet(config: &MobileNetV2Config, file: &StateDict, image: Map
     }
     let x = norm6(x, &format!("features.{index}"), 1, 1);
     file.linear("classifier.1", &x.averaged(1))
+}
+
+/// Scores of a `Cifar6`.
+pub(crate) fn cifar6(file: &StateDict, image: Maps) -> Vec<f64> {
+    let mut x = image;
+    for number in 1..=4 {
+        x = x
+            .conv(file, &format!("conv{number}"), 1, 1)
+            .norm(file, &format!("bn{number}"))
+            .each(relu);
+        if number % 2 == 0 {
+            x = x.pooled(2);
+        }
+    }
+    let x: Vec<f64> = file.linear("fc1", &x.data).into_iter().map(relu).collect();
+    file.linear("fc2", &x)
 }
 
 /// Scores of an `AlexNet`.

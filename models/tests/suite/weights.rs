@@ -594,6 +594,11 @@ fn a_file_tells_the_configuration_of_its_weights() {
             .with_input([1, 32, 32]),
         ModelConfig::new(Arch::ResNet20).with_shortcut(Shortcut::Projection),
         ModelConfig::new(Arch::ResNet20).with_stem(Stem::ImageNet),
+        ModelConfig::new(Arch::Cifar6),
+        ModelConfig::new(Arch::Cifar6)
+            .with_width(0.25)
+            .with_input([1, 16, 16])
+            .with_classes(4),
         ModelConfig::new(Arch::LeNet5)
             .with_input([3, 32, 32])
             .with_classes(4),
@@ -708,6 +713,7 @@ fn sizes_without_data_are_not_believed() {
                 "classifier.4.weight",
             ],
         ),
+        (Arch::Cifar6, ["conv1.weight", "fc2.weight", "fc1.weight"]),
         (Arch::LeNet5, ["conv1.weight", "fc2.weight", "fc1.weight"]),
         (Arch::LeNet300, ["fc3.weight", "fc2.weight", "fc1.weight"]),
     ] {
