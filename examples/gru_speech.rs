@@ -19,9 +19,9 @@ use clap::Parser;
 use examples::cli::{CommonArgs, after_help, positive};
 use examples::data::speech::{SpeechArgs, digits};
 use examples::report::Report;
+use examples::sequence::{Score, Stage, Towards};
 use examples::speech::{
-    Bsp, DenseResult, SpeechContext, SpeechScore, Stage, StepResult, deploy, limits, recipe,
-    summarise, sweep,
+    Bsp, DenseResult, SpeechContext, StepResult, deploy, limits, recipe, summarise, sweep,
 };
 use examples::training::{
     Comparison, PruneArgs, Recipe, SETTINGS, TrainingError, exit_code, settle,
@@ -229,7 +229,7 @@ fn one_seed(
 
     // 1. Train as always; both networks start from the best epoch.
     let (n, more) = (recipe.epochs, recipe.pruning_epochs());
-    let start = stage("dense", n, 0, recipe.lr, n).run(context, fresh.clone(), &fresh, None)?;
+    let start = stage("dense", n, 0, recipe.lr, n).run(context, fresh.clone(), &fresh, Towards::Nothing)?;
 
     // 2. The dense rival: on and on, its learning rate as it is in retraining.
     let rival = stage(
@@ -239,7 +239,7 @@ fn one_seed(
         recipe.retrain_lr,
         more,
     );
-    let rival = rival.run(context, start.best.clone(), &fresh, None)?;
+    let rival = rival.run(context, start.best.clone(), &fresh, Towards::Nothing)?;
     // Without validation recordings the last epoch counts.
     let on = context.data.valid.is_empty() || rival.progress.best.beats(&start.progress.best);
     let dense = DenseResult {
@@ -265,7 +265,7 @@ fn one_seed(
             format!("{step}-admm"),
         );
         let towards = stage(&name, epochs, first, recipe.compress_lr, recipe.admm_epochs);
-        let towards = towards.run(context, model, &fresh, Some(&mut admm))?;
+        let towards = towards.run(context, model, &fresh, Towards::Admm(&mut admm))?;
 
         // 5. Project; what the step before has pruned stays pruned. Retrain what is left.
         let masks = Masks::project(&towards.last, admm.plan())?;
@@ -273,7 +273,7 @@ fn one_seed(
         fresh = masks.attach(fresh)?;
         let (after, name) = (recipe.retrain_epochs, format!("{step}-retrain"));
         let retrain = stage(&name, after, first + epochs, recipe.retrain_lr, after);
-        let retrained = retrain.run(context, projected.clone(), &fresh, None)?;
+        let retrained = retrain.run(context, projected.clone(), &fresh, Towards::Nothing)?;
         let result = StepResult {
             step,
             plan: explanation,
@@ -296,7 +296,7 @@ fn one_seed(
     Ok(report)
 }
 
-fn say(what: &str, score: SpeechScore) {
+fn say(what: &str, score: Score) {
     println!(
         "{what}: {:.2} % of the test recordings",
         100.0 * score.accuracy

@@ -1,5 +1,5 @@
-//! What `resnet50_infer` does with a network that was pruned elsewhere: store its layers, read the
-//! images, write the class scores.
+//! What `resnet50_infer` and `text_cnn_infer` do with a network that was pruned elsewhere: store its
+//! layers, read the images or word vectors, write the class scores.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -109,6 +109,24 @@ pub fn count<M: Module>(model: &M) -> Result<(u64, u64), InferError> {
 /// [`InferError::Input`] for a file that is missing or broken, without such a tensor, or with
 /// another number of channels, type or shape.
 pub fn read_input(path: &Path, channels: usize, device: &Device) -> Result<Tensor<4>, InferError> {
+    read_channels(path, channels, "×H×W", device)
+}
+
+/// The tensor `input` (sentences × numbers × words, f32) of a `.safetensors` file.
+///
+/// # Errors
+/// Those of [`read_input`].
+pub fn read_vectors(path: &Path, numbers: usize, device: &Device) -> Result<Tensor<3>, InferError> {
+    read_channels(path, numbers, "×L", device)
+}
+
+/// The tensor `input` with so many channels and further axes of these names.
+fn read_channels<const D: usize>(
+    path: &Path,
+    channels: usize,
+    axes: &str,
+    device: &Device,
+) -> Result<Tensor<D>, InferError> {
     let failed = |reason: String| InferError::Input {
         path: path.to_path_buf(),
         reason,
@@ -124,14 +142,13 @@ pub fn read_input(path: &Path, channels: usize, device: &Device) -> Result<Tenso
             tensor.dtype()
         )));
     }
-    let &[n, c, h, w] = tensor.shape() else {
+    let Ok(shape) = <[usize; D]>::try_from(tensor.shape()) else {
         let shape = tensor.shape();
-        return Err(failed(format!("`input` is {shape:?}, not N×C×H×W")));
+        return Err(failed(format!("`input` is {shape:?}, not N×C{axes}")));
     };
-    if c != channels || n * h * w == 0 {
-        let shape = tensor.shape();
+    if shape[1] != channels || shape.contains(&0) {
         return Err(failed(format!(
-            "`input` is {shape:?}; the network takes N×{channels}×H×W"
+            "`input` is {shape:?}; the network takes N×{channels}{axes}"
         )));
     }
     let values: Vec<f32> = tensor
@@ -141,8 +158,7 @@ pub fn read_input(path: &Path, channels: usize, device: &Device) -> Result<Tenso
         .iter()
         .map(|b| f32::from_le_bytes(*b))
         .collect();
-    let data = TensorData::new(values, [n, c, h, w]);
-    Ok(Tensor::from_data(data, device))
+    Ok(Tensor::from_data(TensorData::new(values, shape), device))
 }
 
 /// Writes the tensor `logits` (N×classes, f32) into a `.safetensors` file.
@@ -214,6 +230,8 @@ mod tests {
         assert!(read().contains("N×3×H×W"), "{}", read());
         save(&path, "input", Dtype::F32, &[0, 3, 1, 1], &[]);
         read();
+        let error = read_vectors(&path, 3, &device).unwrap_err().to_string();
+        assert!(error.contains("N×C×L"), "{error}");
         save(&path, "input", Dtype::F32, &[1, 3, 1, 1], &[0; 12]);
         assert_eq!(read_input(&path, 3, &device).unwrap().dims(), [1, 3, 1, 1]);
     }

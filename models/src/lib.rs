@@ -12,6 +12,7 @@
 //! | [`LeNet300`] | 300-100-10 | LeCun et al. 1998, three products |
 //! | [`LeNet5`] | 20-50-500-10 | Caffe's variant of LeCun et al. 1998, the one pruning papers count on |
 //! | [`SpeechGru`] for recordings | one to eight layers of any width | the GRU that Dong et al., *RTMobile*, prune, with a head for words |
+//! | [`TextCnn`] for sentences | any windows and maps | Kim, *Convolutional Neural Networks for Sentence Classification*, CNN-rand and CNN-non-static |
 //!
 //! Every layer is one of [`burn_sparse::nn`], so the same value is trained dense, pruned, packed
 //! and run. Parameters are named as in torchvision (`layer1.0.conv2.weight`, `fc.bias`), so a plan
@@ -57,6 +58,7 @@ mod resnet;
 mod speech;
 mod stem;
 mod summary;
+mod text_cnn;
 mod transparent;
 mod vgg;
 pub mod weights;
@@ -80,4 +82,5 @@ pub use resnet::{Block, BlockKind, ResNet, ResNetConfig, Shortcut};
 pub use speech::{Pooling, SpeechGru, SpeechGruConfig, SpeechGruError, SpeechState};
 pub use stem::Stem;
 pub use summary::{Layer, LayerKind, Summary};
+pub use text_cnn::{TextCnn, TextCnnConfig, TextCnnError};
 pub use vgg::{Vgg, VggClassifier, VggConfig, VggHead, VggLayer};

@@ -145,6 +145,40 @@ class Export(unittest.TestCase):
             self.assertEqual(np.count_nonzero(arrays[name]), np.count_nonzero(state[name]))
 
 
+@unittest.skipIf(np is None or onnxruntime is None, "needs NumPy and ONNX Runtime")
+class Sentences(unittest.TestCase):
+    """The network for sentences in ONNX computes what its formula says."""
+
+    def expected(self, state: dict, x: object, index: int) -> object:
+        """A convolution, whose windows hang over both ends and one of which is behind the words."""
+        weight, bias = state[f"convs.{index}.weight"], state[f"convs.{index}.bias"]
+        window = weight.shape[2]
+        padded = np.pad(x, ((0, 0), (0, 0), (window - 1, window)))
+        spans = np.lib.stride_tricks.sliding_window_view(padded, window, axis=2)
+        return np.einsum("oik,bitk->bot", weight, spans, optimize=True) + bias[:, None]
+
+    def test_agrees(self) -> None:
+        """The network, and a convolution alone."""
+        from bench.text_models import model, weights
+
+        random = np.random.default_rng(5)
+        state = weights(random, 0.875, (3, 4, 5))
+        for index, window in enumerate((3, 4, 5)):
+            stays = state[f"convs.{index}.weight"].reshape(100, -1) != 0
+            self.assertEqual(set(stays.sum(axis=1)), {round(300 * window / 8)})
+        x = random.uniform(-0.25, 0.25, (2, 300, 9)).astype(np.float32)
+        maps = [self.expected(state, x, index) for index in range(3)]
+        features = np.concatenate([np.maximum(m.max(axis=2), 0) for m in maps], axis=1)
+        logits = features @ state["head.weight"].T + state["head.bias"]
+        for part, wanted in (("network", logits), ("conv1", maps[1].reshape(2, -1))):
+            session = onnxruntime.InferenceSession(
+                model(state, part, 2, 9).SerializeToString(), providers=["CPUExecutionProvider"]
+            )
+            (found,) = session.run(None, {"input": x})
+            self.assertEqual(found.shape, wanted.shape)
+            self.assertLess(np.abs(found - wanted).max(), 1e-5)
+
+
 @unittest.skipIf(np is None or torch is None, "needs NumPy and PyTorch")
 class Module(unittest.TestCase):
     """PyTorch's network computes what the network with its batch norms computes."""

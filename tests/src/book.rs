@@ -23,6 +23,7 @@ pages! {
     training => "book/src/training.md",
     shrink => "book/src/shrink.md",
     recurrent => "book/src/recurrent.md",
+    text => "book/src/text.md",
     files => "book/src/files.md",
     quantisation => "book/src/quantisation.md",
     tucker => "book/src/tucker.md",

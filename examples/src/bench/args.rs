@@ -235,7 +235,8 @@ pub struct ConditionArgs {
 /// Arguments of `bench run`.
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
-    /// Layers to time: `resnet50`, `vgg16`, `densenet121`, `text_cnn`, or a file with one layer a line
+    /// Layers to time: `resnet50`, `vgg16`, `densenet121`, `text_cnn`, `text_cnn_short`, or a file with one
+    /// layer a line
     #[arg(long, default_value = "resnet50", value_name = "NAME|FILE")]
     pub suite: String,
 
@@ -291,7 +292,8 @@ pub struct GrowthArgs {
     )]
     pub values: Vec<f64>,
 
-    /// A suite to take layers from: `resnet50`, `vgg16`, `densenet121`, `text_cnn`, or a file
+    /// A suite to take layers from: `resnet50`, `vgg16`, `densenet121`, `text_cnn`, `text_cnn_short`, or a
+    /// file
     #[arg(long, value_name = "NAME|FILE")]
     pub suite: Option<String>,
 

@@ -19,7 +19,7 @@ use crate::progress::Progress;
 /// Arguments of `bench search`.
 #[derive(Args, Clone, Debug)]
 pub struct SearchArgs {
-    /// Layers to search for: `resnet50`, `vgg16`, `densenet121`, `text_cnn`, or a file; their
+    /// Layers to search for: `resnet50`, `vgg16`, `densenet121`, `text_cnn`, `text_cnn_short`, or a file; their
     /// convolutions are
     #[arg(long, default_value = "resnet50", value_name = "NAME|FILE")]
     pub suite: String,

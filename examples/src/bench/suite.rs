@@ -13,11 +13,15 @@ const MAX_BYTES: u64 = 1 << 20;
 const MAX_LAYERS: usize = 4096;
 
 /// The suites that every build contains.
-const BUILT_IN: [(&str, &str); 4] = [
+const BUILT_IN: [(&str, &str); 5] = [
     ("resnet50", include_str!("../../suites/resnet50.txt")),
     ("vgg16", include_str!("../../suites/vgg16.txt")),
     ("densenet121", include_str!("../../suites/densenet121.txt")),
     ("text_cnn", include_str!("../../suites/text_cnn.txt")),
+    (
+        "text_cnn_short",
+        include_str!("../../suites/text_cnn_short.txt"),
+    ),
 ];
 
 /// Why there is no such suite.
@@ -25,7 +29,7 @@ const BUILT_IN: [(&str, &str); 4] = [
 #[non_exhaustive]
 pub enum SuiteError {
     /// Neither a name nor a file.
-    #[error("{asked:?} is neither a suite (resnet50, vgg16, densenet121, text_cnn) nor a file")]
+    #[error("{asked:?} is neither a suite (resnet50, vgg16, densenet121, text_cnn, text_cnn_short) nor a file")]
     Unknown {
         /// What was asked for.
         asked: String,
@@ -218,7 +222,8 @@ mod tests {
         assert_eq!(totals("densenet121"), (7_894_208, 2_834_161_664));
         // Kim 2014: 100 filters each over 3, 4 and 5 words of 300, and a layer of 300 by 2.
         assert_eq!(totals("text_cnn").0, 300 * 100 * (3 + 4 + 5) + 300 * 2);
-        assert_eq!(Suite::names().count(), 4);
+        assert_eq!(totals("text_cnn_short").0, 300 * 100 * (2 + 3));
+        assert_eq!(Suite::names().count(), 5);
     }
 
     #[test]

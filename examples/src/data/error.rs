@@ -17,17 +17,17 @@ pub enum DataError {
         /// How to get the data.
         help: String,
     },
-    /// A folder of a known data set holds fewer or more files than the set has.
+    /// A known data set holds fewer or more items than it should.
     #[error(
-        "{} holds {found} files instead of {expected}; it was probably interrupted while \
-         unpacking: remove the folder and run again", path.display()
+        "{} holds {found} items instead of {expected}; it was probably interrupted while \
+         unpacking: remove it and run again", path.display()
     )]
     Incomplete {
-        /// The folder.
+        /// The folder or file.
         path: PathBuf,
-        /// Images or recordings found.
+        /// Images, recordings or sentences found.
         found: usize,
-        /// Images or recordings the set has.
+        /// Images, recordings or sentences the set has.
         expected: usize,
     },
     /// No image or recording below a folder.

@@ -4,7 +4,7 @@
 //! class-balanced subset when a limit is given, and carves a validation split out of the training
 //! images. When a well-known data set can be neither found nor downloaded, it returns the drawn
 //! [`shapes`] set and a notice that says so. [`Loader`] turns a split into batches.
-//! Recordings are in [`speech`].
+//! Recordings are in [`speech`], sentences in [`text`].
 //!
 //! ```
 //! use examples::data::{LoadOptions, Loader, Source, load};
@@ -38,6 +38,7 @@ mod seed;
 pub mod shapes;
 pub mod speech;
 mod split;
+pub mod text;
 mod trainer;
 
 pub use augment::{Augment, Normalization};
@@ -46,5 +47,6 @@ pub(crate) use cache::own_folder as cache_folder;
 pub use dataset::{ImageDataset, ImageShape, SkippedFile, Split};
 pub use error::DataError;
 pub use load::{LoadOptions, Source, load, load_exactly};
+pub(crate) use seed::mix;
 pub use split::{balanced_subset, carve};
 pub use trainer::{TrainerData, TrainerLoader};

@@ -12,10 +12,10 @@ use burn_sparse::store;
 use models::{SpeechGru, SpeechGruConfig, weights};
 
 use super::SpeechContext;
-use super::evaluate::{EVAL_BATCH, SpeechScore, score};
 use crate::bench::{Pair, measure};
 use crate::data::speech::{Padding, SpeechLoader};
 use crate::output::{OutputError, file_size};
+use crate::sequence::{EVAL_BATCH, Part, Score, score};
 use crate::timing::TimingOptions;
 use crate::training::{DENSE_FILE, PACKED_FILE, TrainingError};
 
@@ -36,7 +36,7 @@ pub struct SpeechDeployed {
     /// What packing decided for each layer.
     pub packing: PackReport,
     /// The packed network on the test recordings.
-    pub test: SpeechScore,
+    pub test: Score,
     /// Largest difference of any logit between the masked and the packed network, before and after
     /// the packed file, on random inputs and on all test recordings.
     pub max_abs_diff: f64,
@@ -120,7 +120,7 @@ pub fn deploy(
     Ok(SpeechDeployed {
         zeros: SparsityReport::new(&dense)?,
         packing,
-        test: score(&loaded, context.data, &context.data.test, &device)?,
+        test: score(&loaded, context.data, Part::Test, &device)?,
         model: loaded,
         max_abs_diff: difference.max_abs,
         bytes_dense: file_size(&dense_file)?,

@@ -6,21 +6,19 @@
 //!      └─► as many epochs more without a mask: the dense network that the pruned one is compared with
 //! ```
 //!
-//! [`Bsp`] says which weights may stay, [`Stage`] trains and can be stopped after any epoch,
-//! [`deploy`](fn@deploy) packs, and [`StepSweep`] measures steps of layers of several sizes.
+//! [`Bsp`] says which weights may stay, [`Stage`](crate::sequence::Stage) trains and can be stopped
+//! after any epoch, [`deploy`](fn@deploy) packs, and [`StepSweep`] measures steps of layers of several sizes.
 
 mod bsp;
 mod deploy;
-mod evaluate;
+mod lessons;
 mod recipe;
-mod stage;
 mod summary;
 mod sweep;
 
 pub use bsp::{Bsp, BspStep};
 pub use deploy::{SpeechDeployed, deploy};
-pub use evaluate::{SpeechScore, score};
+pub use lessons::SpeechContext;
 pub use recipe::{limits, recipe};
-pub use stage::{SpeechContext, SpeechProgress, Stage, Trained};
 pub use summary::{DenseResult, StepResult, summarise};
 pub use sweep::{StepPoint, StepSweep, sweep};

@@ -5,20 +5,21 @@ use models::SpeechGruConfig;
 use serde::Serialize;
 use serde_json::{Map, Value, to_value};
 
-use super::{Bsp, BspStep, SpeechContext, SpeechDeployed, SpeechProgress, SpeechScore};
+use super::{Bsp, BspStep, SpeechContext, SpeechDeployed};
 use crate::bench::table::digits;
 use crate::cli::command_line;
 use crate::report::{DensePacked, Latency, LayerReport, Report};
+use crate::sequence::{Score, StageProgress};
 
 /// The dense network, trained for as many epochs as the pruned one.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DenseResult {
     /// The one of the best validation epoch, on the test recordings.
-    pub test: SpeechScore,
+    pub test: Score,
     /// The epochs before pruning.
-    pub start: SpeechProgress,
+    pub start: StageProgress,
     /// Those that the pruned network spent on being pruned.
-    pub further: SpeechProgress,
+    pub further: StageProgress,
 }
 
 /// A step of pruning.
@@ -31,13 +32,13 @@ pub struct StepResult {
     /// Recurrent weights left after it.
     pub nnz: usize,
     /// On the test recordings right after projection.
-    pub projected: SpeechScore,
+    pub projected: Score,
     /// On the test recordings after retraining.
-    pub retrained: SpeechScore,
+    pub retrained: Score,
     /// The epochs under ADMM.
-    pub admm: SpeechProgress,
+    pub admm: StageProgress,
     /// The epochs of retraining.
-    pub retrain: SpeechProgress,
+    pub retrain: StageProgress,
 }
 
 /// The report of a seed. What its fields have no place for is in `extra`: all epochs, the rate of the

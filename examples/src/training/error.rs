@@ -16,7 +16,7 @@ use burn_admm::reweighted::ReweightedError;
 use burn_admm::shrink::ShrinkError;
 use burn_admm::{AdmmError, PlanError};
 use burn_sparse::SparseError;
-use models::SpeechGruError;
+use models::{SpeechGruError, TextCnnError};
 use models::weights::WeightsError;
 
 use crate::bench::BenchError;
@@ -160,6 +160,9 @@ pub enum TrainingError {
     /// The configuration of a speech classifier.
     #[error(transparent)]
     Speech(#[from] SpeechGruError),
+    /// The configuration of a text classifier.
+    #[error(transparent)]
+    Text(#[from] TextCnnError),
 }
 
 // Boxed: an error should not be larger than what a function usually returns.

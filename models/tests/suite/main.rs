@@ -7,4 +7,5 @@ mod names;
 mod networks;
 mod plain;
 mod speech;
+mod text;
 mod weights;

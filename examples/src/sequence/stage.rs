@@ -1,25 +1,26 @@
-//! One stage of training on recordings, epoch by epoch, saved after each.
+//! One stage of training, epoch by epoch, saved after each.
 
 use std::cell::Cell;
 use std::path::PathBuf;
 
+use burn::module::Module;
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::Device;
+use burn_admm::baseline::Gradual;
 use burn_admm::{Admm, AdmmInfo, Masks};
-use models::SpeechGru;
 use serde::{Deserialize, Serialize};
 
-use super::{SpeechScore, score};
-use crate::data::speech::{Padding, SpeechDataset, SpeechLoader};
+use super::{Lessons, Part, Score, score};
+use crate::data::mix;
 use crate::progress::Progress;
 use crate::training::{EpochRecord, LearningRate, Recipe, Snapshots, TrainingError, hits, short};
 
 /// What all stages of one seed share.
 #[derive(Debug)]
-pub struct SpeechContext<'a> {
-    /// The recordings.
-    pub data: &'a SpeechDataset,
+pub struct Context<'a, L: Lessons> {
+    /// The data set.
+    pub data: &'a L,
     /// All numbers.
     pub recipe: Recipe,
     /// The device, with autodiff.
@@ -39,76 +40,102 @@ pub struct Stage {
     pub name: String,
     /// How many.
     pub epochs: usize,
-    /// Number of the first one in the whole run: the order of the recordings goes on.
+    /// Number of the first one in the whole run: the order of the items goes on.
     pub first_epoch: usize,
     /// Learning rate of the first step.
     pub lr: f64,
-    /// Epochs after which the cosine of the learning rate starts again.
+    /// Epochs after which the cosine of the learning rate starts again; 0 for a constant rate.
     pub period: usize,
+}
+
+/// What moves weights towards zero while a stage trains.
+#[derive(Debug)]
+pub enum Towards<'a> {
+    /// Nothing.
+    Nothing,
+    /// ADMM: its gradient is added at every step, and it is updated after every
+    /// [`admm_epochs`](Recipe::admm_epochs).
+    Admm(&'a mut Admm),
+    /// Masks that grow; the network has masks already.
+    Gradual(&'a mut Gradual),
+}
+
+impl Towards<'_> {
+    fn admm(&self) -> Option<&Admm> {
+        match self {
+            Self::Admm(admm) => Some(admm),
+            Self::Nothing | Self::Gradual(_) => None,
+        }
+    }
 }
 
 /// What a stage keeps beside its weights.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct SpeechProgress {
+pub struct StageProgress {
     /// All epochs so far.
     pub history: Vec<EpochRecord>,
     /// The best of them, from 1.
     pub best_epoch: usize,
-    /// Its score on the validation recordings.
-    pub best: SpeechScore,
+    /// Its score on the validation items.
+    pub best: Score,
 }
 
 /// What a stage ends with.
 #[derive(Clone, Debug)]
-pub struct Trained {
+pub struct Trained<M> {
     /// The network after the last epoch.
-    pub last: SpeechGru,
-    /// The one that was best on the validation recordings; the last one where there are none.
-    pub best: SpeechGru,
+    pub last: M,
+    /// The one that was best on the validation items; the last one where there are none.
+    pub best: M,
     /// Epochs and scores.
-    pub progress: SpeechProgress,
+    pub progress: StageProgress,
 }
 
-impl SpeechContext<'_> {
-    /// The score on the test recordings.
+impl<L: Lessons> Context<'_, L> {
+    /// The score on the test items.
     ///
     /// # Errors
     /// [`TrainingError::Read`] if the device fails.
-    pub fn test(&self, model: &SpeechGru) -> Result<SpeechScore, TrainingError> {
-        score(model, self.data, &self.data.test, &self.device)
+    pub fn test(&self, model: &L::Model) -> Result<Score, TrainingError> {
+        score(model, self.data, Part::Test, &self.device)
     }
 
-    fn loader(&self) -> SpeechLoader<'_> {
-        let loader = SpeechLoader::train(self.data, self.recipe.batch, self.recipe.seed);
-        loader.with_padding(Padding::Longest)
+    /// Steps of an epoch.
+    #[must_use]
+    pub fn steps(&self) -> usize {
+        self.data.training(&self.recipe, 0, &self.device).len()
     }
 }
 
 impl Stage {
     /// Trains `model`, or what was saved of it. `fresh` is any network of the same structure, masks
-    /// included, into which a saved one is loaded; with `admm`, its gradient is added at every step,
-    /// and it is updated after every [`admm_epochs`](Recipe::admm_epochs).
+    /// included, into which a saved one is loaded.
     ///
     /// # Errors
     /// [`TrainingError::Diverged`] and [`TrainingError::Admm`] for a loss that is no number,
     /// [`TrainingError::State`] for saved states that cannot be read, [`TrainingError::Stopped`] where
     /// no epochs are left; otherwise those of saving and of the device.
-    pub fn run(
+    pub fn run<L: Lessons>(
         &self,
-        context: &SpeechContext,
-        mut model: SpeechGru,
-        fresh: &SpeechGru,
-        mut admm: Option<&mut Admm>,
-    ) -> Result<Trained, TrainingError> {
+        context: &Context<L>,
+        mut model: L::Model,
+        fresh: &L::Model,
+        mut towards: Towards,
+    ) -> Result<Trained<L::Model>, TrainingError> {
         let snapshots = Snapshots::open(context.folder.join(&self.name), self.epochs)?;
         let mut optimizer = context.recipe.optimizer.init();
-        let (mut progress, mut best) = (SpeechProgress::default(), model.clone());
-        let saved = snapshots.start::<SpeechProgress>(context.resume)?;
+        let (mut progress, mut best) = (StageProgress::default(), model.clone());
+        let saved = snapshots.start::<StageProgress>(context.resume)?;
         if let Some(saved) = saved {
             (model, best) = saved.model((fresh.clone(), fresh.clone()))?;
             optimizer = saved.optimizer(optimizer)?;
-            if let Some(admm) = &mut admm {
-                saved.restore(admm)?;
+            match &mut towards {
+                Towards::Nothing => {}
+                Towards::Admm(admm) => saved.restore(admm)?,
+                Towards::Gradual(gradual) => {
+                    let steps = saved.epochs_done * context.steps();
+                    **gradual = gradual.clone().at_step(steps as u64);
+                }
             }
             progress = saved.progress.clone();
             println!(
@@ -118,6 +145,7 @@ impl Stage {
                 self.epochs
             );
         }
+        let unchosen = context.data.items(Part::Valid) == 0;
         while progress.history.len() < self.epochs {
             let left = context.epochs_left.get();
             if left == Some(0) {
@@ -128,24 +156,23 @@ impl Stage {
             }
             let done = progress.history.len() + 1;
             let mut record;
-            (model, record) =
-                self.epoch(context, model, &mut optimizer, admm.as_deref(), done - 1)?;
+            (model, record) = self.epoch(context, model, &mut optimizer, &mut towards, done - 1)?;
             let mut info = None;
-            if let Some(admm) = &mut admm
+            if let Towards::Admm(admm) = &mut towards
                 && done.is_multiple_of(context.recipe.admm_epochs)
             {
                 info = Some(admm.update(&model)?);
             }
-            let valid = score(&model, context.data, &context.data.valid, &context.device)?;
+            let valid = score(&model, context.data, Part::Valid, &context.device)?;
             note(&mut record, valid, info.as_ref(), &model);
-            if done == 1 || context.data.valid.is_empty() || valid.beats(&progress.best) {
+            if done == 1 || unchosen || valid.beats(&progress.best) {
                 (progress.best_epoch, progress.best) = (done, valid);
                 best = model.clone();
             }
             println!("{}", self.line(&record, info.as_ref()));
             progress.history.push(record);
             let both = (model.clone(), best.clone());
-            snapshots.save(done, &progress, &both, &optimizer, admm.as_deref())?;
+            snapshots.save(done, &progress, &both, &optimizer, towards.admm())?;
             context.epochs_left.set(left.map(|left| left - 1));
         }
         Ok(Trained {
@@ -156,31 +183,36 @@ impl Stage {
     }
 
     /// Trains one epoch, counted from 0.
-    fn epoch(
+    fn epoch<L: Lessons>(
         &self,
-        context: &SpeechContext,
-        mut model: SpeechGru,
+        context: &Context<L>,
+        mut model: L::Model,
         optimizer: &mut ModuleOptimizer,
-        admm: Option<&Admm>,
+        towards: &mut Towards,
         epoch: usize,
-    ) -> Result<(SpeechGru, EpochRecord), TrainingError> {
-        let loader = context.loader();
+    ) -> Result<(L::Model, EpochRecord), TrainingError> {
+        let (recipe, device) = (&context.recipe, &context.device);
+        let number = self.first_epoch + epoch;
+        // What dropout draws depends on seed and epoch alone, so that a resumed run draws the same.
+        device.seed(mix(recipe.seed ^ mix(number as u64)));
+        let batches = context.data.training(recipe, number, device);
+        let steps = batches.len();
         let rate = LearningRate {
             peak: self.lr,
             warmup: 0,
-            period: self.period * loader.batches(),
+            period: self.period * steps,
         };
         let label = format!("{} {}/{}", self.name, epoch + 1, self.epochs);
-        let progress = Progress::new(&label, loader.batches() as u64);
-        let cross_entropy = CrossEntropyLossConfig::new().init(&context.device);
+        let progress = Progress::new(&label, steps as u64);
+        let cross_entropy = CrossEntropyLossConfig::new().init(device);
         let (mut sum, mut right, mut seen) = (0.0, 0, 0);
-        let batches = loader.epoch(self.first_epoch + epoch, &context.device);
         for (index, batch) in batches.enumerate() {
-            let lr = rate.at(epoch * loader.batches() + index);
-            let logits = model.forward(batch.features, batch.lengths);
-            let loss = cross_entropy.forward(logits.clone(), batch.labels);
+            let lr = rate.at(epoch * steps + index);
+            let logits = L::logits(&model, &batch);
+            let (labels, targets) = L::labels(&batch);
+            let loss = cross_entropy.forward(logits.clone(), labels);
             let value = f64::from(loss.clone().into_scalar::<f32>());
-            if let Some(admm) = admm {
+            if let Some(admm) = towards.admm() {
                 admm.check_loss(value)?;
             } else if !value.is_finite() {
                 return Err(TrainingError::Diverged {
@@ -190,14 +222,19 @@ impl Stage {
                     lr,
                 });
             }
-            right += hits(&logits.inner(), &batch.targets)?;
+            right += hits(&logits.inner(), targets)?;
             let mut gradients = GradientsParams::from_grads(loss.backward(), &model);
-            if let Some(admm) = admm {
+            if let Some(admm) = towards.admm() {
                 gradients = admm.add_gradient(&model, gradients);
             }
-            model = optimizer.step(lr, model, gradients);
-            seen += batch.targets.len();
-            sum += value * batch.targets.len() as f64;
+            model = context
+                .data
+                .after_step(optimizer.step(lr, model, gradients));
+            if let Towards::Gradual(gradual) = towards {
+                model = gradual.step(model)?.0;
+            }
+            seen += targets.len();
+            sum += value * targets.len() as f64;
             progress.message(format!("loss {:.3}", sum / seen as f64));
             progress.inc(1);
         }
@@ -235,7 +272,7 @@ impl Stage {
 }
 
 /// What is known only after an epoch.
-fn note(record: &mut EpochRecord, valid: SpeechScore, info: Option<&AdmmInfo>, model: &SpeechGru) {
+fn note<M: Module>(record: &mut EpochRecord, valid: Score, info: Option<&AdmmInfo>, model: &M) {
     record.valid_accuracy = valid.accuracy;
     record.primal_residual = info.map(|info| short(info.primal_residual));
     record.dual_residual = info.map(|info| short(info.dual_residual));

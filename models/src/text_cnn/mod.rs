@@ -1,0 +1,7 @@
+//! A classifier of sentences: convolutions over word vectors.
+
+mod config;
+mod network;
+
+pub use config::{TextCnnConfig, TextCnnError};
+pub use network::TextCnn;
