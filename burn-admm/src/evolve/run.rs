@@ -144,7 +144,7 @@ impl Evolution {
     /// attached.
     ///
     /// # Errors
-    /// As [`Masks::attach`].
+    /// As [`Masks::attach`](crate::Masks::attach).
     pub fn attach<M: Module>(&self, model: M) -> Result<M, EvolveError> {
         self.masks().check(&model)?;
         let layers = self.space.layers().iter().zip(&self.layers);
