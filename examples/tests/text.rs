@@ -57,6 +57,8 @@ fn parse(folder: &Path, more: &[&str]) -> text_cnn_prune::Args {
         "1",
         "--admm-iterations",
         "2",
+        "--admm-epochs",
+        "1",
         "--retrain-epochs",
         "1",
     ];
