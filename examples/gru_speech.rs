@@ -229,7 +229,8 @@ fn one_seed(
 
     // 1. Train as always; both networks start from the best epoch.
     let (n, more) = (recipe.epochs, recipe.pruning_epochs());
-    let start = stage("dense", n, 0, recipe.lr, n).run(context, fresh.clone(), &fresh, Towards::Nothing)?;
+    let start =
+        stage("dense", n, 0, recipe.lr, n).run(context, fresh.clone(), &fresh, Towards::Nothing)?;
 
     // 2. The dense rival: on and on, its learning rate as it is in retraining.
     let rival = stage(

@@ -29,7 +29,9 @@ const BUILT_IN: [(&str, &str); 5] = [
 #[non_exhaustive]
 pub enum SuiteError {
     /// Neither a name nor a file.
-    #[error("{asked:?} is neither a suite (resnet50, vgg16, densenet121, text_cnn, text_cnn_short) nor a file")]
+    #[error(
+        "{asked:?} is neither a suite (resnet50, vgg16, densenet121, text_cnn, text_cnn_short) nor a file"
+    )]
     Unknown {
         /// What was asked for.
         asked: String,

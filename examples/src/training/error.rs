@@ -16,8 +16,8 @@ use burn_admm::reweighted::ReweightedError;
 use burn_admm::shrink::ShrinkError;
 use burn_admm::{AdmmError, PlanError};
 use burn_sparse::SparseError;
-use models::{SpeechGruError, TextCnnError};
 use models::weights::WeightsError;
+use models::{SpeechGruError, TextCnnError};
 
 use crate::bench::BenchError;
 use crate::data::DataError;
