@@ -171,7 +171,7 @@ mod tests {
         fs::create_dir_all(dir).unwrap();
         for (name, mood) in FILES.into_iter().zip(["dull", "fine"]) {
             let lines: String = (0..count)
-                .map(|i| format!("a {mood} film , number{i} .\n"))
+                .map(|i| format!("a {mood} film , {mood}{i} .\n"))
                 .collect();
             fs::write(dir.join(name), lines).unwrap();
         }
@@ -199,7 +199,7 @@ mod tests {
         );
         let count = |split: &super::super::Sentences| split.labels().iter().sum::<u32>();
         assert_eq!([&set.train, &set.valid, &set.test].map(count), [32, 4, 4]);
-        // Numbers of sentences that are held out are unknown words.
+        // The last word of a sentence that is held out is an unknown one.
         assert_eq!((set.train.unknown(), set.valid.unknown()), (0, 8));
         let fine = set.vocabulary.number("fine");
         for i in 0..set.test.len() {
