@@ -115,7 +115,8 @@ fn states_that_lie_are_refused() {
     let same = |_: &mut Vec<f32>| {};
     restore(forged(|_| {}, same)).unwrap();
     let nan = f64::NAN.to_bits();
-    let changes: Vec<(&str, Box<dyn Fn(&mut serde_json::Value)>)> = vec![
+    type Change = Box<dyn Fn(&mut serde_json::Value)>;
+    let changes: Vec<(&str, Change)> = vec![
         (
             "the best accuracy",
             Box::new(move |m| m["best"] = nan.into()),
