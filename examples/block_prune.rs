@@ -17,8 +17,8 @@ use examples::data::{ImageDataset, Source, load};
 use examples::device::Selected;
 use examples::training::{
     Cell, Context, Method, PruneArgs, Recipe, SETTINGS, Scheme, Sweep, TrainingError, check_images,
-    check_plan, deploy, exit_code, network, prune, recipe_of, resnet_limits, resnet_stem, settle,
-    summarise, train_dense, train_on,
+    check_plan, cut, deploy, exit_code, network, prune, recipe_of, resnet_limits, resnet_stem,
+    settle, summarise, train_dense, train_on,
 };
 use models::{Arch, ModelConfig};
 use serde_json::json;
@@ -30,10 +30,14 @@ use serde_json::json;
 /// which also trains on for as long as pruning takes: that is the accuracy they are compared with.
 /// ClickTrain prunes while it trains from fresh weights, and is compared with the dense network that
 /// trained for the same epochs, in accuracy and in time.
+///
+/// `filters` and `channels` empty whole channels: these are cut out afterwards, and the smaller dense network
+/// is saved, verified and timed beside the one with the zeros (`cut` in the report).
 #[derive(Parser, Debug)]
 #[command(version, after_help = after_help("block_prune", &[
     ("one scheme, minutes", ""),
     ("kernel patterns on a narrow VGG-16", "--arch vgg16bn --width 0.25 --scheme kernels8"),
+    ("whole filters, cut out of the network", "--scheme filters --sparsity 0.5"),
     ("within the epochs of dense training", "--method clicktrain --scheme kernels8"),
     ("which scheme keeps most accuracy, and which is fastest",
      "--scheme compare --sparsity 0.8,0.9,0.95 --seeds 3"),
@@ -292,6 +296,21 @@ impl Run<'_> {
             ];
             let more = more.map(|(key, value)| (key.to_string(), value));
             report.extra.extend(more);
+            if scheme.empties_channels() {
+                match cut(&context, &pruned, &folder) {
+                    Ok(cut) => {
+                        println!("{cut}");
+                        report.extra.insert("cut".into(), json!(cut));
+                    }
+                    Err(TrainingError::Shrink(reason)) => {
+                        println!("emptied channels stay: {reason}");
+                        report
+                            .extra
+                            .insert("cut_refused".into(), json!(reason.to_string()));
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
             report.save(&folder.join("report.json"))?;
             sweep.add(Cell {
                 scheme,

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use burn::module::Module;
+use burn_sparse::ConvProblem;
 use burn_sparse::cpu::{Isa, Peak, Share};
 use burn_sparse::nn::{AnyWeight, LayerTime, NamedWeight, Profile, weights};
 use serde::Serialize;
@@ -24,6 +25,35 @@ pub struct LayerProfile {
     pub share: Share,
 }
 
+/// Layers alike: one kernel and stride on maps of one size.
+#[derive(Clone, Debug, Serialize)]
+pub struct KindProfile {
+    /// Kernel, stride if any, and input: `3×3 / 2 on 56×56`.
+    pub kind: String,
+    /// How many layers.
+    pub layers: usize,
+    /// Milliseconds of all.
+    pub ms: f64,
+    /// Part of the network's time.
+    pub part: f64,
+    /// 10⁹ operations a second of all together.
+    pub gflops: f64,
+    /// Parts of the processor's rates; those of loads only where they are known of every layer.
+    pub share: Share,
+}
+
+/// Milliseconds that the layers of a network could not fall below, if each ran at one of the
+/// processor's rates; layers whose loads are not known count with their multiply-adds.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Bounds {
+    /// Multiply-adds alone.
+    pub flops_ms: f64,
+    /// Multiply-adds or loads from the first cache, whichever takes longer in a layer.
+    pub loads_ms: f64,
+    /// Multiply-adds or loads from the second cache, whichever takes longer in a layer.
+    pub second_loads_ms: f64,
+}
+
 /// The layers of a network in one forward pass, beside what the processor can do.
 ///
 /// Multiply-adds are those of weights that are not zero. Vector loads are those of a packed
@@ -39,6 +69,10 @@ pub struct NetworkProfile {
     pub threads: usize,
     /// The layers, in the order in which they ran.
     pub layers: Vec<LayerProfile>,
+    /// The same, layers alike together, in the order in which the first of each ran.
+    pub kinds: Vec<KindProfile>,
+    /// What the processor's rates allow.
+    pub bounds: Bounds,
     /// Median milliseconds of a pass.
     pub ms: f64,
     /// Of them, those between the layers: pooling, and whatever else is no layer with a weight.
@@ -50,12 +84,38 @@ impl NetworkProfile {
     pub fn new<M: Module>(model: &M, times: &Profile, peak: Peak) -> Self {
         let named = weights(model);
         let isa = Isa::current();
-        let layers: Vec<_> = times
-            .layers
-            .iter()
-            .map(|time| {
-                let found = named.iter().find(|named| named.weight.id() == time.weight);
-                layer(time, found, times.seconds, peak, isa)
+        let mut layers = Vec::with_capacity(times.layers.len());
+        let mut groups: Vec<(String, usize, Work)> = Vec::new();
+        let mut bounds = Bounds::default();
+        for time in &times.layers {
+            let found = named.iter().find(|named| named.weight.id() == time.weight);
+            let work = Work::of(time, found, isa);
+            layers.push(LayerProfile {
+                layer: found.map_or_else(|| "?".into(), |named| named.layer.clone()),
+                ms: 1e3 * work.seconds,
+                part: work.seconds / times.seconds,
+                gflops: work.gflops(),
+                share: work.share(peak),
+            });
+            work.bound(peak, &mut bounds);
+            let kind = kind(&time.problem);
+            match groups.iter_mut().find(|(other, ..)| *other == kind) {
+                Some((_, layers, sum)) => {
+                    *layers += 1;
+                    sum.add(work);
+                }
+                None => groups.push((kind, 1, work)),
+            }
+        }
+        let kinds = groups
+            .into_iter()
+            .map(|(kind, layers, work)| KindProfile {
+                kind,
+                layers,
+                ms: 1e3 * work.seconds,
+                part: work.seconds / times.seconds,
+                gflops: work.gflops(),
+                share: work.share(peak),
             })
             .collect();
         let inside: f64 = times.layers.iter().map(|layer| layer.seconds).sum();
@@ -64,39 +124,78 @@ impl NetworkProfile {
             isa,
             threads: rayon::current_num_threads(),
             layers,
+            kinds,
+            bounds,
             ms: 1e3 * times.seconds,
             rest_ms: 1e3 * (times.seconds - inside).max(0.0),
         }
     }
 }
 
-fn layer(
-    time: &LayerTime,
-    named: Option<&NamedWeight>,
-    total: f64,
-    peak: Peak,
-    isa: Isa,
-) -> LayerProfile {
-    let csr = named.and_then(|named| named.weight.to_csr().ok());
-    let macs = csr.as_ref().map_or(0, |csr| time.problem.macs(csr.nnz()));
-    let direct = |named: &&NamedWeight| !matches!(named.weight, AnyWeight::Linear(_));
-    // Shared kernels follow no plan of their coefficients.
-    let planned = |named: &&NamedWeight| named.shared.is_none();
-    let sparse = named
-        .filter(direct)
-        .filter(planned)
-        .and_then(|named| named.weight.sparse());
-    let loads = sparse.map(|weight| {
-        let stored = weight.pattern().csr().stored();
-        let plan = weight.pattern().plan(&time.problem);
-        plan.vector_loads(&time.problem, stored, isa)
-    });
-    LayerProfile {
-        layer: named.map_or_else(|| "?".into(), |named| named.layer.clone()),
-        ms: 1e3 * time.seconds,
-        part: time.seconds / total,
-        gflops: 2.0 * macs as f64 / time.seconds / 1e9,
-        share: peak.share(macs, loads, time.seconds),
+/// What a layer, or several, do in their time.
+#[derive(Clone, Copy, Debug)]
+struct Work {
+    seconds: f64,
+    /// Multiply-adds of weights that are not zero.
+    macs: u64,
+    /// Vector loads of inputs, where known.
+    loads: Option<u64>,
+}
+
+impl Work {
+    fn of(time: &LayerTime, named: Option<&NamedWeight>, isa: Isa) -> Self {
+        let csr = named.and_then(|named| named.weight.to_csr().ok());
+        let macs = csr.as_ref().map_or(0, |csr| time.problem.macs(csr.nnz()));
+        let direct = |named: &&NamedWeight| !matches!(named.weight, AnyWeight::Linear(_));
+        // Shared kernels follow no plan of their coefficients.
+        let planned = |named: &&NamedWeight| named.shared.is_none();
+        let sparse = named
+            .filter(direct)
+            .filter(planned)
+            .and_then(|named| named.weight.sparse());
+        let loads = sparse.map(|weight| {
+            let stored = weight.pattern().csr().stored();
+            let plan = weight.pattern().plan(&time.problem);
+            plan.vector_loads(&time.problem, stored, isa)
+        });
+        Self {
+            seconds: time.seconds,
+            macs,
+            loads,
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.seconds += other.seconds;
+        self.macs += other.macs;
+        self.loads = self.loads.zip(other.loads).map(|(a, b)| a + b);
+    }
+
+    fn bound(&self, peak: Peak, bounds: &mut Bounds) {
+        let flops = 2e3 * self.macs as f64 / peak.flops;
+        let loaded = |rate: f64| flops.max(1e3 * self.loads.unwrap_or(0) as f64 / rate);
+        bounds.flops_ms += flops;
+        bounds.loads_ms += loaded(peak.loads);
+        bounds.second_loads_ms += loaded(peak.second_loads);
+    }
+
+    fn gflops(&self) -> f64 {
+        2.0 * self.macs as f64 / self.seconds / 1e9
+    }
+
+    fn share(&self, peak: Peak) -> Share {
+        peak.share(self.macs, self.loads, self.seconds)
+    }
+}
+
+fn kind(problem: &ConvProblem) -> String {
+    let [kernel, stride, input] =
+        [problem.kernel, problem.stride, problem.input].map(|[h, w]| format!("{h}×{w}"));
+    match problem.stride {
+        _ if input == "1×1" => "linear".into(),
+        [1, 1] => format!("{kernel} on {input}"),
+        [h, w] if h == w => format!("{kernel} / {h} on {input}"),
+        _ => format!("{kernel} / {stride} on {input}"),
     }
 }
 
@@ -135,7 +234,40 @@ impl fmt::Display for NetworkProfile {
             format!("{:.1} %", 100.0 * self.rest_ms / self.ms),
         ]);
         table.push(vec!["all".into(), format!("{:.3}", self.ms)]);
-        write!(f, "{table}")
+        writeln!(f, "{table}")?;
+        let mut table = Table::new(&[
+            "layers alike",
+            "",
+            "ms",
+            "part",
+            "GF/s",
+            "of peak",
+            "of loads",
+            "of 2nd",
+            "",
+        ]);
+        for kind in &self.kinds {
+            table.push(vec![
+                kind.kind.clone(),
+                kind.layers.to_string(),
+                format!("{:.3}", kind.ms),
+                format!("{:.1} %", 100.0 * kind.part),
+                digits(kind.gflops),
+                percent(kind.share.flops),
+                loads(kind.share.loads),
+                loads(kind.share.second_loads),
+                String::new(),
+            ]);
+        }
+        writeln!(f, "{table}")?;
+        writeln!(
+            f,
+            "at these rates the layers would take {} ms by their multiply-adds, {} ms if all inputs came \
+             from the first cache, {} ms if all came from the second",
+            digits(self.bounds.flops_ms),
+            digits(self.bounds.loads_ms),
+            digits(self.bounds.second_loads_ms)
+        )
     }
 }
 
@@ -167,6 +299,21 @@ mod tests {
         let last = profile.layers.last().unwrap();
         assert_eq!((last.layer.as_str(), last.share.loads), ("fc", None));
         assert!(last.share.flops > 0.0);
+        let sum: f64 = profile.kinds.iter().map(|kind| kind.ms).sum();
+        let layers: f64 = profile.layers.iter().map(|layer| layer.ms).sum();
+        assert!((sum - layers).abs() < 1e-9 * layers, "{sum} {layers}");
+        let Bounds {
+            flops_ms,
+            loads_ms,
+            second_loads_ms,
+        } = profile.bounds;
+        assert!(0.0 < flops_ms && flops_ms <= loads_ms && loads_ms <= second_loads_ms);
+        let first = &profile.kinds[0];
+        assert!(
+            first.kind == "3×3 on 16×16" && first.layers > 1,
+            "{first:?}"
+        );
+        assert_eq!(profile.kinds.last().unwrap().kind, "linear");
         let text = profile.to_string();
         assert!(text.contains("conv1") && text.contains("between"), "{text}");
     }

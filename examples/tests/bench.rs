@@ -304,6 +304,42 @@ fn shared_kernels_are_timed_beside_the_layer_that_they_compose() {
 }
 
 #[test]
+fn what_stays_dense_is_timed_beside_burn() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().to_str().unwrap();
+    let suite = dir.path().join("suite.txt");
+    let layers = "first kind=conv in=3 out=8 size=11x9 kernel=5 stride=2 padding=2\n\
+                  apart kind=conv in=6 out=4 size=9 kernel=3 dilation=2 groups=2\n\
+                  text kind=conv1d in=5 out=7 size=12 kernel=3\n\
+                  fc kind=linear in=30 out=20\n";
+    std::fs::write(&suite, layers).unwrap();
+    let suite = suite.to_str().unwrap();
+    let common = ["--device", "flex", "--budget", "0", "--output", output];
+    let asked = [
+        "dense",
+        "--suite",
+        suite,
+        "--batch",
+        "1,3",
+        "--pool",
+        "6x9x7:3/2",
+    ];
+    let ending = bench(&[&asked[..], &common].concat()).unwrap();
+    assert_eq!(ending, Ending::Well);
+    let text = std::fs::read_to_string(dir.path().join("report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let rows = report["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 10);
+    for row in rows {
+        assert!(row["max_rel_diff"].as_f64().unwrap() < 1e-4, "{row}");
+        for form in ["burn", "ours", "packed"] {
+            assert!(row[form]["median"].as_f64().unwrap() > 0.0, "{row}");
+        }
+    }
+    assert!(bench(&[&["dense", "--layer", "nothing"][..], &common].concat()).is_err());
+}
+
+#[test]
 fn ranks_are_timed_and_drawn() {
     let dir = tempfile::tempdir().unwrap();
     let layer = "kind=conv in=12 out=20 size=9x7 kernel=3 padding=1";

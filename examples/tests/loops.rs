@@ -188,6 +188,36 @@ fn untimed(report: &Report) -> Report {
 }
 
 #[test]
+fn emptied_filters_are_cut_out() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let more = [
+        "--arch",
+        "resnet20",
+        "--width",
+        "0.5",
+        "--scheme",
+        "filters,blocks4",
+    ];
+    let more = [&more[..], &["--sparsity", "0.5"]].concat();
+    let sweep = blocks(folder.path(), &more).unwrap();
+    let [filters, blocks] = sweep.cells() else {
+        panic!("{} cells", sweep.cells().len());
+    };
+    let extra = &filters.report.extra;
+    let cut = extra.get("cut").unwrap_or_else(|| panic!("{extra:?}"));
+    let number = |value: &serde_json::Value| value.as_f64().unwrap();
+    for pair in ["parameters", "macs"] {
+        assert!(number(&cut[pair][1]) < 0.8 * number(&cut[pair][0]), "{cut}");
+    }
+    let scale = number(&cut["largest"]).max(1.0);
+    assert!(number(&cut["max_abs_diff"]) < 1e-4 * scale, "{cut}");
+    assert!((number(&cut["accuracy"]) - filters.report.accuracy_pruned).abs() < 0.06);
+    assert!(number(&cut["latency_ms"]["packed"]) > 0.0);
+    assert!(!blocks.report.extra.contains_key("cut"));
+}
+
+#[test]
 fn ranks_by_the_clock_are_measured_once() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();

@@ -204,7 +204,15 @@ impl Plan {
         }
         let layer = match constraint {
             Constraint::Dense => None,
-            Constraint::Sparse(sparsity) => {
+            Constraint::Sparse(mut sparsity) => {
+                let empties = matches!(
+                    sparsity.nnz(parameter.view.shape()),
+                    Err(SparseError::EmptiesLayer { .. })
+                );
+                if empties && self.keeps_one_group() {
+                    sparsity = sparsity.keeping_one_group();
+                    reason.push_str(", one group kept");
+                }
                 let origin = if named { NAMED } else { &reason };
                 Some(resolve(&parameter, sparsity, origin)?)
             }

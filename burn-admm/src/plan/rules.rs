@@ -78,6 +78,12 @@ pub struct Plan {
     keep_first_convolution: bool,
     #[serde(default = "yes")]
     keep_last_linear: bool,
+    #[serde(default, skip_serializing_if = "is_no")]
+    keep_one_group: bool,
+}
+
+fn is_no(value: &bool) -> bool {
+    !value
 }
 
 fn yes() -> bool {
@@ -136,6 +142,7 @@ impl Plan {
             other_kernels: None,
             keep_first_convolution: true,
             keep_last_linear: true,
+            keep_one_group: false,
         }
     }
 
@@ -190,6 +197,29 @@ impl Plan {
         self
     }
 
+    /// Whether a layer of so few groups (filters, channels, kernels, columns, punched positions) that its
+    /// rate would empty it keeps one of them (default: no, such a rate is
+    /// [refused](PlanError::Unfit)). [`explain`](Self::explain) says where that happened.
+    ///
+    /// ```
+    /// use burn::nn::conv::Conv2dConfig;
+    /// use burn::tensor::Device;
+    /// use burn_admm::Plan;
+    /// use burn_sparse::Sparsity;
+    ///
+    /// let model = [8, 8, 3].map(|out| Conv2dConfig::new([8, out], [3, 3]).init(&Device::flex()));
+    /// let plan = Plan::new(Sparsity::filter(0.9)?);
+    /// assert!(plan.resolve(&model).is_err());
+    /// let plan = plan.with_one_group_kept(true).resolve(&model)?;
+    /// assert_eq!(plan.layer("2.weight").unwrap().nnz, 8 * 9);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn with_one_group_kept(mut self, keep: bool) -> Self {
+        self.keep_one_group = keep;
+        self
+    }
+
     /// What holds where the default, or a rule with wildcards, asks for kernel patterns of a weight
     /// whose kernels are not 3×3. Without it such a weight is an error.
     #[must_use]
@@ -219,6 +249,10 @@ impl Plan {
 
     pub(super) fn keeps_last_linear(&self) -> bool {
         self.keep_last_linear
+    }
+
+    pub(super) fn keeps_one_group(&self) -> bool {
+        self.keep_one_group
     }
 
     /// Reads a plan from JSON.

@@ -1,4 +1,4 @@
-//! Plans found before, by machine and layer.
+//! Plans and times found before, by machine and layer.
 
 use std::fs;
 use std::io::Write;
@@ -6,32 +6,65 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::search::Search;
+use super::{measure::Kind, search::Search};
 use crate::{
     ConvProblem,
     cpu::{Isa, Plan, Sharing},
 };
 
-/// Raised when kernels change so that another plan may be the fastest.
+/// Raised when kernels change so that another plan, or the other form, may be the fastest.
 const KERNELS: u32 = 3;
 
-/// Plans kept; the oldest go first.
+/// Plans kept, and as many times; the oldest go first.
 const MOST: usize = 4096;
 
 /// Largest file that is read.
 const MOST_BYTES: u64 = 4 << 20;
 
-/// Plans of layers measured on this machine and, in a file, on others.
+/// Plans of layers measured on this machine and, in a file, on others, and how long layers take
+/// with them and dense.
 ///
 /// A file that is missing, broken, of other kernels or too large is the same as an empty one: plans
-/// are measured again and written anew. A plan never changes a result, and one that a layer cannot
-/// follow is brought into range, so nothing depends on what the file says but time.
+/// are measured again and written anew. A plan never changes a result, one that a layer cannot
+/// follow is brought into range, and times only choose between two forms of one layer, so nothing
+/// depends on what the file says but time.
 #[derive(Debug)]
 pub(super) struct PlanCache {
     path: Option<PathBuf>,
     machine: String,
     plans: Vec<Entry>,
+    times: Vec<Timed>,
     changed: bool,
+}
+
+/// A layer whose two forms are timed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct TimedLayer {
+    kind: Kind,
+    problem: ConvProblem,
+    /// Of the stored entries, in thousandths.
+    density: u32,
+    /// Of the packed form, where it follows one.
+    plan: Option<Plan>,
+}
+
+impl TimedLayer {
+    pub(super) fn new(kind: Kind, problem: ConvProblem, density: f64, plan: Option<Plan>) -> Self {
+        Self {
+            kind,
+            problem,
+            density: thousandths(density),
+            plan,
+        }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Timed {
+    machine: String,
+    layer: TimedLayer,
+    /// Of the dense and the packed form.
+    milliseconds: [f64; 2],
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -50,6 +83,8 @@ struct Entry {
 struct File {
     kernels: u32,
     plans: Vec<Entry>,
+    #[serde(default)]
+    times: Vec<Timed>,
 }
 
 /// The folder for files that can be made again.
@@ -77,19 +112,28 @@ fn thousandths(density: f64) -> u32 {
     (1000.0 * density).round() as u32
 }
 
-fn read(path: &Path) -> Option<Vec<Entry>> {
+fn read(path: &Path) -> Option<File> {
     if fs::metadata(path).ok()?.len() > MOST_BYTES {
         return None;
     }
     let file: File = serde_json::from_str(&fs::read_to_string(path).ok()?).ok()?;
-    (file.kernels == KERNELS).then_some(file.plans)
+    let sound = |timed: &Timed| {
+        timed
+            .milliseconds
+            .iter()
+            .all(|ms| ms.is_finite() && *ms > 0.0)
+    };
+    (file.kernels == KERNELS && file.times.iter().all(sound)).then_some(file)
 }
 
 impl PlanCache {
     /// With the plans of a file, if it is there.
     pub(super) fn open(path: Option<PathBuf>) -> Self {
+        let file = path.as_deref().and_then(read);
+        let (plans, times) = file.map_or_else(Default::default, |file| (file.plans, file.times));
         Self {
-            plans: path.as_deref().and_then(read).unwrap_or_default(),
+            plans,
+            times,
             machine: machine(),
             path,
             changed: false,
@@ -135,12 +179,31 @@ impl PlanCache {
         self.changed = true;
     }
 
-    /// Writes new plans to the file. A cache that cannot be written costs time, nothing else.
+    /// Milliseconds of a layer dense and packed.
+    pub(super) fn times(&self, layer: &TimedLayer) -> Option<[f64; 2]> {
+        let mut times = self.times.iter().rev();
+        let hit = times.find(|timed| timed.machine == self.machine && timed.layer == *layer);
+        hit.map(|timed| timed.milliseconds)
+    }
+
+    pub(super) fn insert_times(&mut self, layer: TimedLayer, milliseconds: [f64; 2]) {
+        self.times.push(Timed {
+            machine: self.machine.clone(),
+            layer,
+            milliseconds,
+        });
+        let surplus = self.times.len().saturating_sub(MOST);
+        self.times.drain(..surplus);
+        self.changed = true;
+    }
+
+    /// Writes new plans and times to the file. A cache that cannot be written costs time, nothing else.
     pub(super) fn save(self) {
         if let (true, Some(path)) = (self.changed, &self.path) {
             let file = File {
                 kernels: KERNELS,
                 plans: self.plans,
+                times: self.times,
             };
             let _ = write(path, &file);
         }
@@ -201,6 +264,34 @@ mod tests {
             cache.find(&problem.with_stride([2, 2]), 0.1, &ONE, Search::Candidates),
             None
         );
+    }
+
+    #[test]
+    fn times_come_back_for_the_same_layer_and_plan_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("plans.json");
+        let (problem, plan) = plan();
+        let layer = |kind, plan| TimedLayer::new(kind, problem, 0.1, plan);
+        let conv = layer(Kind::Conv2d, Some(plan));
+        let mut cache = PlanCache::open(Some(path.clone()));
+        assert_eq!(cache.times(&conv), None);
+        cache.insert_times(conv, [2.0, 1.0]);
+        cache.insert_times(conv, [4.0, 1.5]);
+        cache.save();
+        let cache = PlanCache::open(Some(path.clone()));
+        assert_eq!(cache.times(&conv), Some([4.0, 1.5]));
+        assert_eq!(cache.times(&layer(Kind::Conv2d, None)), None);
+        assert_eq!(cache.times(&layer(Kind::Linear, Some(plan))), None);
+        let thinner = TimedLayer::new(Kind::Conv2d, problem, 0.05, Some(plan));
+        assert_eq!(cache.times(&thinner), None);
+        // Times that no clock gives make the whole file one that is not believed.
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains("[4.0,1.5]"), "{text}");
+        for wrong in ["[-4.0,1.5]", "[4.0,0.0]", "[1e999,1.5]", "[null,1.5]"] {
+            fs::write(&path, text.replace("[4.0,1.5]", wrong)).unwrap();
+            let cache = PlanCache::open(Some(path.clone()));
+            assert_eq!(cache.times(&conv), None, "{wrong}");
+        }
     }
 
     #[test]

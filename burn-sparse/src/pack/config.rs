@@ -56,9 +56,9 @@ impl PackConfig {
         Self::default().with_trace(trace)
     }
 
-    /// The file in which the plans of the CPU kernels found fastest are kept, by CPU, layer and
-    /// density; by default `burn-sparse/plans.json` in the user's cache folder. `None` measures
-    /// every time.
+    /// The file in which the plans of the CPU kernels found fastest are kept, and the times of layers
+    /// dense and packed, by CPU, layer and density; by default `burn-sparse/plans.json` in the user's
+    /// cache folder. `None` measures every time, and so does every other device.
     #[must_use]
     pub fn with_plan_cache(mut self, path: impl Into<Option<PathBuf>>) -> Self {
         self.plans = path.into();

@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use super::{
     Choice, Format, PackConfig, PackedLayer, Search,
-    cache::PlanCache,
+    cache::{PlanCache, TimedLayer},
     measure::{Candidate, Kind},
     verify::random_inputs,
 };
@@ -81,6 +81,7 @@ pub(super) fn pack_layer(
     let packed = weight.clone().pack(equalise)?;
     let stored = packed.to_csr()?;
     report.stored = stored.stored();
+    let density = stored.stored() as f64 / report.weights.max(1) as f64;
     if on_cpu && known.is_some() {
         let forms = forms(config.choice, &stored, &problem, tile);
         report.plan = plan(&packed, &stored, &problem, &forms, config.search, plans)?;
@@ -97,8 +98,20 @@ pub(super) fn pack_layer(
         });
     }
     if known.is_some() {
-        let (runs, device) = (config.runs, weight.device());
-        let [dense_ms, packed_ms] = candidate.medians(runs, &device);
+        let device = weight.device();
+        let case = TimedLayer::new(candidate.kind, problem, density, report.plan);
+        // Other devices do not say enough of themselves to be told from others of their kind.
+        let kept = match is_flex(&device) {
+            true => plans.times(&case),
+            false => None,
+        };
+        let [dense_ms, packed_ms] = kept.unwrap_or_else(|| {
+            let times = candidate.medians(config.runs, &device);
+            if is_flex(&device) {
+                plans.insert_times(case, times);
+            }
+            times
+        });
         (report.dense_ms, report.packed_ms) = (Some(dense_ms), Some(packed_ms));
         if config.choice == Choice::Auto && packed_ms >= dense_ms {
             report.reason = format!("dense wins, {:.2}x", packed_ms / dense_ms);

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor, module::conv2d, ops::ConvOptions};
+use serde::{Deserialize, Serialize};
 
 use super::verify::{Difference, floats};
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
 };
 
 /// Which layer it is: each has a dense form of its own.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Kind {
     Linear,
     Conv1d,

@@ -389,6 +389,36 @@ impl Sparsity {
         }
     }
 
+    /// The same pattern with one group kept: of kernels, positions, filters, channels or columns. What
+    /// has no groups stays as it is, for its budgets never leave nothing.
+    ///
+    /// ```
+    /// use burn_sparse::{Sparsity, WeightShape};
+    ///
+    /// let shape = WeightShape::matrix(4, 9);
+    /// let filters = Sparsity::filter(0.9)?;
+    /// assert!(filters.nnz(shape).is_err());
+    /// assert_eq!(filters.keeping_one_group().nnz(shape)?, 9);
+    /// # Ok::<(), burn_sparse::SparseError>(())
+    /// ```
+    #[must_use]
+    pub fn keeping_one_group(mut self) -> Self {
+        match &mut self {
+            Self::Punched { budget, .. }
+            | Self::KernelPattern { budget, .. }
+            | Self::Connectivity(budget)
+            | Self::Filter(budget)
+            | Self::Channel(budget)
+            | Self::Column(budget) => *budget = Budget::Nnz(1),
+            Self::Unstructured(_)
+            | Self::RowBalanced(_)
+            | Self::SharedPattern { .. }
+            | Self::BlockColumnRow { .. }
+            | Self::NofM { .. } => {}
+        }
+        self
+    }
+
     /// Density `nnz / len` that results for a weight of that shape; 0 if it is empty.
     ///
     /// # Errors

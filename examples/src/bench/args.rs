@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::{
-    Axis, DecomposeArgs, Dtype, Pattern, QuantArgs, RanksArgs, SearchArgs, SharedArgs, TuckerArgs,
+    Axis, DecomposeArgs, DenseArgs, Dtype, Pattern, QuantArgs, RanksArgs, SearchArgs, SharedArgs,
+    TuckerArgs,
 };
 use crate::cli::{Preset, positive, sparsity};
 use crate::device::DeviceChoice;
@@ -76,6 +77,13 @@ pub enum Command {
     /// kernels and coefficients multiply to.
     #[command(after_help = SHARED_HELP)]
     Shared(SharedArgs),
+    /// Time what stays dense in a pruned network, this project's kernels beside Burn's own
+    ///
+    /// The first convolution, pooling and the classifier are not pruned, and must not spoil what the rest
+    /// gains. Burn's operation, this project's layer, and the same layer packed run in turns; packing
+    /// may store a dense layer as register tiles.
+    #[command(after_help = DENSE_HELP)]
+    Dense(DenseArgs),
 }
 
 const RUN_HELP: &str = "\
@@ -152,6 +160,14 @@ Examples:
   cargo run --release --example bench -- shared --preset full --device flex
   # how much sparsity it takes
   cargo run --release --example bench -- shared --layer layer2 --density 1,0.5,0.2,0.1,0.05,0.02";
+
+const DENSE_HELP: &str = "\
+Examples:
+  # what ResNet-50 leaves dense
+  cargo run --release --example bench -- dense --layer '^conv1$' --layer '^fc$' \\
+      --pool 64x112x112:3/2 --batch 1,16 --device flex
+  # every layer of VGG-16
+  cargo run --release --example bench -- dense --suite vgg16 --preset full";
 
 /// The end of the program's help.
 #[must_use]

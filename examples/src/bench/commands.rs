@@ -9,7 +9,7 @@ use super::sweep::{layers, plan, some};
 use super::{
     Axis, BenchError, BenchReport, Case, Command, CommonArgs, CompareArgs, Comparison,
     ConditionArgs, Growth, GrowthArgs, Machine, Point, RunArgs, Runner, Settings, cases, decompose,
-    draw, quant, ranks, resnet50, search, shared, tucker,
+    draw, quant, ranks, resnet50, search, shared, stay_dense, tucker,
 };
 use crate::cli::{Preset, command_line};
 use crate::device::{Backend, Selected, select};
@@ -57,6 +57,7 @@ pub fn execute(command: &Command) -> Result<Ending, BenchError> {
         Command::Ranks(args) => ranks(args),
         Command::Decompose(args) => decompose(args),
         Command::Shared(args) => shared(args),
+        Command::Dense(args) => stay_dense(args),
     }
 }
 

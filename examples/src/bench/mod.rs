@@ -19,6 +19,7 @@
 //! * [`ranks`](fn@ranks): the time of factors over their ranks, drawn.
 //! * [`decompose`](fn@decompose): how long a network takes to decompose.
 //! * [`shared`](fn@shared): kernels that channels share, with sparse coefficients, beside dense layers.
+//! * [`stay_dense`](fn@stay_dense): what stays dense, this crate's kernels beside Burn's.
 //! * [`Command`], [`execute`]: the program.
 
 mod args;
@@ -47,6 +48,7 @@ mod row;
 mod run;
 mod search;
 mod shared;
+mod stay_dense;
 mod suite;
 mod sweep;
 pub(crate) mod table;
@@ -81,6 +83,7 @@ pub use row::{Bytes, Counts, Gflops, Key, Measured, Outcome, Row};
 pub use run::{Case, Runner, cases};
 pub use search::{SearchArgs, search};
 pub use shared::{SharedArgs, shared};
+pub use stay_dense::{DenseArgs, stay_dense};
 pub use suite::{Suite, SuiteError};
 pub use tucker::{TuckerArgs, tucker};
 pub use verdict::{Change, Verdict};

@@ -15,6 +15,7 @@ mod args;
 mod clock;
 mod comparison;
 mod compression;
+mod cut;
 mod densities;
 mod deploy;
 mod error;
@@ -41,6 +42,7 @@ mod tucker_table;
 pub use args::{LoopArgs, Pattern, PenniArgs, PruneArgs};
 pub use clock::rank_times;
 pub use comparison::Comparison;
+pub use cut::{CUT_FILE, Cut, cut};
 pub use densities::{Densities, lenet_plan};
 pub use deploy::{
     DENSE_FILE, Deployed, PACKED_FILE, deploy, deploy_factored, deploy_shared, latency,

@@ -50,6 +50,12 @@ impl Scheme {
         Self::Pattern(Pattern::Columns),
     ];
 
+    /// Whether it empties whole channels or filters, which can then be cut out of the network.
+    #[must_use]
+    pub fn empties_channels(self) -> bool {
+        matches!(self, Self::Channels | Self::Pattern(Pattern::Filters))
+    }
+
     /// The sparsity of a scheme that has only one.
     #[must_use]
     pub fn fixed_sparsity(self) -> Option<f64> {

@@ -168,19 +168,30 @@ class Ours:
     device: str = "flex"
     """The processor unless set, also where a build with more backends finds a card."""
 
-    def run(self, job: Job) -> Result:
-        """See `Runtime`."""
+    def said(self, job: Job, *options: str) -> dict[str, Any]:
+        """What the example's report says; the class scores lie in `logits.safetensors`."""
         output, report = job.scratch / "logits.safetensors", job.scratch / "report.json"
         command = [str(self.binary), "--weights", str(job.network.weights)]
         command += ["--input", str(job.images), "--output", str(output), "--json", str(report)]
         command += ["--repeat", str(job.repeat), "--pack", self.pack, "--device", self.device]
         if job.threads is not None:
             command += ["--threads", str(job.threads)]
-        execute(command)
-        said = json.loads(report.read_text(encoding="utf-8"))
+        execute([*command, *options])
+        return json.loads(report.read_text(encoding="utf-8"))
+
+    def profile(self, job: Job) -> dict[str, Any]:
+        """Where the time goes, layer by layer, what bounds it, and what memory a run takes. The
+        layers' plans are known by now, unless these are other threads than before."""
+        said = self.said(job, "--profile")
+        names = ("threads", "packing_seconds", "fresh_buffers", "memory", "profile")
+        return {name: said[name] for name in names}
+
+    def run(self, job: Job) -> Result:
+        """See `Runtime`."""
+        said = self.said(job)
         timing = Timing(**{name: said["milliseconds"][name] for name in Timing.__annotations__})
         about = {name: said.get(name) for name in ("device", "pack", "threads", "sparsity")}
-        return Result(timing, read_logits(output), about)
+        return Result(timing, read_logits(job.scratch / "logits.safetensors"), about)
 
 
 def build(*features: str, example: str = "resnet50_infer") -> Path:

@@ -94,6 +94,8 @@ class Row:
     variant: Variant
     batch: int
     cells: dict[str, Cell]
+    profiles: list[dict[str, Any]] = field(default_factory=list)
+    """Where ours spends its time, by number of threads."""
 
     @property
     def target(self) -> float | None:
@@ -146,6 +148,7 @@ class Row:
             "ratio": self.ratio,
             "target": self.target,
             "verdict": self.verdict,
+            "profiles": self.profiles,
         }
 
     def columns(self) -> list[str]:
