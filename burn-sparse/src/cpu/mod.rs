@@ -36,7 +36,9 @@ pub use cell::{gru_cell, lstm_cell};
 pub use chain::{Chain, ChainWeights};
 pub use dense_conv::{dense_conv, dense_conv_grad_input, dense_conv_grad_weight};
 pub use dense_linear::dense_linear_row;
-pub use direct::{Direct, Panel, Plan, ROWS, SharedConv, SharedWeights, Sharing, padded_plane};
+pub use direct::{
+    Direct, MOST_ROWS, Panel, Plan, ROWS, SharedConv, SharedWeights, Sharing, padded_plane,
+};
 pub use images::{Images, ImagesMut, Residual};
 pub use int8::{InputScale, Int8Weight, int8_conv, int8_linear};
 pub use isa::{ISA_VARIABLE, Isa};

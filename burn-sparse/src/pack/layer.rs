@@ -125,7 +125,7 @@ pub(super) fn pack_layer(
     report.max_abs_diff = Some(difference);
     report.format = match &report.plan {
         _ if tile => Format::Tile,
-        Some(plan) if plan.rows > 1 => Format::Blocks,
+        Some(plan) if plan.shares_positions() => Format::Blocks,
         _ => Format::Csr,
     };
     Ok((packed, report))

@@ -2,11 +2,12 @@
 
 use burn::tensor::module::linear;
 use burn::tensor::{Device, Tensor, TensorData};
-use burn_sparse::cpu::{Direct, Isa, Rows};
+use burn_sparse::cpu::{self, Direct, Isa, Rows};
 use burn_sparse::format::Csr;
 use burn_sparse::ops::{
     ConvWindow, Epilogue, SparseWeight, dense_conv2d, sparse_conv2d, sparse_linear,
 };
+use burn_sparse::pack::{Search, tune_plan};
 use burn_sparse::{ConvProblem, catalogue};
 
 use super::{Dtype, Kind};
@@ -76,6 +77,13 @@ impl Operands {
         let input = catalogue::values(shape.iter().product(), seed);
         let x = Tensor::<4>::from_data(TensorData::new(input.clone(), shape), device);
         let mut sparse = SparseWeight::new(csr.clone(), device);
+        if flex && kind != Kind::Linear {
+            // As packing does. What no plan can be found for runs as guessed.
+            let tuned = cpu::on_pool(|| tune_plan(&problem, &csr, Search::default(), seed));
+            if let Ok(tuned) = tuned {
+                sparse.pattern().set_plan(&problem, tuned.plan);
+            }
+        }
         if dtype != Dtype::F32 && !flex {
             let values = sparse.values().cast(dtype.burn());
             sparse = SparseWeight::from_parts(values, sparse.pattern().clone());

@@ -9,6 +9,7 @@
 //! | `stream` | the weights in traversal order |
 //! | `panels` | rows that share loads without being neighbours |
 //! | `tile` | the inner loop |
+//! | `compiled` | the weight as machine code in its place |
 //! | `run` | tiles and channels over threads, the epilogue |
 //! | `shared`, `responses` | kernels that channels share, with sparse coefficients |
 //! | `grad_weight` | the gradient of a dense weight, in the same layout |
@@ -17,6 +18,7 @@
 //! pruned in blocks share one, and in a dense weight all rows share the list of all positions, which
 //! makes each load of the input serve several channels.
 
+mod compiled;
 mod gather;
 mod grad_weight;
 mod panels;
@@ -28,12 +30,16 @@ mod stream;
 mod tile;
 mod working;
 
+pub use compiled::MOST_ROWS;
 pub(crate) use grad_weight::{grad_weight, outputs_together};
 pub use plan::{Panel, Plan, ROWS, Sharing};
 pub use shared::{SharedConv, SharedWeights};
 pub(crate) use working::{Working, plane_stride};
 
-use stream::Stream;
+use std::sync::Arc;
+
+use compiled::Code;
+use stream::{Places, Stream};
 
 use super::{Isa, Rows};
 use crate::{ConvProblem, SparseError};
@@ -62,6 +68,8 @@ pub struct Direct {
     isa: Isa,
     working: Working,
     stream: Stream,
+    /// In the place of the stream, which is empty then.
+    code: Option<Arc<Code>>,
 }
 
 impl Direct {
@@ -95,9 +103,35 @@ impl Direct {
                 && matrix.columns.len() == matrix.values.len(),
             "a matrix whose columns lie below {len}"
         );
+        if plan.compiled_in_range(isa).compiled
+            && let Some(direct) = Self::compiled(problem, matrix, plan, isa)?
+        {
+            return Ok(direct);
+        }
+        let plan = Plan {
+            compiled: false,
+            ..plan
+        };
         Self::with(problem, plan, isa, |problem, plan, working| {
             Stream::new(problem, matrix, plan, working)
         })
+    }
+
+    /// The weight as code, or nothing where the system forbids it.
+    fn compiled(
+        problem: &ConvProblem,
+        matrix: Rows<'_>,
+        plan: Plan,
+        isa: Isa,
+    ) -> Result<Option<Self>, SparseError> {
+        let mut code = None;
+        let mut direct = Self::with(problem, plan, isa, |problem, plan, working| {
+            let places = Places::new(problem, working)?;
+            code = Code::new(problem, matrix, plan.rows, &places);
+            Ok(Stream::empty())
+        })?;
+        direct.code = code.map(Arc::new);
+        Ok(direct.code.is_some().then_some(direct))
     }
 
     /// A dense weight whose element for output channel `k` and column `(c * height + r) * width + s` is
@@ -125,10 +159,12 @@ impl Direct {
         order: impl FnOnce(&ConvProblem, &Plan, &Working) -> Result<Stream, SparseError>,
     ) -> Result<Self, SparseError> {
         let problem = problem.with_batch(1);
+        plan = plan.compiled_in_range(isa);
         let per_group = problem.out_channels / problem.groups;
         // Rows that share a load must read the same input channels, and exist as a kernel.
-        if !ROWS.contains(&plan.rows)
-            || (problem.groups > 1 && plan.panel.is_none() && !per_group.is_multiple_of(plan.rows))
+        let shares = problem.groups > 1 && plan.panel.is_none();
+        if !plan.compiled
+            && (!ROWS.contains(&plan.rows) || shares && !per_group.is_multiple_of(plan.rows))
         {
             plan.rows = 1;
         }
@@ -140,10 +176,7 @@ impl Direct {
         plan.align = plan.align.clamp(1, isa.lanes());
         let working = Working::new(&problem, &plan);
         let outputs = working.vectors(isa.lanes());
-        plan.vectors = plan
-            .vectors
-            .min(outputs)
-            .clamp(1, Plan::most_vectors(plan.rows, isa));
+        plan.vectors = plan.vectors.min(outputs).clamp(1, plan.widest(isa));
         plan.blocks = plan
             .blocks
             .clamp(1, (problem.in_channels / problem.groups).max(1));
@@ -154,6 +187,7 @@ impl Direct {
             isa,
             working,
             stream,
+            code: None,
         })
     }
 
@@ -167,9 +201,10 @@ impl Direct {
         &self.problem
     }
 
-    /// Bytes of offsets and values, those of stored zeros included.
+    /// Bytes of offsets (or code) and values, those of stored zeros included.
     pub fn bytes(&self) -> usize {
-        4 * (self.stream.words.len() + self.stream.starts.len())
+        let stream = 4 * (self.stream.words.len() + self.stream.starts.len());
+        stream + self.code.as_ref().map_or(0, |code| code.bytes())
     }
 
     /// Whether an input whose planes are `channel_stride` elements apart is read where it lies,

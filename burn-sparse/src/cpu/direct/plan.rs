@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::compiled::MOST_ROWS;
 use crate::{ConvProblem, cpu::Isa};
 
 /// The tunable part of a [`Direct`](super::Direct) convolution.
@@ -9,6 +10,8 @@ use crate::{ConvProblem, cpu::Isa};
 pub struct Plan {
     /// Output channels that share one list of positions, and so each load of the input: 1, 2 or
     /// 4. A dense layer runs with 4, one pruned in blocks of `n` channels with a divisor of `n`.
+    /// [Compiled](Self::compiled), the output channels whose sums are in registers together, whatever
+    /// positions they have, up to [`MOST_ROWS`].
     pub rows: usize,
     /// Vectors of neighbouring outputs whose sums stay in registers over all entries of a row.
     pub vectors: usize,
@@ -28,6 +31,11 @@ pub struct Plan {
     /// channels.
     #[serde(default)]
     pub panel: Option<Panel>,
+    /// Whether the weight is written as machine code, one instruction for each non-zero. It has one run of input
+    /// channels and no panels: channels share loads wherever they have positions in common. Where
+    /// [no code can run](Self::compiles), the rest of the plan is followed.
+    #[serde(default)]
+    pub compiled: bool,
 }
 
 /// Blocks of a weight matrix: in each, the rows that store the same columns share their loads,
@@ -63,6 +71,9 @@ pub const ROWS: [usize; 3] = [1, 2, 4];
 /// Most vectors of a tile for each of [`ROWS`]: compilers keep no more sums than these in registers.
 pub(super) const MOST_VECTORS: [usize; 3] = [14, 8, 4];
 
+/// Most vectors of a compiled tile: as many sums as a task keeps.
+const MOST_COMPILED: usize = 64;
+
 /// Bytes of input that a tile should read: most of the first cache, which the sums share.
 const FIRST_CACHE: usize = 32 << 10;
 
@@ -93,9 +104,82 @@ impl Plan {
         fit.clamp(1, MOST_VECTORS[index])
     }
 
+    /// The widest tile of this plan.
+    pub(super) fn widest(&self, isa: Isa) -> usize {
+        if self.compiled {
+            MOST_COMPILED
+        } else {
+            Self::most_vectors(self.rows, isa)
+        }
+    }
+
+    /// Whether weights can be [compiled](Self::compiled) for an instruction set: AVX-512 of x86-64. A system may
+    /// forbid it all the same.
+    pub fn compiles(isa: Isa) -> bool {
+        super::compiled::exists(isa)
+    }
+
+    /// Whether a list of positions serves several output channels.
+    pub fn shares_positions(&self) -> bool {
+        self.rows > 1 && !self.compiled
+    }
+
+    /// Compiled plans worth timing against each other, the most promising first; none where no code can run.
+    ///
+    /// A tile's inputs should stay in the second cache while all output channels pass over them.
+    pub fn compiled_candidates(problem: &ConvProblem, isa: Isa) -> Vec<Self> {
+        if !Self::compiles(isa) {
+            return Vec::new();
+        }
+        let guess = Self::guess(problem, 1.0, 1, isa);
+        let layouts: &[bool] = if problem.kernel[1] > 1 {
+            &[true, false]
+        } else {
+            &[false]
+        };
+        let mut plans = Vec::new();
+        for &shifted in layouts {
+            let alignments = Self::alignments(problem.output()[1], isa.lanes());
+            for align in alignments.into_iter().take(if shifted { 2 } else { 1 }) {
+                let base = Self {
+                    shifted,
+                    align,
+                    rows: MOST_ROWS,
+                    blocks: 1,
+                    compiled: true,
+                    ..guess
+                }
+                .with_strip(problem);
+                let outputs = super::Working::new(problem, &base).vectors(isa.lanes());
+                for vectors in [16, 32, MOST_COMPILED] {
+                    let plan = Self {
+                        vectors: vectors.min(outputs).max(1),
+                        ..base
+                    };
+                    if !plans.contains(&plan) {
+                        plans.push(plan);
+                    }
+                }
+            }
+        }
+        plans
+    }
+
+    /// With the parts of a compiled plan brought into range, if it is one and may be.
+    pub(super) fn compiled_in_range(mut self, isa: Isa) -> Self {
+        self.compiled &= Self::compiles(isa);
+        if self.compiled {
+            self.rows = self.rows.clamp(1, MOST_ROWS);
+            self.blocks = 1;
+            self.panel = None;
+        }
+        self
+    }
+
     /// Vectors of inputs that the kernel loads for a layer of which `stored` weights are stored,
     /// this plan's groups of rows sharing theirs: each position of a group loads every vector of
-    /// the outputs once. Positions, values and copies come on top.
+    /// the outputs once. Positions, values and copies come on top. Channels of compiled rows are taken
+    /// to have nothing in common but what chance gives them.
     pub fn vector_loads(&self, problem: &ConvProblem, stored: usize, isa: Isa) -> u64 {
         let working = super::Working::new(problem, self);
         let [height, _] = problem.output();
@@ -104,7 +188,15 @@ impl Plan {
             let rows = working.strip.min(height - strip * working.strip);
             working.vectors_of(rows, lanes) as u64
         });
-        let positions = stored.div_ceil(self.rows.max(1)) as u64;
+        let positions = if self.compiled {
+            let columns = problem.row_len().max(1) as f64;
+            let density = stored as f64 / (columns * problem.out_channels.max(1) as f64);
+            let units = problem.out_channels.div_ceil(self.rows.max(1)).max(1) as f64;
+            let rows = problem.out_channels as f64 / units;
+            (units * columns * (1.0 - (1.0 - density.clamp(0.0, 1.0)).powf(rows))).ceil() as u64
+        } else {
+            stored.div_ceil(self.rows.max(1)) as u64
+        };
         positions * strips.sum::<u64>() * problem.batch as u64
     }
 
@@ -135,6 +227,7 @@ impl Plan {
             align,
             strip: usize::MAX,
             panel,
+            compiled: false,
         }
         .with_strip(problem);
         let outputs = super::Working::new(problem, &plan).vectors(lanes);
@@ -180,6 +273,7 @@ impl Plan {
             align: 1,
             strip: usize::MAX,
             panel: None,
+            compiled: false,
         };
         plan.with_strip(problem)
     }

@@ -7,6 +7,7 @@ use pulp::{Simd, WithSimd};
 
 use super::{
     Direct,
+    compiled::{Code, Run},
     gather::gather,
     tile::{Members, Then, Tile},
 };
@@ -74,6 +75,21 @@ struct Span {
     start: usize,
     /// Vectors.
     width: usize,
+}
+
+/// Where a tile reads and writes.
+#[derive(Clone, Copy)]
+struct Place {
+    span: Span,
+    /// The working image at the first output.
+    input: *const f32,
+    /// The first output of the first channel.
+    first: *mut f32,
+    /// What is added there, and the elements between its channels.
+    residual: Option<(*const f32, usize)>,
+    /// Whether all of its vectors may be stored where they belong, finished: outputs are f32, follow each other
+    /// without gaps, and have room for the last vector.
+    whole: bool,
 }
 
 impl Direct {
@@ -220,13 +236,25 @@ impl Direct {
         vectors.div_ceil(self.plan.vectors)
     }
 
+    /// Runs of output channels that tasks do not divide further.
+    fn units(&self) -> usize {
+        match &self.code {
+            Some(code) => code.units(),
+            None => self.stream.units(),
+        }
+    }
+
     fn part(&self, part: usize, parts: usize) -> Range<usize> {
-        let units = self.stream.units();
+        let units = self.units();
         part * units / parts..(part + 1) * units / parts
     }
 
     fn threads(&self, batch: usize) -> usize {
-        let work = batch as u64 * self.problem.macs(self.stream.words.len());
+        let entries = match &self.code {
+            Some(code) => code.entries(),
+            None => self.stream.words.len(),
+        };
+        let work = batch as u64 * self.problem.macs(entries);
         if work < LEAST_WORK { 1 } else { cpu::threads() }
     }
 
@@ -240,7 +268,7 @@ impl Direct {
         (1..TASKS_PER_THREAD * threads)
             .find(even)
             .unwrap_or(1)
-            .min(self.stream.units())
+            .min(self.units())
     }
 
     /// Runs tasks in parallel, or in order where that would not pay.
@@ -263,6 +291,9 @@ impl Direct {
         target: Target<T>,
         sums: &mut Buffer,
     ) {
+        if let Some(code) = &self.code {
+            return self.coded(code, strip, tile, groups, finish, target, sums);
+        }
         match self.plan.rows {
             2 => self.tile::<T, 2>(strip, tile, groups, finish, target, sums),
             4 => self.tile::<T, 4>(strip, tile, groups, finish, target, sums),
@@ -270,17 +301,14 @@ impl Direct {
         }
     }
 
-    fn tile<T: Storage, const R: usize>(
+    /// Where a tile lies.
+    fn place<T: Storage>(
         &self,
         strip: Strip<'_>,
         tile: usize,
-        units: Range<usize>,
         finish: Finish<'_, T>,
         target: Target<T>,
-        sums: &mut Buffer,
-    ) where
-        for<'a> Tile<'a, R>: WithSimd<Output = ()>,
-    {
+    ) -> Place {
         let channels = self.problem.out_channels;
         let lanes = self.isa.lanes();
         let vectors = self.working.vectors_of(strip.rows, lanes);
@@ -313,9 +341,7 @@ impl Direct {
         let last = strip.start + strip.rows == self.problem.output()[0];
         let within = span.start + len <= strip.rows * self.working.cols || last;
         let floats = TypeId::of::<T>() == TypeId::of::<f32>();
-        let direct = floats
-            && self.plan.blocks == 1
-            && self.stream.panels.is_none()
+        let whole = floats
             && within
             && self.working.is_gapless()
             && roomy(
@@ -323,14 +349,112 @@ impl Direct {
                 target.len - strip.image * target.batch_stride,
             )
             && residual.is_none_or(|r| roomy(r.channel_stride, r.data.len()));
-        if direct {
-            // Of the same type, as was just asked.
-            let first = first.cast::<f32>();
-            let residual = match (finish.residual, residual) {
-                (Residual::Output, _) => Some((first.cast_const(), target.channel_stride)),
-                (_, Some(r)) => Some((r.data[at..].as_ptr().cast(), r.channel_stride)),
-                (_, None) => None,
+        // Of the same type, if it is whole.
+        let first = first.cast::<f32>();
+        let residual = match (finish.residual, residual) {
+            (Residual::Output, _) => Some((first.cast_const(), target.channel_stride)),
+            (_, Some(r)) if whole => Some((r.data[at..].as_ptr().cast(), r.channel_stride)),
+            (_, _) => None,
+        };
+        Place {
+            span,
+            input,
+            first,
+            residual,
+            whole,
+        }
+    }
+
+    /// A tile of some units of code.
+    #[expect(clippy::too_many_arguments, reason = "what a tile is made of")]
+    fn coded<T: Storage>(
+        &self,
+        code: &Code,
+        strip: Strip<'_>,
+        tile: usize,
+        units: Range<usize>,
+        finish: Finish<'_, T>,
+        target: Target<T>,
+        sums: &mut Buffer,
+    ) {
+        let Place {
+            span,
+            input,
+            first,
+            residual,
+            whole,
+        } = self.place(strip, tile, finish, target);
+        let lanes = self.isa.lanes();
+        let len = span.width * lanes;
+        code.prefetch(units.start, 0, 1);
+        for unit in units.clone() {
+            let channels = code.channels(unit..unit + 1);
+            let (out, out_stride) = if whole {
+                let skipped = channels.start * target.channel_stride;
+                (first.wrapping_add(skipped), target.channel_stride)
+            } else {
+                assert!(channels.len() * len <= sums.len());
+                (sums.as_mut_ptr(), len)
             };
+            for vector in 0..span.width {
+                let ahead = vector * lanes;
+                let run = Run {
+                    input: input.wrapping_add(ahead),
+                    out: out.wrapping_add(ahead),
+                    out_stride,
+                    bias: finish.bias.filter(|_| whole),
+                    residual: residual.filter(|_| whole).map(|(at, stride)| {
+                        let skipped = channels.start * stride + ahead;
+                        (at.wrapping_add(skipped), stride)
+                    }),
+                    relu: finish.relu && whole,
+                    vectors: 1,
+                };
+                // SAFETY: `Plan::compiles` asked for the instruction set. Positions address planes of the strip,
+                // from which vectors up to the last of the outputs end within it, as `place` checked; so do `out`
+                // and the residual if the tile is whole, and the sums have room for these channels, as was just
+                // asked. The tile of these channels is nobody else's.
+                unsafe { code.run(unit, run) };
+                if unit + 1 < units.end {
+                    code.prefetch(unit + 1, vector, span.width);
+                }
+            }
+            if !whole {
+                self.isa.dispatch(Store {
+                    direct: self,
+                    sums,
+                    strip,
+                    span,
+                    channels,
+                    finish,
+                    target,
+                });
+            }
+        }
+    }
+
+    fn tile<T: Storage, const R: usize>(
+        &self,
+        strip: Strip<'_>,
+        tile: usize,
+        units: Range<usize>,
+        finish: Finish<'_, T>,
+        target: Target<T>,
+        sums: &mut Buffer,
+    ) where
+        for<'a> Tile<'a, R>: WithSimd<Output = ()>,
+    {
+        let channels = self.problem.out_channels;
+        let Place {
+            span,
+            input,
+            first,
+            residual,
+            whole,
+        } = self.place(strip, tile, finish, target);
+        let len = span.width * self.isa.lanes();
+        let direct = whole && self.plan.blocks == 1 && self.stream.panels.is_none();
+        if direct {
             let row = units.start * R * target.channel_stride;
             self.isa.dispatch(Tile::<R> {
                 words: &self.stream.words,

@@ -28,7 +28,7 @@ fn too_large(problem: &ConvProblem) -> SparseError {
 }
 
 /// Where the columns of a weight matrix find their inputs, as byte offsets into the working layout.
-struct Places {
+pub(super) struct Places {
     /// Of the first group of channels; looked up for every entry, since packing orders a weight once for
     /// every plan that it times.
     columns: Vec<u32>,
@@ -38,7 +38,7 @@ struct Places {
 }
 
 impl Places {
-    fn new(problem: &ConvProblem, working: &Working) -> Result<Self, SparseError> {
+    pub(super) fn new(problem: &ConvProblem, working: &Working) -> Result<Self, SparseError> {
         let bytes = working
             .channel_stride()
             .checked_mul(problem.in_channels)
@@ -63,12 +63,22 @@ impl Places {
         (row / self.rows_of_group * self.group) as u32
     }
 
-    fn of(&self, row: usize, column: usize) -> u32 {
+    pub(super) fn of(&self, row: usize, column: usize) -> u32 {
         self.base(row) + self.columns[column]
     }
 }
 
 impl Stream {
+    /// Of no entries, where others do the work.
+    pub(super) fn empty() -> Self {
+        Self {
+            words: Vec::new(),
+            starts: Vec::new(),
+            groups: 0,
+            panels: None,
+        }
+    }
+
     pub(super) fn new(
         problem: &ConvProblem,
         matrix: Rows<'_>,

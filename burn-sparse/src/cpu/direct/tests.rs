@@ -237,6 +237,7 @@ fn plans_change_nothing_but_rounding() {
                             align,
                             strip,
                             panel,
+                            compiled: false,
                         };
                         let direct = Direct::new(problem, matrix, plan, isa).unwrap();
                         let name = format!("{} {}: {plan:?}", isa.name(), case.name);
@@ -272,7 +273,10 @@ fn halves<T: Storage>(epsilon: f64) {
         data.bound += epsilon * (largest + data.bound);
         for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
             let guess = Plan::guess(problem, case.density, 1, isa);
-            for plan in [guess, guess.copying(problem), Plan { strip: 1, ..guess }] {
+            let compiled = Plan::compiled_candidates(problem, isa);
+            let compiled = compiled.into_iter().take(1);
+            let plans = [guess, guess.copying(problem), Plan { strip: 1, ..guess }];
+            for plan in plans.into_iter().chain(compiled) {
                 let direct = Direct::new(problem, Rows::from(&data.csr), plan, isa).unwrap();
                 for placed in PLACES {
                     let got = run_as::<T>(&direct, problem, &data, placed);
@@ -312,6 +316,72 @@ fn guesses_and_candidates_are_plans_that_exist() {
     }
 }
 
+/// Weights as code: all numbers of channels, tiles and layouts.
+#[test]
+fn compiled_plans_change_nothing_but_rounding() {
+    let isa = Isa::current();
+    if !Plan::compiles(isa) {
+        println!("skipped: no code for {}", isa.name());
+        return;
+    }
+    for (seed, case) in AWKWARD.iter().enumerate() {
+        let problem = &case.problem;
+        let data = data(case, 10 * seed as u64 + 3);
+        for (shifted, align) in [(false, 1), (true, 1), (true, 16)] {
+            for (rows, vectors, strip) in [(1, 1, 1), (28, 64, 100), (3, 2, 2), (13, 5, 3)] {
+                let plan = Plan {
+                    rows,
+                    vectors,
+                    blocks: 1,
+                    shifted,
+                    align,
+                    strip,
+                    panel: None,
+                    compiled: true,
+                };
+                let direct = Direct::new(problem, Rows::from(&data.csr), plan, isa).unwrap();
+                assert!(direct.plan().compiled, "{}", case.name);
+                let name = format!("{}: {plan:?}", case.name);
+                for placed in PLACES {
+                    check(&name, &run(&direct, problem, &data, placed), &data);
+                }
+            }
+        }
+        for plan in Plan::compiled_candidates(problem, isa) {
+            let direct = Direct::new(problem, Rows::from(&data.csr), plan, isa).unwrap();
+            assert_eq!(direct.plan(), plan, "{}", case.name);
+            check(case.name, &run(&direct, problem, &data, PLACES[0]), &data);
+        }
+    }
+}
+
+/// Rows of thousands of entries, so that values lie beyond what short offsets reach, and no entries at all.
+#[test]
+fn compiled_rows_are_as_long_as_they_are() {
+    let isa = Isa::current();
+    if !Plan::compiles(isa) {
+        println!("skipped: no code for {}", isa.name());
+        return;
+    }
+    let problem = ConvProblem::new(1, [700, 61], [5, 7], [3, 3]).with_padding([1, 1]);
+    for (density, name) in [(0.3, "long"), (0.0, "empty"), (1.0, "dense")] {
+        let case = Case {
+            name,
+            problem,
+            density,
+            ..AWKWARD[0]
+        };
+        let data = data(&case, 5);
+        for plan in Plan::compiled_candidates(&problem, isa) {
+            let direct = Direct::new(&problem, Rows::from(&data.csr), plan, isa).unwrap();
+            assert!(direct.plan().compiled && direct.bytes() >= 4 * data.csr.nnz());
+            for placed in PLACES {
+                check(name, &run(&direct, &problem, &data, placed), &data);
+            }
+        }
+    }
+}
+
 /// A plan may come from a file that somebody else wrote.
 #[test]
 fn senseless_plans_are_brought_into_range() {
@@ -329,6 +399,7 @@ fn senseless_plans_are_brought_into_range() {
                     rows: most,
                     columns: most,
                 }),
+                compiled: shifted,
             };
             let isa = Isa::current();
             let direct = Direct::new(&case.problem, Rows::from(&data.csr), plan, isa).unwrap();
@@ -348,14 +419,18 @@ fn a_fused_relu_lets_nan_through() {
     };
     let mut input = vec![-1.0; 48];
     input[3] = f32::NAN;
-    let plan = Plan::guess(&problem, 1.0, 1, Isa::current());
-    let direct = Direct::new(&problem, matrix, plan, Isa::current()).unwrap();
+    let guess = Plan::guess(&problem, 1.0, 1, Isa::current());
+    let compiled = Plan {
+        compiled: true,
+        ..guess
+    };
     let mut out = vec![5.0; 48];
     let finish = Finish {
         relu: true,
         ..Finish::default()
     };
-    for stride in [40, 48] {
+    for (plan, stride) in [(guess, 40), (guess, 48), (compiled, 40), (compiled, 48)] {
+        let direct = Direct::new(&problem, matrix, plan, Isa::current()).unwrap();
         let images = |len| [1, len];
         let target = ImagesMut::contiguous(&mut out, images(stride));
         direct.run(

@@ -152,6 +152,7 @@ mod tests {
                     align,
                     strip: usize::MAX,
                     panel: None,
+                    compiled: false,
                 };
                 let problem = &case.problem;
                 let working = Working::new(problem, &plan);

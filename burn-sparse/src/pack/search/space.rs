@@ -79,6 +79,7 @@ impl Space {
             align: self.align[align],
             strip: self.strips[strip],
             panel,
+            compiled: false,
         }
     }
 

@@ -1,0 +1,45 @@
+//! Weights as machine code: every non-zero is one instruction.
+//!
+//! A kernel that reads positions from memory cannot choose registers by them: the sums of a row stay in
+//! registers, and each non-zero loads its own inputs. Code that is written for one weight can. Sums of up to
+//! [`MOST_ROWS`] output channels over one vector of neighbouring outputs fill the registers, each input is
+//! loaded once for all of them, and
+//!
+//! ```text
+//! vmovups     zmm28, [input + position]           once for each position that some channel has
+//! vfmadd231ps zmm5, zmm28, [values + 4i]{1to16}   for each channel that has it
+//! ```
+//!
+//! are all there is: no positions to read, no loops, nothing to predict. Code takes 7 to 11 bytes for a non-zero
+//! and its values four more, where positions and values take eight. It is what a layer that stays in the caches
+//! gains most by; where the weights of a network stream through memory, its bytes count against it, so packing
+//! times both.
+
+#[cfg(target_arch = "x86_64")]
+mod assembler;
+#[cfg(target_arch = "x86_64")]
+mod code;
+#[cfg(not(target_arch = "x86_64"))]
+mod none;
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use code::{Code, Run};
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) use none::{Code, Run};
+
+use std::sync::OnceLock;
+
+use crate::cpu::Isa;
+
+/// Most output channels whose sums stay in registers: as many as leave room for inputs on their way.
+pub const MOST_ROWS: usize = 28;
+
+/// The environment variable that, set to `off`, keeps weights from becoming code.
+const CODE_VARIABLE: &str = "BURN_SPARSE_CODE";
+
+/// Whether weights can become code for an instruction set.
+pub(super) fn exists(isa: Isa) -> bool {
+    static WANTED: OnceLock<bool> = OnceLock::new();
+    let wanted = || std::env::var_os(CODE_VARIABLE).is_none_or(|value| value != "off");
+    cfg!(target_arch = "x86_64") && isa == Isa::Avx512 && *WANTED.get_or_init(wanted)
+}
