@@ -118,7 +118,9 @@ pub(super) fn pack_layer(
             report.plan = None;
             return Ok((weight.unpack(), report));
         }
-        report.reason = format!("{:.2}x dense", dense_ms / packed_ms);
+        let compiled = report.plan.is_some_and(|plan| plan.compiled);
+        let how = if compiled { ", as machine code" } else { "" };
+        report.reason = format!("{:.2}x dense{how}", dense_ms / packed_ms);
     } else {
         report.reason = format!("{:.1} % zeros, not measured", 100.0 * sparsity);
     }
