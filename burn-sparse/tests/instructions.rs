@@ -24,6 +24,7 @@ const PLAN: Plan = Plan {
     align: 8,
     strip: usize::MAX,
     panel: None,
+    compiled: false,
 };
 
 /// A tile of four rows that share their loads.
@@ -35,6 +36,7 @@ const SHARED: Plan = Plan {
     align: 1,
     strip: usize::MAX,
     panel: None,
+    compiled: false,
 };
 
 /// What is counted: callgrind collects while a function of this name runs.
