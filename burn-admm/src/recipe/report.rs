@@ -35,7 +35,7 @@ pub struct StageReport {
     pub seconds: f64,
     /// Relative primal and dual residual after each outer iteration of ADMM.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub residuals: Vec<[f64; 2]>,
+    pub residuals: Vec<[f32; 2]>,
     /// How far the outputs are from those before it, as a part of the largest: of shrinking and packing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub difference: Option<f64>,

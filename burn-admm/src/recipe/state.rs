@@ -42,7 +42,7 @@ pub(super) struct Progress {
     /// Of the present stage.
     pub(super) seconds: f64,
     /// Of the present stage.
-    pub(super) residuals: Vec<[f64; 2]>,
+    pub(super) residuals: Vec<[f32; 2]>,
     /// Parameters with a mask.
     pub(super) masked: Vec<String>,
     /// The stage whose levels the weights are on.

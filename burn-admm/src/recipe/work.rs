@@ -72,7 +72,7 @@ impl<L: TrainingLoop> Run<'_, L> {
                 Work::Admm(admm, every) => {
                     if (index + 1).is_multiple_of(*every) {
                         let info = admm.update(&model)?;
-                        let residuals = [info.primal_residual, info.dual_residual];
+                        let residuals = [info.primal_residual as f32, info.dual_residual as f32];
                         self.progress.residuals.push(residuals);
                     }
                 }
