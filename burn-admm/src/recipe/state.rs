@@ -88,8 +88,16 @@ impl Progress {
 
     /// What is wrong with one that was read, if anything.
     fn problem(&self, stages: &[Stage]) -> Option<String> {
-        let epochs = stages.get(self.stage).map_or(0, Stage::epochs);
+        let stage = stages.get(self.stage);
+        let epochs = stage.map_or(0, Stage::epochs);
         let levels = self.levels.and_then(|at| stages.get(at));
+        // Epochs with ADMM, where the present stage has some.
+        let towards = match stage {
+            Some(Stage::Admm(_)) => epochs,
+            Some(Stage::Quantise(quantise)) => quantise.towards(),
+            _ => 0,
+        };
+        let rounded = self.levels == Some(self.stage);
         if self.stage > stages.len() || self.report.stages.len() != self.stage {
             Some(format!(
                 "{} stages are done of {}",
@@ -100,10 +108,14 @@ impl Progress {
             Some(format!("{} epochs are done of {epochs}", self.epochs))
         } else if self.levels.is_some() && !matches!(levels, Some(Stage::Quantise(_))) {
             Some("levels of a stage that gives none".to_owned())
+        } else if rounded && self.epochs < towards {
+            Some("the weights are on levels too early".to_owned())
         } else if self.files.model.is_none() && self.files.packed.is_none() {
             Some("it has no weights".to_owned())
         } else if self.epochs > 0 && self.files.optimizer.is_none() {
             Some("it has no optimiser".to_owned())
+        } else if self.epochs > 0 && self.epochs <= towards && !rounded && !self.files.admm {
+            Some("it has no state of ADMM".to_owned())
         } else {
             None
         }
