@@ -5,24 +5,27 @@
 //! cargo run --release --example auto_prune -- --budget latency=0.5x --max-loss 1.0
 //! cargo run --release --example auto_prune -- --arch lenet5 --dataset mnist --budget size=100KB
 //! cargo run --release --example auto_prune -- --by policy --evaluations 64
+//! cargo run --release --example auto_prune -- --by policy --device cuda --devices cuda:0,cuda:1
 //! ```
 
 use std::cell::Cell;
+use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use burn::module::Module;
 use burn::tensor::Device;
 use burn_admm::Plan;
 use burn_admm::hardware::Effort;
 use burn_admm::mapping::{
-    MapBudget, MappingError, Offers, OptionConfig, SearchConfig, SearchLog, SearchMethod,
-    Selection, search, within_budget,
+    MapBudget, MappingError, Offers, OptionConfig, SearchConfig, SearchDevices, SearchLog,
+    SearchMethod, Selection, search, within_budget,
 };
 use clap::{Parser, ValueEnum};
 use examples::cli::{CommonArgs, DataArgs, Preset, after_help, positive};
 use examples::data::{ImageDataset, Source, load};
-use examples::device::Selected;
+use examples::device::{DeviceChoice, Selected, select};
 use examples::figure::{Figure, Line};
 use examples::output::OutputDir;
 use examples::progress::Progress;
@@ -79,6 +82,12 @@ pub(crate) struct Args {
     /// Networks that a search trains for an epoch each
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
     evaluations: usize,
+
+    /// Devices that train the candidates of a search at the same time, with commas; by default that of --device
+    ///
+    /// What is found does not depend on how many there are, if they are of one kind.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    devices: Vec<DeviceChoice>,
 
     /// How to prune
     #[arg(long, value_enum, default_value_t)]
@@ -182,6 +191,16 @@ pub(crate) fn run(args: &Args) -> Result<Report, TrainingError> {
     }
     let selected = args.common.select_device()?;
     selected.warn();
+    if args.by.search().is_none() && !args.devices.is_empty() {
+        let reason = "--devices are for the candidates of a search; add --by policy";
+        return Err(TrainingError::Settings(reason.into()));
+    }
+    let mut devices = Vec::new();
+    for choice in &args.devices {
+        let device = select(*choice)?;
+        device.warn();
+        devices.push(device.device);
+    }
     let output = args.common.open_output("auto_prune", SETTINGS)?;
     let (limit, test_limit) = resnet_limits(preset);
     let options = args.data.options(seed, limit, test_limit);
@@ -224,6 +243,7 @@ pub(crate) fn run(args: &Args) -> Result<Report, TrainingError> {
         config,
         recipe,
         selected,
+        devices,
         data,
         output,
         epochs_left: Cell::new(args.prune.stop_after),
@@ -245,6 +265,7 @@ struct Run<'a> {
     config: ModelConfig,
     recipe: Recipe,
     selected: Selected,
+    devices: Vec<Device>,
     data: ImageDataset,
     output: OutputDir,
     epochs_left: Cell<Option<usize>>,
@@ -381,22 +402,16 @@ impl Run<'_> {
         let bar = Progress::new("search", config.evaluations as u64);
         let mut shown = 0;
         let device = self.selected.device.clone();
+        let mut devices = match self.devices.as_slice() {
+            [] => SearchDevices::new([device.clone()])?,
+            devices => SearchDevices::new(devices)?,
+        };
         let found = search(
             offers,
             &config,
             &device,
             &mut log,
-            |candidates| {
-                let one = |selection: &Selection| {
-                    if selection.mapping.plan()?.rules().is_empty() {
-                        return validated(start);
-                    }
-                    let (_, accuracy) =
-                        self.train(start, selection, Effort::Proxy, ("candidate", false))?;
-                    Ok::<f64, TrainingError>(accuracy)
-                };
-                candidates.iter().map(one).collect()
-            },
+            |candidates| self.evaluated(candidates, start, &mut devices),
             |log, done, _| {
                 bar.inc((done - shown) as u64);
                 shown = done;
@@ -418,6 +433,48 @@ impl Run<'_> {
         })
     }
 
+    /// What the candidates of a round reach after short training.
+    fn evaluated(
+        &self,
+        candidates: &[Selection],
+        start: &Dense<Model>,
+        devices: &mut SearchDevices,
+    ) -> Result<Vec<f64>, TrainingError> {
+        if self.epochs_left.get().is_some() {
+            // Epochs are counted, so one comes after the other.
+            let one = |selection: &Selection| {
+                if selection.mapping.plan()?.rules().is_empty() {
+                    return validated(start);
+                }
+                let trained = self.train(start, selection, Effort::Proxy, ("candidate", false));
+                Ok(trained?.1)
+            };
+            return candidates.iter().map(one).collect();
+        }
+        let (dense, recipe) = (validated(start)?, short(&self.recipe));
+        let (data, config, output) = (&self.data, &self.config, self.output.path());
+        let one = |model: Model, selection: &Selection, device: &Device| {
+            let plan = selection.mapping.plan()?;
+            if plan.rules().is_empty() {
+                return Ok(dense);
+            }
+            let context = Context::new(data, &recipe, device, recipe.pruning_epochs())?;
+            let context = context.quiet();
+            let build = |device: &Device| network(config, device);
+            // Several are written at the same time, and none is needed afterwards.
+            let folder = output.join(format!("candidate-{:016x}", hash(&plan.to_json())));
+            let pruned = prune(&context, build, model, &plan, Method::Oneshot, &folder)?;
+            // One that stays does no harm.
+            let _ = fs::remove_dir_all(&folder);
+            Ok::<f64, TrainingError>(chosen(&pruned.results.retrain, pruned.results.epoch))
+        };
+        let accuracies = devices.evaluate(&start.model, candidates, one);
+        for warning in devices.warnings() {
+            eprintln!("warning: {warning}");
+        }
+        accuracies
+    }
+
     /// Trains the dense network towards a selection. Short training is an epoch after projection.
     fn train(
         &self,
@@ -428,14 +485,7 @@ impl Run<'_> {
     ) -> Result<(Pruned<Model>, f64), TrainingError> {
         let (recipe, method) = match effort {
             Effort::Full => (self.recipe.clone(), self.args.method),
-            Effort::Proxy => {
-                let recipe = Recipe {
-                    admm_iterations: 0,
-                    retrain_epochs: 1,
-                    ..self.recipe.clone()
-                };
-                (recipe, Method::Oneshot)
-            }
+            Effort::Proxy => (short(&self.recipe), Method::Oneshot),
         };
         let plan: Plan = selection.mapping.plan()?;
         if plan.rules().is_empty() {
@@ -453,7 +503,8 @@ impl Run<'_> {
         };
         let folder = self.output.path().join(folder);
         let build = |device: &Device| self.build(device);
-        let model = dense.model.clone();
+        // Running statistics of a clone would be those of the dense network.
+        let model = dense.model.valid().train();
         let pruned = prune(&context, build, model, &plan, method, &folder)?;
         self.epochs_left.set(context.epochs_left());
         let accuracy = chosen(&pruned.results.retrain, pruned.results.epoch);
@@ -511,6 +562,15 @@ impl Run<'_> {
         self.output
             .write(name, |file| file.write_all(text.as_bytes()))?;
         Ok(())
+    }
+}
+
+/// An epoch after projection.
+fn short(recipe: &Recipe) -> Recipe {
+    Recipe {
+        admm_iterations: 0,
+        retrain_epochs: 1,
+        ..recipe.clone()
     }
 }
 

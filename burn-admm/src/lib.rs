@@ -29,6 +29,7 @@
 //! | know what each layer would take | [`mapping`]: tables of times, and a model between them |
 //! | or share kernels between channels | [`penni`]: a basis for each layer, and sparse coefficients |
 //! | keep what the large network knew | [`Distillation`]: its outputs as targets |
+//! | write all of it down, and go on where it was | [`recipe`]: the stages of a run as one value |
 //! | compare | [`baseline`]: magnitude pruning in one shot and gradually |
 #![cfg_attr(
     feature = "train",
@@ -146,6 +147,7 @@ pub mod penni;
 pub mod plan;
 pub mod projection;
 pub mod quantize;
+pub mod recipe;
 pub mod report;
 pub mod reweighted;
 pub mod shrink;
@@ -163,4 +165,5 @@ pub use mask::{Mask, Masks, fold};
 pub use params::Role;
 pub use plan::{Plan, PlanError};
 pub use projection::Projection;
+pub use recipe::Recipe;
 pub use report::SparsityReport;

@@ -823,7 +823,9 @@ fn a_search_goes_on_where_it_was_stopped() {
     fs::create_dir_all(&a).unwrap();
     auto(&a, &[&search[..], &["--stop-after", "4"]].concat()).unwrap_err();
     fs::copy(b.join("offers.json"), a.join("offers.json")).unwrap();
-    let whole = auto(&a, &[&search[..], &["--resume"]].concat()).unwrap();
+    // Nor does it matter how many devices there are.
+    let two = ["--resume", "--devices", "flex,flex"];
+    let whole = auto(&a, &[&search[..], &two].concat()).unwrap();
     assert_eq!(whole.extra["found"], parts.extra["found"]);
     assert_eq!(whole.accuracy_pruned, parts.accuracy_pruned);
     let history = &whole.extra["found"]["search"]["history"];
@@ -831,4 +833,6 @@ fn a_search_goes_on_where_it_was_stopped() {
 
     let other = auto(&a, &["--budget", "size=0.5x", "--by", "random"]).unwrap_err();
     assert!(other.to_string().contains("latency"), "{other}");
+    let none = auto(&a, &["--budget", "size=0.5x", "--devices", "flex"]).unwrap_err();
+    assert!(none.to_string().contains("--by policy"), "{none}");
 }

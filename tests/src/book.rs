@@ -30,6 +30,7 @@ pages! {
     penni => "book/src/penni.md",
     evolve => "book/src/evolve.md",
     automatic => "book/src/automatic.md",
+    recipes => "book/src/recipes.md",
     when => "book/src/when.md",
     how_small => "book/src/how-small.md",
     networks => "book/src/networks.md",

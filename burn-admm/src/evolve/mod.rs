@@ -107,6 +107,7 @@ pub use population::Individual;
 pub use propose::Origin;
 pub use run::Evolution;
 pub use score::scores;
+pub(crate) use snapshot::settle;
 pub use statistics::{Statistics, migration};
 pub use verdict::{Candidate, Verdict};
 

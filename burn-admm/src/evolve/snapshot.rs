@@ -61,6 +61,6 @@ impl Snapshot {
 
 /// Running statistics hold their last update back until they are asked for, so that a record lacks it,
 /// and one that is loaded is overwritten by it. Validation mode asks.
-fn settle<M: Module>(model: &M) {
+pub(crate) fn settle<M: Module>(model: &M) {
     drop(model.valid());
 }

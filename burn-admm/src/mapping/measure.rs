@@ -91,6 +91,9 @@ pub enum MappingError {
         /// What it says.
         reason: String,
     },
+    /// All devices that were to work are gone.
+    #[error("no device is left to work on: {0}")]
+    NoDevice(String),
     /// The file of a table.
     #[error(transparent)]
     File(#[from] LatencyFileError),
@@ -290,8 +293,16 @@ fn lines(x: &Tensor<4>) -> Tensor<3> {
     x.clone().reshape([batch, channels, length])
 }
 
-/// Median milliseconds of two forms, run in turns; as an error what the device says.
-fn medians(forms: [&dyn Fn(); 2], device: &Device) -> Result<[f64; 2], String> {
+/// Median milliseconds of something.
+pub(crate) fn median_ms(form: &dyn Fn(), device: &Device) -> Result<f64, MappingError> {
+    match medians([form], device) {
+        Ok([ms]) => Ok(ms),
+        Err(reason) => Err(MappingError::NoDevice(reason)),
+    }
+}
+
+/// Median milliseconds of some forms, run in turns; as an error what the device says.
+fn medians<const N: usize>(forms: [&dyn Fn(); N], device: &Device) -> Result<[f64; N], String> {
     let time = |form: &dyn Fn()| {
         let start = Instant::now();
         form();

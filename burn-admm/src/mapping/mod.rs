@@ -13,7 +13,8 @@
 //! 5. or [`layer_options`] is what each layer could become, [`Sensitivity`] what each of these costs the trained
 //!    network, and [`Offers::select`] the least harmful of all within a [`MapBudget`]; [`within_budget`] trains
 //!    until a bound on accuracy is kept;
-//! 6. or [`search`] tries candidates: a policy learns what is rewarded, beside two controls.
+//! 6. or [`search`] tries candidates: a policy learns what is rewarded, beside two controls; [`SearchDevices`]
+//!    evaluates them on several devices at the same time.
 
 mod accuracy;
 mod budget;
@@ -38,12 +39,15 @@ pub use budget::{Bound, MapBudget};
 pub use case::{LatencyCase, Operation, Precision};
 pub use file::{LatencyFileError, Opened};
 pub use measure::MappingError;
+pub(crate) use measure::median_ms;
 pub use model::{LatencyModel, PredictionError};
 pub use network::{Network, NetworkLayer, OtherWeight};
 pub use options::{Family, LayerOptions, OptionConfig, layer_options};
 pub use ranking::kendall_tau;
 pub use rules::{Decision, Difficulty, Mapping, RuleConfig, cases_of_rules, map_by_rules};
-pub use search::{Candidate, SearchConfig, SearchLog, SearchMethod, Searched, search};
+pub use search::{
+    Candidate, SearchConfig, SearchDevices, SearchLog, SearchMethod, Searched, search,
+};
 pub use select::{Offer, OfferedLayer, Offers, Rest, Selection};
 pub use sensitivity::{Sensitivity, SensitivityEntry};
 pub use table::{KERNELS, LatencyEntry, LatencyTable};

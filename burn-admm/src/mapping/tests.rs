@@ -4,6 +4,7 @@ use burn_sparse::{Budget, ConvProblem, Sparsity};
 use super::fit::amounts;
 use super::*;
 
+mod devices;
 mod network;
 mod search;
 mod select;

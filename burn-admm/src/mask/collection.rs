@@ -195,13 +195,18 @@ impl Masks {
     /// # Errors
     /// [`AdmmError::Model`] if the model lacks a masked parameter or has it in another shape.
     pub fn attach<M: Module>(&self, model: M) -> Result<M, AdmmError> {
+        self.attach_beside(fold(model))
+    }
+
+    /// Attaches the masks and leaves what other parameters have.
+    pub(crate) fn attach_beside<M: Module>(&self, model: M) -> Result<M, AdmmError> {
         self.check(&model)?;
         let by_path = self
             .layers
             .iter()
             .map(|layer| (layer.path.as_str(), layer))
             .collect();
-        Ok(fold(model).apply_reparameterization(Attach { by_path }))
+        Ok(model.apply_reparameterization(Attach { by_path }))
     }
 
     /// That a model has all masked parameters, in their shapes.

@@ -68,4 +68,5 @@ pub use model::ChannelModel;
 pub use options::{Constants, Emptied, ShrinkOptions};
 pub use plan::ShrinkPlan;
 pub use report::{KeptChannels, Reason, ShrinkReport, ShrunkLayer};
+pub(crate) use verify::shrink_compared;
 pub use verify::{Difference, Shrunk, compare, shrink, shrink_with};

@@ -102,7 +102,7 @@ impl ShrinkOptions {
         self
     }
 
-    pub(super) fn validate(&self) -> Result<(), ShrinkError> {
+    pub(crate) fn validate(&self) -> Result<(), ShrinkError> {
         if self.tolerance.is_finite() && self.tolerance > 0.0 {
             Ok(())
         } else {

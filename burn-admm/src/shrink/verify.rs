@@ -20,6 +20,18 @@ impl Difference {
     pub fn is_within(&self, tolerance: f64) -> bool {
         self.max_abs_diff <= tolerance * self.largest
     }
+
+    /// Of outputs on the host, as many of one as of the other.
+    pub(crate) fn between(masked: &[f32], shrunk: &[f32]) -> Self {
+        // `f64::max` would lose a NaN.
+        let max = |a: f64, b: f64| if b.is_nan() || b > a { b } else { a };
+        let pairs = masked.iter().zip(shrunk);
+        let diffs = pairs.map(|(&a, &b)| (f64::from(a) - f64::from(b)).abs());
+        Self {
+            max_abs_diff: diffs.fold(0.0, max),
+            largest: masked.iter().map(|&x| f64::from(x).abs()).fold(0.0, max),
+        }
+    }
 }
 
 /// How far two outputs are apart.
@@ -181,7 +193,19 @@ pub fn shrink_with<M: Module, const I: usize, const O: usize>(
     let x = random_input(graph, &device)?;
     let expected = forward(&masked, x.clone());
     let run = |model: &M| compare(expected.clone(), forward(&model.valid(), x.clone()));
+    shrink_compared(model, graph, options, &mut set_groups, run)
+}
 
+/// As [`shrink_with`], where `run` says how far the outputs of a smaller network are from those of the masked one.
+pub(crate) fn shrink_compared<M: Module>(
+    model: M,
+    graph: &ChannelGraph,
+    options: &ShrinkOptions,
+    mut set_groups: impl FnMut(&mut M, &str, usize) -> bool,
+    run: impl Fn(&M) -> Difference,
+) -> Result<Shrunk<M>, ShrinkError> {
+    options.validate()?;
+    let masked = model.clone().materialize().valid();
     let exact = ShrinkOptions {
         constants: Constants::Keep,
         ..*options

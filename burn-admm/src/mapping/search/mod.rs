@@ -1,5 +1,6 @@
 //! Searching for the scheme of each layer: by a learned policy, and by two controls.
 
+mod devices;
 mod evolution;
 mod log;
 mod policy;
@@ -13,6 +14,7 @@ use evolution::Evolution;
 use policy::Learner;
 use random::Random;
 
+pub use devices::SearchDevices;
 pub use log::SearchLog;
 
 /// How candidates come about.
@@ -121,7 +123,7 @@ const SETTLED: usize = 64;
 ///
 /// `evaluate` is given the candidates of a round that were not evaluated before and gives their accuracies, as
 /// fractions; they do not depend on each other, so it may evaluate them at the same time, each on a device of its
-/// own. `log` keeps all accuracies, and `keep` is told after each round, to save it. A search with a log goes through the same candidates
+/// own ([`SearchDevices`]). `log` keeps all accuracies, and `keep` is told after each round, to save it. A search with a log goes through the same candidates
 /// again, evaluates those that the log does not have, and so ends where it would have ended without interruption.
 ///
 /// The policy is small and runs on `device`; a CPU is best.

@@ -1,0 +1,4 @@
+mod malformed;
+mod net;
+mod resume;
+mod stages;
