@@ -13,11 +13,11 @@ use super::{Decomposed, RankPlanError};
 /// decomposed: smaller layers in a row, each with parameters of its own to fine-tune. Structs, biases
 /// and all other parameters stay as they are.
 ///
-/// Layers are those of [`burn_sparse::nn`], of one group: factors of a layer of several panic when it runs.
-/// A mask attached to a decomposed weight is gone afterwards.
+/// Layers are those of [`burn_sparse::nn`], of one group. A mask attached to a decomposed weight is gone afterwards.
 ///
 /// # Errors
 /// [`RankPlanError::NoLayer`] for a parameter that is not the weight of such a layer,
+/// [`RankPlanError::Groups`] for one of several groups (depthwise ones among them),
 /// [`RankPlanError::Factors`] for factors of another shape and for weights that are factors already.
 ///
 /// # Example
@@ -49,6 +49,10 @@ pub fn factor<M: Module>(model: M, factors: &[Decomposed]) -> Result<M, RankPlan
             Some(layer) if named.factor => Err(RankPlanError::Factors {
                 path: layer.path.clone(),
                 source: SparseError::shape("a factor cannot have factors of its own"),
+            }),
+            Some(layer) if named.groups > 1 => Err(RankPlanError::Groups {
+                path: layer.path.clone(),
+                groups: named.groups,
             }),
             Some(layer) => chained(&named, layer),
             None => Ok(named.weight),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use burn::module::Module;
-use burn_sparse::nn::{Trace, weights};
+use burn_sparse::nn::{NamedWeight, Trace, weights};
 use burn_sparse::{ConvProblem, WeightShape};
 use serde::{Deserialize, Serialize};
 
@@ -33,10 +33,9 @@ pub struct RankPlanRule {
 /// where the factors have fewer weights than the layer; anything else keeps its weights unless a rule
 /// names it without wildcards. [`explain`](Self::explain) says what became of each and why.
 ///
-/// A weight does not tell into how many groups its convolution is divided, nor how many positions it is
-/// applied to: [`with_geometry`](Self::with_geometry) does, and grouped convolutions then keep their
-/// weights; without it, exclude them by a rule with `None`. Depthwise ones have one input channel, nothing
-/// to gain, and keep theirs in any case. So do factors.
+/// Grouped convolutions of [`burn_sparse::nn`], depthwise ones among them, keep their weights whatever the
+/// rules say, and so do factors. A weight does not tell how many positions it is applied to:
+/// [`with_geometry`](Self::with_geometry) does, and decisions then come with multiply-adds.
 ///
 /// # Example
 /// ```
@@ -85,6 +84,16 @@ pub enum RankPlanError {
     NoLayer {
         /// The parameter.
         path: String,
+    },
+    /// Factors for a grouped layer.
+    #[error(
+        "parameter `{path}` is of a convolution of {groups} groups, which cannot have factors; leave it out"
+    )]
+    Groups {
+        /// The parameter.
+        path: String,
+        /// Its groups.
+        groups: usize,
     },
     /// Factors that do not fit a layer.
     #[error("parameter `{path}`: {source}")]
@@ -193,9 +202,8 @@ impl RankPlan {
         }
     }
 
-    /// What the layers of `model` compute, seen in a forward pass: grouped ones are told by it, and
-    /// decisions come with multiply-adds, of a layer that runs several times those of its first use. Not a
-    /// part of the plan as JSON.
+    /// What the layers of `model` compute, seen in a forward pass: decisions come with multiply-adds, of a
+    /// layer that runs several times those of its first use. Not a part of the plan as JSON.
     #[must_use]
     pub fn with_geometry<M: Module>(mut self, model: &M, trace: &Trace) -> Self {
         let named = weights(model).into_iter();
@@ -381,8 +389,10 @@ impl RankPlan {
                 return Err(PlanError::UnknownPattern { pattern, near }.into());
             }
         }
-        let named = weights(model).into_iter().filter(|named| named.factor);
-        let factors: Vec<String> = named.map(|named| named.path).collect();
+        let known: BTreeMap<String, NamedWeight> = weights(model)
+            .into_iter()
+            .map(|named| (named.path.clone(), named))
+            .collect();
         let mut candidates = Vec::new();
         for parameter in parameters {
             let rule = self.rules.iter().rev();
@@ -404,8 +414,7 @@ impl RankPlan {
             };
             let problem = self.geometry.get(&parameter.path).copied();
             let choice = choice.ok_or_else(|| origin.clone()).and_then(|choice| {
-                let factor = factors.contains(&parameter.path);
-                match why_not(&parameter, problem.as_ref(), named, factor) {
+                match why_not(&parameter, known.get(&parameter.path), named) {
                     None => Ok(choice),
                     Some(reason) => Err(reason),
                 }
@@ -423,18 +432,16 @@ impl RankPlan {
 }
 
 /// Why a parameter keeps its weights whatever the ranks.
-fn why_not(
-    parameter: &Parameter,
-    problem: Option<&ConvProblem>,
-    named: bool,
-    factor: bool,
-) -> Option<String> {
+fn why_not(parameter: &Parameter, weight: Option<&NamedWeight>, named: bool) -> Option<String> {
     let shape = parameter.view.shape();
-    if factor {
+    if weight.is_some_and(|weight| weight.factor) {
         return Some("a factor already".to_owned());
     }
-    if let Some(problem) = problem.filter(|problem| problem.groups > 1) {
-        return Some(format!("{} groups", problem.groups));
+    if let Some(groups) = weight.map(|weight| weight.groups).filter(|&g| g > 1) {
+        return Some(match shape.channels {
+            1 => format!("depthwise, {groups} groups"),
+            _ => format!("{groups} groups"),
+        });
     }
     let why = match parameter.role {
         _ if named => None,

@@ -1,11 +1,11 @@
 //! 2-D convolution.
 
 use burn::config::Config;
-use burn::module::{Module, Param};
+use burn::module::Param;
 use burn::nn::{Initializer, PaddingConfig2d};
 use burn::tensor::{Device, Tensor};
 
-use super::{Activation, Factors, Weight, flow, profile, schedule, trace};
+use super::{Activation, Factors, Weight, flow, grouped, profile, schedule, trace};
 use crate::{
     ConvProblem, SparseError,
     ops::{
@@ -75,7 +75,7 @@ impl Conv2dConfig {
 /// assert!((packed - dense).abs().max().into_scalar::<f32>() < 1e-5);
 /// # Ok::<(), burn_sparse::SparseError>(())
 /// ```
-#[derive(Module, Debug)]
+#[derive(Debug, Clone)]
 pub struct Conv2d {
     /// `[channels_out, channels_in / groups, kernel_height, kernel_width]`.
     pub weight: Weight<4>,
@@ -90,9 +90,10 @@ pub struct Conv2d {
     /// Groups that divide the channels.
     pub groups: usize,
     /// Zeros around the input.
-    #[module(skip)]
     pub padding: PaddingConfig2d,
 }
+
+grouped::convolution!(Conv2d);
 
 impl From<burn::nn::conv::Conv2d> for Conv2d {
     fn from(conv: burn::nn::conv::Conv2d) -> Self {

@@ -12,6 +12,7 @@ mod conv2d;
 mod factors;
 mod flow;
 mod fold;
+mod grouped;
 mod gru;
 mod linear;
 mod lstm;

@@ -49,6 +49,12 @@ fn chain(
     let [reduce, Some(core), expand] = shapes else {
         return Ok(named.weight.clone());
     };
+    if named.groups > 1 {
+        return Err(SparseError::shape(format!(
+            "factors for a layer of {} groups, which cannot have any",
+            named.groups
+        )));
+    }
     let shape = named.weight.shape();
     // Shared kernels, one input channel each, and their coefficients for every channel.
     if let (None, Some(expand), [out, channels, kernel @ ..]) = (&reduce, &expand, &shape[..])

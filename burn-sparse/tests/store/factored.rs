@@ -1,5 +1,7 @@
 //! Checkpoints of chains of factors.
 
+use std::panic::AssertUnwindSafe;
+
 use burn::module::{Lora, Module};
 use burn::tensor::{Device, TensorData};
 use burn_sparse::nn::{Conv2d, Conv2dConfig, Linear, LinearConfig, replace_weights, weights};
@@ -143,6 +145,29 @@ fn forged_factors_are_refused_before_memory_is_asked_for() {
     });
     let found = refusal(store::from_bytes(fresh(), &forged));
     assert!(found.contains("conv.weight"), "{found}");
+}
+
+#[test]
+fn a_grouped_layer_gets_no_factors() {
+    let conv = |channels, groups| {
+        let config = Conv2dConfig::new([channels, 8], [3, 3]).with_groups(groups);
+        config.init(&Device::flex())
+    };
+    let rng = &mut ChaCha8Rng::seed_from_u64(1);
+    // Weights of one shape, for six channels at once and for two groups of six.
+    let plain = conv(6, 1);
+    let factors = [
+        None,
+        Some(data(rng, &[4, 6, 3, 3], 1.0)),
+        Some(data(rng, &[8, 4, 1, 1], 1.0)),
+    ];
+    let factors = weights(&plain)[0].weight.with_factors(factors).unwrap();
+    let saved = replace_weights(plain, vec![factors.clone()]);
+    let (bytes, _) = store::to_bytes(&saved).unwrap();
+    let found = refusal(store::from_bytes(conv(12, 2), &bytes));
+    assert!(found.contains("2 groups"), "{found}");
+    let replaced = AssertUnwindSafe(|| replace_weights(conv(12, 2), vec![factors]));
+    assert!(std::panic::catch_unwind(replaced).is_err());
 }
 
 #[test]
