@@ -103,6 +103,10 @@ fn run(
     if let Weight::Factored(factors) = weight {
         let groups = window.groups;
         assert!(groups == 1, "Conv1d: factors of a layer of {groups} groups");
+        let window = &ConvWindow {
+            groups: factors.core_groups(),
+            ..*window
+        };
         let point = ConvWindow::new([1]);
         if let Some(reduce) = factors.reduce() {
             input = run(reduce, input, &point, Epilogue::new());

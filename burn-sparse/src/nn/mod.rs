@@ -30,7 +30,7 @@ pub use batch::{at_once, image_by_image};
 pub use batch_norm::batch_norm;
 pub use conv1d::{Conv1d, Conv1dConfig};
 pub use conv2d::{Conv2d, Conv2dConfig};
-pub use factors::Factors;
+pub use factors::{FactorForm, Factors};
 pub(crate) use flow::is_followed as flow_is_followed;
 pub use flow::{Flow, FlowLayer, Place};
 pub use fold::fold_batch_norm;

@@ -121,7 +121,7 @@ fn the_chain_is_the_decomposition_and_costs_what_the_report_says() {
             let named = weights(&whole);
             let weight = named.iter().find(|n| n.path == layer.path).unwrap();
             let product = weight.weight.to_csr().unwrap().to_dense();
-            let rebuilt = layer.tucker.reconstruct();
+            let rebuilt = layer.factors.reconstruct();
             let error = squared_distance(&product, &rebuilt).sqrt();
             assert!(error < 1e-5, "{}: {error}", layer.path);
         }
@@ -198,7 +198,10 @@ fn grouped_layers_keep_their_weights() {
         }
         let factors = plan.decompose(&model, HooiConfig::default()).unwrap();
         let paths: Vec<_> = factors.iter().map(|layer| layer.path.as_str()).collect();
-        assert_eq!(paths, ["0.stem.weight", "0.strided.weight", "0.line.weight"]);
+        assert_eq!(
+            paths,
+            ["0.stem.weight", "0.strided.weight", "0.line.weight"]
+        );
         let small = factor(model.clone(), &factors).unwrap();
         assert_eq!(small.0.forward(input()).dims(), [2, 8]);
     }
@@ -217,7 +220,7 @@ fn grouped_layers_keep_their_weights() {
         let tucker = Spectra::new(&random(shape, 4), shape).unwrap();
         let by_hand = Decomposed {
             path: path.into(),
-            tucker: tucker.hosvd(Ranks::new(1, 1)).unwrap(),
+            factors: tucker.hosvd(Ranks::new(1, 1)).unwrap().into(),
         };
         let error = factor(model.clone(), &[by_hand]).unwrap_err();
         assert!(
@@ -249,7 +252,7 @@ fn factors_are_decomposed_once() {
     let tucker = Spectra::new(&random(core, 3), core).unwrap();
     let by_hand = Decomposed {
         path: "strided.weight.core".into(),
-        tucker: tucker.hosvd(Ranks::new(2, 2)).unwrap(),
+        factors: tucker.hosvd(Ranks::new(2, 2)).unwrap().into(),
     };
     let error = factor(small, &[by_hand]).unwrap_err();
     assert!(error.to_string().contains("factors of its own"), "{error}");
