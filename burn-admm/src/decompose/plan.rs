@@ -27,15 +27,17 @@ pub struct RankPlanRule {
     pub choice: Option<RankChoice>,
 }
 
-/// Which ranks each convolution gets, of Tucker factors unless its choice has another [`FactorKind`]: a default and ordered rules, where **the last rule that
-/// matches wins**.
+/// Which ranks each convolution gets, of Tucker factors unless its choice has another [`FactorKind`]: a
+/// default and ordered rules, where **the last rule that matches wins**.
 ///
 /// The default and rules with wildcards are for convolutions with kernels of more than one position,
 /// where the factors have fewer weights than the layer; anything else keeps its weights unless a rule
 /// names it without wildcards. [`explain`](Self::explain) says what became of each and why.
 ///
 /// Grouped convolutions of [`burn_sparse::nn`], depthwise ones among them, keep their weights whatever the
-/// rules say, and so do factors. A weight does not tell how many positions it is applied to:
+/// rules say, and so do factors. The weight of any other layer does not tell its groups: exclude grouped ones by
+/// a rule with `None` before training for ranks ([`factor`](super::factor) refuses layers from elsewhere). Nor
+/// does a weight tell how many positions it is applied to:
 /// [`with_geometry`](Self::with_geometry) does, and decisions then come with multiply-adds.
 ///
 /// # Example
