@@ -5,6 +5,7 @@
 //! cargo run --release --example tucker_compress
 //! cargo run --release --example tucker_compress -- --method admm,direct,scratch --flops 3 --seeds 3
 //! cargo run --release --example tucker_compress -- --arch resnet18 --width 0.25 --multiple 8 --distill 4
+//! cargo run --release --example tucker_compress -- --arch resnet18 --width 0.25 --choose tdc --flops 2.5
 //! ```
 
 use std::cell::Cell as StdCell;
@@ -13,9 +14,11 @@ use std::process::ExitCode;
 
 use burn::tensor::{Device, Tensor};
 use burn_admm::Distillation;
-use burn_admm::decompose::{RankBudget, RankChoice, RankPlan, RankReport, RankRule};
+use burn_admm::decompose::{
+    FactorKind, Predicted, RankBudget, RankChoice, RankPlan, RankReport, RankRule, RankTimes,
+};
 use burn_sparse::nn::Trace;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use examples::cli::{CommonArgs, DataArgs, Preset, after_help, positive};
 use examples::data::{ImageDataset, Source, load};
 use examples::device::Selected;
@@ -41,6 +44,8 @@ use serde_json::{Map, Value, json, to_value};
     ("ranks that suit vectors, and a teacher", "--arch resnet18 --width 0.25 --multiple 8 --distill 4"),
     ("four times fewer weights", "--size 4"),
     ("ranks by the clock: half the time of the layers", "--time 2 --arch resnet18"),
+    ("the rule that TDC published, beside ours", "--choose tdc --flops 2.5 --arch resnet18"),
+    ("columns and rows instead of Tucker's three", "--factors spatial --flops 1.5"),
 ]))]
 pub(crate) struct Args {
     /// The network: resnet18 to resnet152, resnet20, resnet32, resnet56, vgg16, vgg16bn, densenet121 to
@@ -65,12 +70,31 @@ pub(crate) struct Args {
     #[arg(long, value_name = "RATIO", value_parser = above_one, conflicts_with_all = ["flops", "size"])]
     time: Option<f64>,
 
-    /// Keep the times that --time measures in this file, and use those that it has for this machine; by
-    /// default in the output folder
-    #[arg(long, value_name = "FILE", requires = "time")]
+    /// Who chooses the ranks. With tdc, and with --time, layers are timed at all ranks on this device, and both
+    /// choices are held against each other: predicted time, what is discarded, multiply-adds
+    #[arg(long, value_enum, default_value_t)]
+    choose: Chooser,
+
+    /// The part of its multiply-adds that each layer has to lose with --choose tdc; by default what --flops says of
+    /// the network
+    #[arg(long, value_name = "PART", value_parser = part)]
+    beta: Option<f64>,
+
+    /// The part of its time that factors have to save a layer with --choose tdc, or it stays whole
+    #[arg(long, value_name = "PART", value_parser = part, default_value_t = 0.15)]
+    theta: f64,
+
+    /// Which factors: tucker (1x1, core, 1x1) or spatial (a column, then a row); ranks by the clock are of
+    /// tucker
+    #[arg(long, value_name = "KIND", value_parser = kind, default_value_t)]
+    factors: FactorKind,
+
+    /// Keep the times of layers in this file, and use those that it has for this machine; by default in the
+    /// output folder
+    #[arg(long, value_name = "FILE")]
     times: Option<PathBuf>,
 
-    /// Ranks are multiples of this, 1 unless set; with --time 8
+    /// Ranks are multiples of this, 1 unless set; by the clock 8
     #[arg(long, value_name = "N", value_parser = positive)]
     multiple: Option<usize>,
 
@@ -94,6 +118,32 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     common: CommonArgs,
+}
+
+/// Who chooses the ranks.
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Chooser {
+    /// For all layers together: those that discard least of the weights within the budget
+    #[default]
+    Knapsack,
+    /// Layer by layer: the fastest with few enough multiply-adds, and the whole layer where that gains little
+    Tdc,
+}
+
+fn part(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (0.0..1.0).contains(&value) => Ok(value),
+        _ => Err("expected a part of at least 0 and below 1, such as 0.5".into()),
+    }
+}
+
+fn kind(text: &str) -> Result<FactorKind, String> {
+    match text.parse()? {
+        FactorKind::Cp => {
+            Err("ranks of CP are not found but given; see `burn_admm::decompose`".into())
+        }
+        kind => Ok(kind),
+    }
 }
 
 fn above(text: &str, least: f64) -> Result<f64, String> {
@@ -129,20 +179,55 @@ impl Args {
 
     /// Ranks are multiples of this.
     fn step(&self) -> usize {
-        self.multiple.unwrap_or(match self.time {
-            None => 1,
-            Some(_) => STEP,
+        self.multiple.unwrap_or(match self.by_clock() {
+            false => 1,
+            true => STEP,
         })
+    }
+
+    /// Whether layers are timed at all ranks.
+    fn by_clock(&self) -> bool {
+        self.time.is_some() || self.choose == Chooser::Tdc
+    }
+
+    /// The part of its multiply-adds that a layer has to lose by TDC's rule.
+    fn beta(&self) -> f64 {
+        self.beta.unwrap_or(1.0 - 1.0 / self.flops)
+    }
+
+    /// Settings that have no meaning together.
+    fn check(&self) -> Result<(), TrainingError> {
+        let wrong = match self.choose {
+            Chooser::Tdc if self.size.is_some() => {
+                "--choose tdc limits multiply-adds, not weights: give --flops or --beta instead of --size"
+            }
+            _ if self.factors != FactorKind::Tucker && self.by_clock() => {
+                "ranks by the clock are of Tucker's factors: leave --factors out"
+            }
+            _ if self.times.is_some() && !self.by_clock() => {
+                "nothing is timed: --times goes with --time or --choose tdc"
+            }
+            _ => return Ok(()),
+        };
+        Err(TrainingError::Settings(wrong.into()))
     }
 
     /// What limits the ranks, for the report.
     fn limit(&self) -> Value {
-        match self.time {
+        let mut limit = match self.time {
+            _ if self.choose == Chooser::Tdc => {
+                let (beta, theta) = (self.beta(), self.theta);
+                json!({"limited": "tdc", "beta": beta, "theta": theta, "multiple": self.step()})
+            }
             None => json!(self.budget()),
             Some(ratio) => {
                 json!({"limited": "time", "part": 1.0 / ratio, "multiple": self.step()})
             }
+        };
+        if self.factors != FactorKind::Tucker {
+            limit["factors"] = json!(self.factors);
         }
+        limit
     }
 
     fn taught(&self) -> Option<Distillation> {
@@ -162,6 +247,7 @@ fn main() -> ExitCode {
 /// # Errors
 /// See [`TrainingError`]; [`TrainingError::Stopped`] where `--stop-after` says so.
 pub(crate) fn run(args: &Args) -> Result<TuckerTable, TrainingError> {
+    args.check()?;
     let CommonArgs {
         preset,
         seed,
@@ -238,7 +324,7 @@ pub(crate) fn run(args: &Args) -> Result<TuckerTable, TrainingError> {
     Ok(table)
 }
 
-/// Steps of ranks with `--time`: a vector of the CPU kernels, or half of one.
+/// Steps of ranks by the clock: a vector of the CPU kernels, or half of one.
 const STEP: usize = 8;
 
 /// What all seeds share.
@@ -248,7 +334,7 @@ struct Run<'a> {
     selected: Selected,
     data: ImageDataset,
     epochs_left: StdCell<Option<usize>>,
-    /// Where the times of `--time` are kept.
+    /// Where the times of layers are kept.
     times: PathBuf,
 }
 
@@ -273,13 +359,19 @@ impl Run<'_> {
         self.ranks(&build(&context.device))?;
         let start = train_dense(&context, build, &folder.join("dense"))?;
         let dense = train_on(&context, build, &start, &folder.join("dense-on"))?;
-        let (plan, ranks) = self.ranks(&start.model)?;
+        let (plan, ranks, choices) = self.ranks(&start.model)?;
         println!("{ranks}");
+        if let Some(choices) = &choices {
+            println!("{choices}");
+        }
         for &method in &args.method {
             let folder = folder.join(method.name());
             let how = (method, args.taught());
             let factored = decompose(&context, build, &start, &plan, how, &folder)?;
             let mut report = self.report(&context, (&start, &dense), &factored, &ranks);
+            if let Some(choices) = &choices {
+                report.extra.insert("choices".into(), choices.json());
+            }
             let deployed = deploy_factored(&context, build, &factored, &dense, &folder)?;
             deployed.add_to(&mut report);
             report.save(&folder.join("report.json"))?;
@@ -289,26 +381,68 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The ranks within the budget that discard least of this network.
-    fn ranks(&self, model: &Model) -> Result<(RankPlan, RankReport), TrainingError> {
+    /// The ranks of this network, and both ways to choose them where layers were timed.
+    fn ranks(
+        &self,
+        model: &Model,
+    ) -> Result<(RankPlan, RankReport, Option<Choices>), TrainingError> {
         let shape = self.data.shape;
         let probe = [1, shape.channels, shape.height, shape.width];
         let model = burn::module::Module::valid(model);
         let device = self.selected.device.clone().inner();
         let trace = Trace::of(|| drop(model.forward(Tensor::zeros(probe, &device))));
         // Which convolutions may be decomposed; the budget says how far.
-        let eligible = RankPlan::new(RankChoice::new(RankRule::Energy(1.0)));
-        let eligible = eligible.with_geometry(&model, &trace);
-        let plan = match self.args.time {
-            None => eligible.within(&model, self.args.budget())?,
-            Some(ratio) => {
-                let step = self.args.step();
-                let times = rank_times(&model, &eligible, &self.selected, step, &self.times)?;
-                eligible.within_time(&model, &times, 1.0 / ratio)?
-            }
+        let choice = RankChoice::new(RankRule::Energy(1.0)).with_kind(self.args.factors);
+        let eligible = RankPlan::new(choice).with_geometry(&model, &trace);
+        let (plan, choices) = if self.args.by_clock() {
+            let step = self.args.step();
+            let times = rank_times(&model, &eligible, &self.selected, step, &self.times)?;
+            let (plan, choices) = self.choices(&model, &eligible, &times)?;
+            (plan, Some(choices))
+        } else {
+            (eligible.within(&model, self.args.budget())?, None)
         };
         let report = plan.explain(&model)?;
-        Ok((plan, report))
+        Ok((plan, report, choices))
+    }
+
+    /// The plan that was asked for, and what both ways to choose come to.
+    fn choices(
+        &self,
+        model: &Model,
+        eligible: &RankPlan,
+        times: &RankTimes,
+    ) -> Result<(RankPlan, Choices), TrainingError> {
+        let args = self.args;
+        let (beta, theta) = (args.beta(), args.theta);
+        let tdc = eligible.by_tdc(model, times, beta, theta)?;
+        let tdc_costs = tdc.predicted(model, times)?;
+        // In the time that was asked for, or in that which the other takes.
+        let part = match args.time {
+            Some(ratio) => 1.0 / ratio,
+            None => tdc_costs.ms / tdc_costs.dense_ms,
+        };
+        let knapsack = eligible.within_time(model, times, part);
+        let costs = match &knapsack {
+            Ok(plan) => Ok(plan.predicted(model, times)?),
+            Err(error) => Err(error.to_string()),
+        };
+        let choices = Choices {
+            chosen: args.choose,
+            settings: [beta, theta, part],
+            knapsack: costs,
+            tdc: tdc_costs,
+        };
+        match args.choose {
+            Chooser::Knapsack => Ok((knapsack?, choices)),
+            Chooser::Tdc if choices.tdc.factored == 0 => Err(TrainingError::Settings(format!(
+                "by TDC's rule all layers stay whole: none gains {:.0} % of its time with {:.0} % of its \
+                     multiply-adds; lower --theta, --beta or --flops",
+                100.0 * theta,
+                100.0 * (1.0 - beta)
+            ))),
+            Chooser::Tdc => Ok((tdc, choices)),
+        }
     }
 
     fn report(
@@ -357,5 +491,69 @@ impl Run<'_> {
                 context.recipe.seed,
             )
         }
+    }
+}
+
+/// Both ways to choose ranks by the clock.
+struct Choices {
+    chosen: Chooser,
+    /// Beta and theta of TDC's rule, and the part of the time that the knapsack had.
+    settings: [f64; 3],
+    /// Or why there are no such ranks.
+    knapsack: Result<Predicted, String>,
+    tdc: Predicted,
+}
+
+impl Choices {
+    fn json(&self) -> Value {
+        let [beta, theta, part] = self.settings;
+        let knapsack = match &self.knapsack {
+            Ok(costs) => json!({"time": part, "predicted": costs}),
+            Err(reason) => json!({"time": part, "unreachable": reason}),
+        };
+        let chosen = match self.chosen {
+            Chooser::Knapsack => "knapsack",
+            Chooser::Tdc => "tdc",
+        };
+        json!({
+            "chosen": chosen,
+            "knapsack": knapsack,
+            "tdc": {"beta": beta, "theta": theta, "predicted": self.tdc},
+        })
+    }
+}
+
+impl std::fmt::Display for Choices {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [beta, theta, part] = self.settings;
+        let line = |costs: &Predicted| {
+            format!(
+                "{} of {} timed layers factored, predicted {:.2} ms of {:.2}, discards {:.4} in sum, {:.2}x fewer \
+                 FLOPs",
+                costs.factored,
+                costs.timed,
+                costs.ms,
+                costs.dense_ms,
+                costs.discarded,
+                costs.flop_ratio
+            )
+        };
+        let of = |chooser| match self.chosen == chooser {
+            true => " (chosen)",
+            false => "",
+        };
+        let knapsack = self.knapsack.as_ref().map_or_else(String::clone, line);
+        writeln!(
+            f,
+            "knapsack in {:.0} % of the time{}: {knapsack}",
+            100.0 * part,
+            of(Chooser::Knapsack)
+        )?;
+        write!(
+            f,
+            "TDC's rule, beta {beta:.2}, theta {theta:.2}{}: {}",
+            of(Chooser::Tdc),
+            line(&self.tdc)
+        )
     }
 }

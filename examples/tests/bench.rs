@@ -238,6 +238,50 @@ fn factors_are_held_against_burns_and_timed_beside_them() {
         assert!(row["max_rel_diff"].as_f64().unwrap() < 1e-4);
         assert_eq!(row["forms"].as_array().unwrap().len(), 4);
     }
+    // The core alone, strips asked for by name, and other numbers; what flex does not have is said.
+    let forms = [
+        "tucker",
+        "--suite",
+        suite,
+        "--ranks",
+        "5,4",
+        "--forms",
+        "core,core_between,strip,burn_three",
+        "--dtype",
+        "f32,f16",
+        "--model",
+    ];
+    let ending = bench(&[&forms[..], &common].concat()).unwrap();
+    assert_eq!(ending, Ending::Well);
+    let text = std::fs::read_to_string(dir.path().join("report.json")).unwrap();
+    let more: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let [full, half] = [&more["rows"][0], &more["rows"][1]];
+    assert_eq!(
+        (&full["dtype"], &half["dtype"]),
+        (&"f32".into(), &"f16".into())
+    );
+    let names = |key: &str, row: &serde_json::Value| -> Vec<String> {
+        let forms = row[key].as_array().unwrap().iter();
+        forms
+            .map(|form| form["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let all = ["burn_three", "core", "core_between", "strip", "factors"];
+    assert_eq!(names("forms", full), all);
+    assert!(full["max_rel_diff"].as_f64().unwrap() < 1e-4);
+    if half["skipped"].is_null() {
+        assert_eq!(names("forms", half), ["burn_three", "factors"]);
+        assert_eq!(names("absent", half), ["core", "core_between", "strip"]);
+        let reason = half["absent"][0]["reason"].as_str().unwrap();
+        assert!(reason.contains("f32"), "{reason}");
+    }
+    let tiles = more["tiles"].as_array().unwrap();
+    assert!(
+        tiles[0]["absent"].as_str().unwrap().contains("flex"),
+        "{tiles:?}"
+    );
+    assert_eq!(tiles[0]["problem"]["in_channels"], 4);
+    assert!(report["tiles"].is_null());
     assert_eq!(
         rows[1]["macs"].as_u64(),
         rows[0]["macs"].as_u64().map(|macs| 3 * macs)

@@ -242,6 +242,39 @@ fn ranks_by_the_clock_are_measured_once() {
     let ranks = |table: &TuckerTable| table.runs()[0].report.extra["ranks"].clone();
     assert_eq!(ranks(&one), ranks(&two));
     assert_eq!(std::fs::read_to_string(&kept).unwrap(), text);
+    // The published rule on the same times, with ours beside it.
+    let rule = [
+        "--width", "0.5", "--method", "direct", "--choose", "tdc", "--flops", "1.5", "--times",
+        &path,
+    ];
+    let tdc = tucker(&folder.path().join("e"), &rule).unwrap();
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), text);
+    for (table, chosen) in [(&tdc, "tdc"), (&one, "knapsack")] {
+        let choices = &table.runs()[0].report.extra["choices"];
+        assert_eq!(choices["chosen"], chosen);
+        for rule in ["tdc", "knapsack"] {
+            let costs = &choices[rule]["predicted"];
+            let of = |key: &str| costs[key].as_f64().unwrap();
+            assert!(of("ms") < of("dense_ms") && of("timed") > 3.0, "{choices}");
+            assert!(of("discarded") > 0.0 && of("flop_ratio") > 1.0, "{choices}");
+        }
+        let discarded = |rule: &str| choices[rule]["predicted"]["discarded"].as_f64().unwrap();
+        if chosen == "tdc" {
+            assert!(discarded("knapsack") <= discarded("tdc"), "{choices}");
+            let ratio = choices["tdc"]["predicted"]["flop_ratio"].as_f64().unwrap();
+            assert!(ratio > 1.4, "{choices}");
+            let found = &table.runs()[0].report.extra["flop_ratio"];
+            assert_eq!(found.as_f64(), Some(ratio));
+        }
+    }
+    for wrong in [
+        &["--choose", "tdc", "--size", "2"][..],
+        &["--time", "2", "--factors", "spatial"],
+        &["--times", &path],
+    ] {
+        let error = tucker(&folder.path().join("f"), wrong).unwrap_err();
+        assert!(matches!(error, TrainingError::Settings(_)), "{error}");
+    }
     std::fs::write(&kept, "{").unwrap();
     let broken = tucker(&folder.path().join("d"), &more).unwrap_err();
     assert!(matches!(broken, TrainingError::Times(_)), "{broken}");
@@ -300,6 +333,16 @@ fn ways_to_factors_stopped_and_resumed_end_the_same() {
     );
     assert!(report.sparsity >= 1.0 - 1.0 / 3.0);
     assert!(report.table().contains("factored"), "{}", report.table());
+
+    // Columns and rows in the place of three.
+    let two = ["--width", "0.5", "--size", "1.5", "--factors", "spatial"];
+    let two = [&two[..], &["--method", "admm,scratch"]].concat();
+    let spatial = tucker(&folder.path().join("s"), &two).unwrap();
+    for run in spatial.runs() {
+        let report = &run.report;
+        assert_eq!(report.extra["budget"]["factors"], "spatial");
+        assert!(report.sparsity >= 1.0 - 1.0 / 1.5 && report.max_abs_diff < 1e-3);
+    }
 
     let error = tucker(&folder.path().join("d"), &["--flops", "900"]).unwrap_err();
     let error = error.to_string();

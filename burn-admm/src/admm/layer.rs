@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::set::Set;
 use crate::MatrixView;
-use crate::decompose::TuckerRank;
+use crate::decompose::{FactorKind, SpatialRank, TuckerRank};
 use crate::plan::ResolvedLayer;
 use crate::projection::{Projected, Projection, ProjectionError, parts_of};
 use crate::quantize::OnGrid;
@@ -41,9 +41,14 @@ impl Layer {
     /// The same for few channels between.
     pub(super) fn of_ranks(spec: ResolvedLayer, weights: &[f32]) -> Result<Self, ProjectionError> {
         let ranks = spec.ranks.expect("a layer with ranks");
-        let projection = Arc::new(TuckerRank::new(ranks));
-        let set = Set::with(&spec, spec.sparsity, projection)?.start(weights)?;
-        let sets = vec![set];
+        let set = match spec.factors {
+            FactorKind::Spatial => {
+                let rank = ranks.output.min(ranks.input);
+                Set::with(&spec, spec.sparsity, Arc::new(SpatialRank::new(rank)))?
+            }
+            _ => Set::with(&spec, spec.sparsity, Arc::new(TuckerRank::new(ranks)))?,
+        };
+        let sets = vec![set.start(weights)?];
         Ok(Self { spec, sets })
     }
 

@@ -4,9 +4,9 @@ use burn::module::Module;
 use burn_sparse::WeightShape;
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Decided, Wanted, macs};
+use super::plan::{Decided, Wanted};
 use super::times::grid;
-use super::{RankPlan, RankPlanError, Ranks};
+use super::{DecomposeError, FactorKind, RankPlan, RankPlanError, Ranks};
 use crate::knapsack::{Choice, choose};
 
 /// What a budget limits.
@@ -33,9 +33,9 @@ impl Limited {
         let shape = layer.parameter.view.shape();
         Some(match (self, ranks) {
             (Self::Macs, None) => layer.problem?.dense_macs() as f64,
-            (Self::Macs, Some(ranks)) => macs(&layer.problem?, ranks) as f64,
+            (Self::Macs, Some(ranks)) => layer.kind.macs_of(ranks, &layer.problem?) as f64,
             (Self::Parameters, None) => layer.parameter.weights() as f64,
-            (Self::Parameters, Some(ranks)) => ranks.parameters(shape) as f64,
+            (Self::Parameters, Some(ranks)) => layer.kind.parameters(ranks, shape) as f64,
         })
     }
 }
@@ -87,7 +87,8 @@ impl RankPlan {
     ///
     /// # Errors
     /// As [`explain`](Self::explain); [`RankPlanError::Budget`] where ranks of one step in all layers are
-    /// still too much, with the smallest part that can be reached; [`RankPlanError::NoGeometry`] for
+    /// still too much, with the smallest part that can be reached; [`RankPlanError::Layer`] for CP, of which
+    /// nothing tells what ranks discard; [`RankPlanError::NoGeometry`] for
     /// multiply-adds that are not known, [`RankPlanError::Part`] for a part that is no number above 0.
     pub fn within<M: Module>(&self, model: &M, budget: RankBudget) -> Result<Self, RankPlanError> {
         let RankBudget {
@@ -105,18 +106,24 @@ impl RankPlan {
                 continue;
             };
             whole += now;
+            if layer.kind == FactorKind::Cp {
+                return Err(RankPlanError::Layer {
+                    path: layer.parameter.path,
+                    source: DecomposeError::NoRule,
+                });
+            }
             let Some(tails) = &layer.tails else {
                 fixed += now;
                 continue;
             };
-            let ranks = candidates(tails.shape, multiple);
+            let ranks = candidates(layer.kind, tails.shape, multiple);
             let group = ranks.iter().map(|&ranks| Choice {
                 cost: limited.of(&layer, ranks).unwrap_or(now),
                 harm: ranks.map_or(0.0, |ranks| tails.discarded(ranks)),
             });
             groups.push(group.collect::<Vec<_>>());
             options.push(ranks);
-            paths.push(layer.parameter.path);
+            paths.push((layer.parameter.path, layer.kind));
         }
         if limited == Limited::Macs && whole == 0.0 {
             return Err(RankPlanError::NoGeometry);
@@ -135,15 +142,19 @@ impl RankPlan {
             .iter()
             .zip(chosen)
             .map(|(options, index)| options[index]);
-        self.fixed_at(paths.into_iter().zip(picked))
+        let picked = paths.into_iter().zip(picked);
+        self.fixed_at(picked.map(|((path, kind), ranks)| (path, kind, ranks)))
     }
 }
 
 /// The weights as they are, and all pairs of multiples, or of all channels.
-fn candidates(shape: WeightShape, multiple: usize) -> Vec<Option<Ranks>> {
-    if shape.positions() == 1 {
+fn candidates(kind: FactorKind, shape: WeightShape, multiple: usize) -> Vec<Option<Ranks>> {
+    let one = match shape.positions() {
         // Two factors, with one rank between.
-        let most = shape.rows.min(shape.channels);
+        1 => Some(shape.rows.min(shape.channels)),
+        _ => kind.most(shape),
+    };
+    if let Some(most) = one {
         let inner = (1..).map(|k| k * multiple.max(1));
         let ranks = inner.take_while(|&rank| rank < most).chain([most]);
         let ranks = ranks.map(|rank| Some(Ranks::new(rank, rank)));

@@ -160,6 +160,16 @@ impl Cp {
         }
     }
 
+    /// Shape of the weight that was decomposed.
+    pub fn shape(&self) -> WeightShape {
+        self.shape
+    }
+
+    /// `‖K‖²`.
+    pub fn energy(&self) -> f64 {
+        self.energy
+    }
+
     /// Channels between.
     pub fn rank(&self) -> usize {
         self.output.ncols()

@@ -42,6 +42,16 @@ pub enum DecomposeError {
         /// What it may be.
         expected: &'static str,
     },
+    /// Ranks that are to be found for a decomposition that says nothing of them.
+    #[error(
+        "the rank of a CP decomposition can only be given; take fixed ranks, or another kind of factors"
+    )]
+    NoRule,
+    /// Training towards a decomposition to which there is no nearest weight.
+    #[error(
+        "ADMM needs the nearest weight of a rank, and alternating least squares do not find that of CP; decompose          and fine-tune, or take another kind of factors"
+    )]
+    NoProjection,
     /// The eigensolver gave up, which finite numbers of any sensible size do not make it do.
     #[error(
         "the eigenvalues of {shape} could not be found; its weights may be near the limits of f64"

@@ -7,17 +7,17 @@ use burn_sparse::nn::{AnyWeight, NamedWeight, replace_weights, weights};
 use faer::Mat;
 
 use super::matrix::to_f32;
-use super::{Decomposed, RankPlanError};
+use super::{Cp, Decomposed, LayerFactors, RankPlanError, SpatialSvd, Tucker2};
 
 /// The model with [`Factors`](burn_sparse::nn::Factors) in the place of the weights that were
 /// decomposed: smaller layers in a row, each with parameters of its own to fine-tune. Structs, biases
 /// and all other parameters stay as they are.
 ///
-/// Layers are those of [`burn_sparse::nn`], of one group: factors of a layer of several panic when it runs.
-/// A mask attached to a decomposed weight is gone afterwards.
+/// Layers are those of [`burn_sparse::nn`], of one group. A mask attached to a decomposed weight is gone afterwards.
 ///
 /// # Errors
 /// [`RankPlanError::NoLayer`] for a parameter that is not the weight of such a layer,
+/// [`RankPlanError::Groups`] for one of several groups (depthwise ones among them),
 /// [`RankPlanError::Factors`] for factors of another shape and for weights that are factors already.
 ///
 /// # Example
@@ -50,6 +50,10 @@ pub fn factor<M: Module>(model: M, factors: &[Decomposed]) -> Result<M, RankPlan
                 path: layer.path.clone(),
                 source: SparseError::shape("a factor cannot have factors of its own"),
             }),
+            Some(layer) if named.groups > 1 => Err(RankPlanError::Groups {
+                path: layer.path.clone(),
+                groups: named.groups,
+            }),
             Some(layer) => chained(&named, layer),
             None => Ok(named.weight),
         }
@@ -61,7 +65,22 @@ pub fn factor<M: Module>(model: M, factors: &[Decomposed]) -> Result<M, RankPlan
 fn chained(named: &NamedWeight, layer: &Decomposed) -> Result<AnyWeight, RankPlanError> {
     let shape = named.weight.shape();
     let kernel = shape.get(2..).unwrap_or_default();
-    let linear = matches!(named.weight, AnyWeight::Linear(_));
+    let factors = match &layer.factors {
+        LayerFactors::Tucker(tucker) => {
+            let linear = matches!(named.weight, AnyWeight::Linear(_));
+            tucker_chain(tucker, kernel, linear)
+        }
+        LayerFactors::Spatial(spatial) => spatial_chain(spatial),
+        LayerFactors::Cp(cp) => cp_chain(cp, kernel),
+    };
+    let with = named.weight.with_factors(factors);
+    with.map_err(|source| RankPlanError::Factors {
+        path: named.path.clone(),
+        source,
+    })
+}
+
+fn tucker_chain(tucker: &Tucker2, kernel: &[usize], linear: bool) -> [Option<TensorData>; 3] {
     let data = |(factor, matrix): (usize, Option<Mat<f64>>)| {
         let matrix = matrix?;
         // Weights of linear layers lie the other way round.
@@ -85,13 +104,36 @@ fn chained(named: &NamedWeight, layer: &Decomposed) -> Result<AnyWeight, RankPla
         );
         Some(TensorData::new(to_f32(matrix.as_ref()), dims))
     };
-    let [reduce, core, expand] = layer.tucker.chain();
-    let factors = [(0, reduce), (CORE, core), (2, expand)].map(data);
-    let with = named.weight.with_factors(factors);
-    with.map_err(|source| RankPlanError::Factors {
-        path: named.path.clone(),
-        source,
-    })
+    let [reduce, core, expand] = tucker.chain();
+    [(0, reduce), (CORE, core), (2, expand)].map(data)
+}
+
+/// A convolution along columns and one along rows.
+fn spatial_chain(spatial: &SpatialSvd) -> [Option<TensorData>; 3] {
+    let (shape, rank) = (spatial.shape(), spatial.factors().rank());
+    let [height, width] = shape.kernel;
+    let vertical = [rank, shape.channels, height, 1];
+    let horizontal = [shape.rows, rank, 1, width];
+    [
+        None,
+        Some(TensorData::new(spatial.vertical(), vertical)),
+        Some(TensorData::new(spatial.horizontal(), horizontal)),
+    ]
+}
+
+/// A depthwise convolution between two of 1×1.
+fn cp_chain(cp: &Cp, kernel: &[usize]) -> [Option<TensorData>; 3] {
+    let (shape, rank) = (cp.shape(), cp.rank());
+    let points = vec![1; kernel.len()];
+    let data = |values: Vec<f32>, [rows, columns]: [usize; 2], rest: &[usize]| {
+        let dims = [&[rows, columns], rest].concat();
+        Some(TensorData::new(values, dims))
+    };
+    [
+        data(cp.reduce(), [rank, shape.channels], &points),
+        data(cp.depthwise(), [rank, 1], kernel),
+        data(cp.expand(), [shape.rows, rank], &points),
+    ]
 }
 
 const CORE: usize = 1;

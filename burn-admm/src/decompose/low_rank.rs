@@ -60,9 +60,8 @@ impl LowRank {
                 shape,
             });
         }
-        // The subspace of the shorter side: its Gram matrix is the smaller one.
         let wide = matrix.nrows() <= matrix.ncols();
-        let matrix = if wide { matrix } else { matrix.transpose() };
+        let matrix = shorter(matrix);
         let mode = Mode::of(matrix, shape)?;
         let vectors = mode.leading(rank);
         let rest = vectors.transpose() * matrix;
@@ -92,6 +91,14 @@ impl LowRank {
         })
     }
 
+    /// Squared singular values, falling.
+    pub(super) fn values(
+        matrix: MatRef<'_, f64>,
+        shape: WeightShape,
+    ) -> Result<Vec<f64>, DecomposeError> {
+        Ok(Mode::of(shorter(matrix), shape)?.values)
+    }
+
     /// The rank `r`.
     pub fn rank(&self) -> usize {
         self.left.ncols()
@@ -118,6 +125,11 @@ impl LowRank {
         self.error
     }
 
+    /// `‖W‖²`.
+    pub fn energy(&self) -> f64 {
+        self.energy
+    }
+
     /// `‖W − A B‖ / ‖W‖`; 0 for a matrix of zeros.
     pub fn relative_error(&self) -> f64 {
         relative(self.error, self.energy)
@@ -126,5 +138,13 @@ impl LowRank {
     /// `A B`, row after row.
     pub fn reconstruct(&self) -> Vec<f32> {
         to_f32((&self.left * &self.right).as_ref())
+    }
+}
+
+/// The matrix seen from its shorter side: its Gram matrix is the smaller one.
+fn shorter(matrix: MatRef<'_, f64>) -> MatRef<'_, f64> {
+    match matrix.nrows() <= matrix.ncols() {
+        true => matrix,
+        false => matrix.transpose(),
     }
 }

@@ -11,22 +11,25 @@
 //!
 //! Ranks are [fixed](RankRule::Fixed), chosen for [an error](RankRule::Energy),
 //! [from the statistics of noise](RankRule::Evbmf), or for all layers together
-//! [within a budget](RankPlan::within). [`TuckerRank`] is the projection onto Tucker ranks;
-//! a [`RankPlan`] trains a network towards them with [`Admm`](crate::Admm), and [`factor`] puts the factors
-//! in the place of its weights.
+//! [within a budget](RankPlan::within). [`TuckerRank`] and [`SpatialRank`] are the projections onto
+//! ranks; a [`RankPlan`] trains a network towards them with [`Admm`](crate::Admm), and [`factor`] puts the factors
+//! in the place of its weights: Tucker's, unless a [`FactorKind`] asks for others.
 //!
 //! Everything is computed in f64 on the host, with `faer` for eigenproblems and products, and returned as
 //! weights in the layout of convolutions.
 
+mod analysis;
 mod budget;
 mod cp;
 mod error;
 mod evbmf;
 mod factor;
+mod kind;
 mod low_rank;
 pub(crate) mod matrix;
 mod naive;
 mod plan;
+mod predict;
 mod projection;
 mod ranks;
 mod rule;
@@ -41,9 +44,11 @@ pub use cp::{Cp, CpConfig};
 pub use error::DecomposeError;
 pub use evbmf::evbmf_rank;
 pub use factor::factor;
+pub use kind::{FactorKind, LayerFactors};
 pub use low_rank::LowRank;
 pub use plan::{Decomposed, RankDecision, RankPlan, RankPlanError, RankPlanRule, RankReport};
-pub use projection::TuckerRank;
+pub use predict::Predicted;
+pub use projection::{SpatialRank, TuckerRank};
 pub use ranks::Ranks;
 pub use rule::{RankChoice, RankRule};
 pub use spatial::SpatialSvd;

@@ -41,6 +41,29 @@ pub(super) fn tucker(
     both.iter().map(|w| *w as f32).collect()
 }
 
+/// The weight nearest to `weights` whose columns and rows of kernels meet in so many channels.
+pub(super) fn spatial(weights: &[f32], shape: WeightShape, rank: usize) -> Vec<f32> {
+    let [height, width] = shape.kernel;
+    let (rows, columns) = (shape.channels * height, shape.rows * width);
+    // Where entry `(i, r), (o, s)` of the matrix is in the weight.
+    let place = |at: usize| {
+        let (i, r) = (at / columns / height, at / columns % height);
+        let (o, s) = (at % columns / width, at % columns % width);
+        ((o * shape.channels + i) * height + r) * width + s
+    };
+    let matrix: Vec<f64> = (0..rows * columns)
+        .map(|at| f64::from(weights[place(at)]))
+        .collect();
+    let sides = [rows, columns, 1];
+    let basis = leading(&gram(&matrix, sides, 0), rank);
+    let near = within(&matrix, sides, 0, &basis);
+    let mut values = vec![0.0; weights.len()];
+    for (at, value) in near.iter().enumerate() {
+        values[place(at)] = *value as f32;
+    }
+    values
+}
+
 /// How far apart two subspaces are: the largest entry of the difference of their projectors.
 fn distance(a: &[Vec<f64>], b: &[Vec<f64>]) -> f64 {
     let size = a.first().map_or(0, Vec::len);

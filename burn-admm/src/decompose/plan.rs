@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use burn::module::Module;
-use burn_sparse::nn::{Trace, weights};
+use burn_sparse::nn::{NamedWeight, Trace, weights};
 use burn_sparse::{ConvProblem, WeightShape};
 use serde::{Deserialize, Serialize};
 
+use super::analysis::Analysis;
 use super::spectra::Tails;
-use super::{DecomposeError, HooiConfig, RankChoice, Ranks, Spectra, Tucker2};
+use super::{DecomposeError, FactorKind, HooiConfig, LayerFactors, RankChoice, Ranks};
 use crate::admm::read_layers;
 use crate::params::{Parameter, Role, parameters};
 use crate::plan::{Pattern, PlanError, ResolvedLayer, ResolvedPlan, nearest};
@@ -26,17 +27,18 @@ pub struct RankPlanRule {
     pub choice: Option<RankChoice>,
 }
 
-/// Which Tucker ranks each convolution gets: a default and ordered rules, where **the last rule that
-/// matches wins**.
+/// Which ranks each convolution gets, of Tucker factors unless its choice has another [`FactorKind`]: a
+/// default and ordered rules, where **the last rule that matches wins**.
 ///
 /// The default and rules with wildcards are for convolutions with kernels of more than one position,
 /// where the factors have fewer weights than the layer; anything else keeps its weights unless a rule
 /// names it without wildcards. [`explain`](Self::explain) says what became of each and why.
 ///
-/// A weight does not tell into how many groups its convolution is divided, nor how many positions it is
-/// applied to: [`with_geometry`](Self::with_geometry) does, and grouped convolutions then keep their
-/// weights; without it, exclude them by a rule with `None`. Depthwise ones have one input channel, nothing
-/// to gain, and keep theirs in any case. So do factors.
+/// Grouped convolutions of [`burn_sparse::nn`], depthwise ones among them, keep their weights whatever the
+/// rules say, and so do factors. The weight of any other layer does not tell its groups: exclude grouped ones by
+/// a rule with `None` before training for ranks ([`factor`](super::factor) refuses layers from elsewhere). Nor
+/// does a weight tell how many positions it is applied to:
+/// [`with_geometry`](Self::with_geometry) does, and decisions then come with multiply-adds.
 ///
 /// # Example
 /// ```
@@ -85,6 +87,16 @@ pub enum RankPlanError {
     NoLayer {
         /// The parameter.
         path: String,
+    },
+    /// Factors for a grouped layer.
+    #[error(
+        "parameter `{path}` is of a convolution of {groups} groups, which cannot have factors; leave it out"
+    )]
+    Groups {
+        /// The parameter.
+        path: String,
+        /// Its groups.
+        groups: usize,
     },
     /// Factors that do not fit a layer.
     #[error("parameter `{path}`: {source}")]
@@ -145,6 +157,8 @@ pub struct RankDecision {
     pub shape: Vec<usize>,
     /// The ranks, unless it keeps its weights.
     pub ranks: Option<Ranks>,
+    /// The kind of factors that these are of.
+    pub kind: FactorKind,
     /// Weights now.
     pub weights: usize,
     /// Weights of the factors, or as now.
@@ -152,7 +166,7 @@ pub struct RankDecision {
     /// Multiply-adds now and of the factors (or as now), where the [geometry](RankPlan::with_geometry) is
     /// known.
     pub macs: Option<[u64; 2]>,
-    /// `‖K − K̂‖ / ‖K‖` of the HOSVD of the weights as they are; 0 where they are kept.
+    /// `‖K − K̂‖ / ‖K‖` of the weights as they are, of Tucker factors that of the HOSVD; 0 where they are kept.
     pub relative_error: f64,
     /// Why.
     pub reason: String,
@@ -165,7 +179,7 @@ pub struct Decomposed {
     /// Its path.
     pub path: String,
     /// Its factors.
-    pub tucker: Tucker2,
+    pub factors: LayerFactors,
 }
 
 /// What a plan does to every parameter of rank two or more; prints as a table.
@@ -193,9 +207,8 @@ impl RankPlan {
         }
     }
 
-    /// What the layers of `model` compute, seen in a forward pass: grouped ones are told by it, and
-    /// decisions come with multiply-adds, of a layer that runs several times those of its first use. Not a
-    /// part of the plan as JSON.
+    /// What the layers of `model` compute, seen in a forward pass: decisions come with multiply-adds, of a
+    /// layer that runs several times those of its first use. Not a part of the plan as JSON.
     #[must_use]
     pub fn with_geometry<M: Module>(mut self, model: &M, trace: &Trace) -> Self {
         let named = weights(model).into_iter();
@@ -257,7 +270,11 @@ impl RankPlan {
         let layers: Vec<ResolvedLayer> = decided
             .filter_map(|layer| {
                 let ranks = layer.decision.ranks?;
-                Some(ResolvedLayer::with_ranks(layer.parameter, ranks))
+                Some(ResolvedLayer::with_ranks(
+                    layer.parameter,
+                    ranks,
+                    layer.kind,
+                ))
             })
             .collect();
         if layers.is_empty() {
@@ -266,24 +283,31 @@ impl RankPlan {
         Ok(ResolvedPlan::new(layers))
     }
 
-    /// ADMM towards these ranks: `Z` is the nearest weight of these Tucker ranks
-    /// ([`TuckerRank`](super::TuckerRank)). Train with it as with [`Admm`] for pruning, saving and
+    /// ADMM towards these ranks: `Z` is the nearest weight that has them
+    /// ([`TuckerRank`](super::TuckerRank), [`SpatialRank`](super::SpatialRank)). Train with it as with [`Admm`] for pruning, saving and
     /// resuming included; decompose when the primal residual is small.
     ///
     /// The penalty pulls all of a weight, so weight decay on the same parameters adds to it: lower it. There
     /// are no zeros to mask afterwards; [`decompose`](Self::decompose) comes next.
     ///
     /// # Errors
-    /// As [`resolve`](Self::resolve) and [`Admm::new`].
+    /// As [`resolve`](Self::resolve) and [`Admm::new`]; [`RankPlanError::Layer`] for CP, which has no
+    /// projection.
     pub fn admm<M: Module>(&self, model: &M, config: AdmmConfig) -> Result<Admm, RankPlanError> {
         let plan = self.resolve(model)?;
+        if let Some(layer) = plan.layers().iter().find(|l| l.factors == FactorKind::Cp) {
+            return Err(RankPlanError::Layer {
+                path: layer.path.clone(),
+                source: DecomposeError::NoProjection,
+            });
+        }
         Ok(Admm::of_ranks(model, plan.layers().to_vec(), config)?)
     }
 
-    /// The factors of every parameter that gets ranks, by the HOOI of the weights as they are.
+    /// The factors of every parameter that gets ranks, of the weights as they are; `config` is for Tucker's.
     ///
     /// # Errors
-    /// As [`resolve`](Self::resolve) and [`Spectra::hooi`].
+    /// As [`resolve`](Self::resolve) and [`Spectra::hooi`](super::Spectra::hooi).
     pub fn decompose<M: Module>(
         &self,
         model: &M,
@@ -293,7 +317,7 @@ impl RankPlan {
         let decided = self.decide(model, Wanted::Factors(config))?.into_iter();
         let decomposed = decided.filter_map(|layer| {
             let path = layer.parameter.path;
-            layer.tucker.map(|tucker| Decomposed { path, tucker })
+            layer.factors.map(|factors| Decomposed { path, factors })
         });
         let decomposed: Vec<Decomposed> = decomposed.collect();
         if decomposed.is_empty() {
@@ -326,7 +350,10 @@ impl RankPlan {
         };
         let read = candidates.iter().filter(needs_weights);
         let specs: Vec<ResolvedLayer> = read
-            .map(|c| ResolvedLayer::with_ranks(c.parameter.clone(), Ranks::full(c.shape())))
+            .map(|c| {
+                let (ranks, kind) = (Ranks::full(c.shape()), FactorKind::Tucker);
+                ResolvedLayer::with_ranks(c.parameter.clone(), ranks, kind)
+            })
             .collect();
         let mut weights = match specs.is_empty() {
             true => Vec::new(),
@@ -351,13 +378,16 @@ impl RankPlan {
         !self.geometry.is_empty()
     }
 
-    /// Paths and geometries of the parameters that this plan may decompose.
+    /// Paths and geometries of the parameters that this plan may decompose into Tucker factors.
     pub(super) fn eligible<M: Module>(
         &self,
         model: &M,
     ) -> Result<Vec<(String, Option<ConvProblem>)>, RankPlanError> {
         let candidates = self.candidates(model)?.into_iter();
-        let eligible = candidates.filter(|candidate| candidate.choice.is_ok());
+        let eligible = candidates.filter(|candidate| {
+            let tucker = |choice: &RankChoice| choice.kind() == FactorKind::Tucker;
+            candidate.choice.as_ref().is_ok_and(tucker)
+        });
         Ok(eligible.map(|c| (c.parameter.path, c.problem)).collect())
     }
 
@@ -367,6 +397,7 @@ impl RankPlan {
         model: &M,
     ) -> Result<Vec<(String, Option<ConvProblem>, Tails)>, RankPlanError> {
         let decided = self.decide(model, Wanted::Errors)?.into_iter();
+        let decided = decided.filter(|layer| layer.kind == FactorKind::Tucker);
         let tails = decided.filter_map(|d| Some((d.parameter.path, d.problem, d.tails?)));
         Ok(tails.collect())
     }
@@ -381,8 +412,10 @@ impl RankPlan {
                 return Err(PlanError::UnknownPattern { pattern, near }.into());
             }
         }
-        let named = weights(model).into_iter().filter(|named| named.factor);
-        let factors: Vec<String> = named.map(|named| named.path).collect();
+        let known: BTreeMap<String, NamedWeight> = weights(model)
+            .into_iter()
+            .map(|named| (named.path.clone(), named))
+            .collect();
         let mut candidates = Vec::new();
         for parameter in parameters {
             let rule = self.rules.iter().rev();
@@ -404,8 +437,8 @@ impl RankPlan {
             };
             let problem = self.geometry.get(&parameter.path).copied();
             let choice = choice.ok_or_else(|| origin.clone()).and_then(|choice| {
-                let factor = factors.contains(&parameter.path);
-                match why_not(&parameter, problem.as_ref(), named, factor) {
+                let known = known.get(&parameter.path);
+                match why_not(&parameter, known, choice.kind(), named) {
                     None => Ok(choice),
                     Some(reason) => Err(reason),
                 }
@@ -425,16 +458,23 @@ impl RankPlan {
 /// Why a parameter keeps its weights whatever the ranks.
 fn why_not(
     parameter: &Parameter,
-    problem: Option<&ConvProblem>,
+    weight: Option<&NamedWeight>,
+    kind: FactorKind,
     named: bool,
-    factor: bool,
 ) -> Option<String> {
     let shape = parameter.view.shape();
-    if factor {
+    if weight.is_some_and(|weight| weight.factor) {
         return Some("a factor already".to_owned());
     }
-    if let Some(problem) = problem.filter(|problem| problem.groups > 1) {
-        return Some(format!("{} groups", problem.groups));
+    if let Some(groups) = weight.map(|weight| weight.groups).filter(|&g| g > 1) {
+        return Some(match shape.channels {
+            1 => format!("depthwise, {groups} groups"),
+            _ => format!("{groups} groups"),
+        });
+    }
+    let image = parameter.role == Role::Convolution && parameter.shape.len() == 4;
+    if kind.of(shape) == FactorKind::Spatial && !image {
+        return Some("no 2-D convolution, which spatial factors are for".to_owned());
     }
     let why = match parameter.role {
         _ if named => None,
@@ -472,10 +512,12 @@ pub(super) struct Decided {
     pub(super) parameter: Parameter,
     pub(super) decision: RankDecision,
     pub(super) problem: Option<ConvProblem>,
+    /// Of the factors that it has or may have.
+    pub(super) kind: FactorKind,
     /// Of a layer that may be decomposed, if errors are wanted.
     pub(super) tails: Option<Tails>,
     /// Of a layer that gets ranks, if factors are wanted.
-    tucker: Option<Tucker2>,
+    factors: Option<LayerFactors>,
 }
 
 impl Candidate {
@@ -485,12 +527,18 @@ impl Candidate {
 
     /// Whether factors of these ranks may take the place of the weights.
     fn gains(&self, ranks: Ranks) -> bool {
-        self.named || ranks.parameters(self.shape()) < self.parameter.weights()
+        self.named || self.kind().parameters(ranks, self.shape()) < self.parameter.weights()
+    }
+
+    /// Of the factors that it may have.
+    fn kind(&self) -> FactorKind {
+        let kind = self.choice.as_ref().map(RankChoice::kind);
+        kind.unwrap_or_default().of(self.shape())
     }
 
     /// `rows` are its weights, if they are needed.
     fn decided(self, rows: Option<Vec<f32>>, wanted: Wanted) -> Result<Decided, DecomposeError> {
-        let shape = self.shape();
+        let (shape, kind) = (self.shape(), self.kind());
         let Self {
             parameter,
             problem,
@@ -503,40 +551,44 @@ impl Candidate {
             path: parameter.path.clone(),
             shape: parameter.shape.clone(),
             ranks: None,
+            kind,
             weights,
             parameters: weights,
             macs: problem.map(|problem| [problem.dense_macs(); 2]),
             relative_error: 0.0,
             reason: origin,
         };
-        let (mut tails, mut tucker) = (None, None);
+        let (mut tails, mut factors) = (None, None);
         match choice {
             Err(reason) => decision.reason = reason,
             Ok(choice) => {
-                let spectra = rows.map(|rows| Spectra::new(&rows, shape)).transpose()?;
-                let ranks = match &spectra {
-                    Some(spectra) => choice.ranks(spectra)?,
-                    None => choice.fixed(shape)?.unwrap_or(Ranks::full(shape)),
+                let analysis = rows.map(|rows| Analysis::new(kind, rows, shape));
+                let analysis = analysis.transpose()?;
+                let ranks = match &analysis {
+                    Some(analysis) => analysis.ranks(&choice)?,
+                    None => choice.fixed(shape)?.unwrap_or(kind.full(shape)),
                 };
-                let parameters = ranks.parameters(shape);
+                let parameters = kind.parameters(ranks, shape);
                 if !named && parameters >= weights {
                     let reason = format!("{}: at {ranks} no fewer weights", decision.reason);
                     decision.reason = reason;
                 } else {
                     decision.ranks = Some(ranks);
                     decision.parameters = parameters;
-                    let both = |problem: ConvProblem| [problem.dense_macs(), macs(&problem, ranks)];
+                    let both = |problem: ConvProblem| {
+                        [problem.dense_macs(), kind.macs_of(ranks, &problem)]
+                    };
                     decision.macs = problem.map(both);
                 }
-                match (spectra, wanted) {
-                    (Some(spectra), Wanted::Errors) => {
+                match (analysis, wanted) {
+                    (Some(analysis), Wanted::Errors) => {
                         if decision.ranks.is_some() {
-                            decision.relative_error = spectra.hosvd(ranks)?.relative_error();
+                            decision.relative_error = analysis.relative_error(ranks)?;
                         }
-                        tails = Some(spectra.tails());
+                        tails = analysis.tails();
                     }
-                    (Some(spectra), Wanted::Factors(config)) if decision.ranks.is_some() => {
-                        tucker = Some(spectra.hooi(ranks, config)?);
+                    (Some(analysis), Wanted::Factors(config)) if decision.ranks.is_some() => {
+                        factors = Some(analysis.factors(ranks, config)?);
                     }
                     _ => {}
                 }
@@ -546,19 +598,11 @@ impl Candidate {
             parameter,
             decision,
             problem,
+            kind,
             tails,
-            tucker,
+            factors,
         })
     }
-}
-
-/// Multiply-adds of the factors.
-pub(super) fn macs(problem: &ConvProblem, ranks: Ranks) -> u64 {
-    let [rows, channels] = [problem.out_channels, problem.in_channels];
-    let shape = WeightShape::new(rows, channels, problem.kernel);
-    let inputs = problem.batch * problem.input.iter().product::<usize>();
-    let outputs = problem.batch * problem.output().iter().product::<usize>();
-    ranks.macs(shape, inputs, outputs) as u64
 }
 
 impl RankReport {
@@ -608,7 +652,10 @@ impl fmt::Display for RankReport {
         for layer in &self.layers {
             let (ranks, error) = match layer.ranks {
                 Some(ranks) => (
-                    ranks.to_string(),
+                    match layer.kind {
+                        FactorKind::Tucker => ranks.to_string(),
+                        kind => format!("{kind} {}", ranks.output),
+                    },
                     format!("{:.1} %", 100.0 * layer.relative_error),
                 ),
                 None => ("–".to_owned(), "–".to_owned()),

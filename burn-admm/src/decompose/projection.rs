@@ -1,7 +1,7 @@
 use burn_sparse::WeightShape;
 
-use super::naive::tucker as naive_tucker;
-use super::{DecomposeError, HooiConfig, Ranks, Spectra};
+use super::naive::{spatial as naive_spatial, tucker as naive_tucker};
+use super::{DecomposeError, HooiConfig, Ranks, SpatialSvd, Spectra};
 use crate::projection::{Projected, Projection, ProjectionError};
 
 /// The weights of given Tucker ranks: `{W : rank W0 ≤ D2, rank W1 ≤ D1}` with the unfoldings by output
@@ -95,6 +95,75 @@ impl Projection for TuckerRank {
         self.ranks.check(shape)?;
         Ok(Projected {
             values: naive_tucker(weights, shape, self.ranks, self.config.iterations),
+            mask: vec![true; weights.len()],
+        })
+    }
+}
+
+/// The weights that a convolution along columns and one along rows can make with so many channels between:
+/// `{W : rank M(W) ≤ d}`, with `M` the weight as a matrix `(C·R) × (N·S)`.
+///
+/// Exactly the nearest, by the truncated SVD ([`SpatialSvd`]). Ranks above those of a weight leave it as it is.
+/// All entries count as kept.
+///
+/// # Example
+/// ```
+/// use burn_admm::Projection;
+/// use burn_admm::decompose::SpatialRank;
+/// use burn_sparse::WeightShape;
+///
+/// let shape = WeightShape::new(4, 4, [3, 3]);
+/// let weights: Vec<f32> = (0..144).map(|i| (i as f32 * 0.37).cos()).collect();
+/// let near = SpatialRank::new(2).project(&weights, shape)?;
+/// let again = SpatialRank::new(2).project(&near.values, shape)?;
+/// let moved = near.values.iter().zip(&again.values).map(|(a, b)| (a - b).abs());
+/// assert!(moved.fold(0.0, f32::max) < 1e-5);
+/// # Ok::<(), burn_admm::projection::ProjectionError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpatialRank {
+    rank: usize,
+}
+
+impl SpatialRank {
+    /// Onto so many channels between.
+    pub fn new(rank: usize) -> Self {
+        Self { rank }
+    }
+
+    /// Channels between.
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+}
+
+impl Projection for SpatialRank {
+    fn project(&self, weights: &[f32], shape: WeightShape) -> Result<Projected, ProjectionError> {
+        if weights.is_empty() && shape.rows * shape.row_len() == 0 {
+            return Ok(Projected::default());
+        }
+        let spatial = SpatialSvd::new(weights, shape, self.rank)?;
+        // As for Tucker ranks; what is left of the energy is a difference of two sums, and rounds as they do.
+        let kept = spatial.factors().relative_error() < 4.0 * f64::from(f32::EPSILON);
+        Ok(Projected {
+            values: if kept {
+                weights.to_vec()
+            } else {
+                spatial.reconstruct()
+            },
+            mask: vec![true; weights.len()],
+        })
+    }
+
+    fn project_naive(
+        &self,
+        weights: &[f32],
+        shape: WeightShape,
+    ) -> Result<Projected, ProjectionError> {
+        // For its errors.
+        SpatialSvd::new(weights, shape, self.rank)?;
+        Ok(Projected {
+            values: naive_spatial(weights, shape, self.rank),
             mask: vec![true; weights.len()],
         })
     }

@@ -1,7 +1,8 @@
 use burn_sparse::WeightShape;
 use serde::{Deserialize, Serialize};
 
-use super::{DecomposeError, Ranks, Spectra, evbmf_rank};
+use super::kind::check_rank;
+use super::{DecomposeError, FactorKind, Ranks, Spectra, evbmf_rank};
 
 /// How the ranks of a layer are found.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -11,7 +12,8 @@ pub enum RankRule {
     /// These, or as many as the layer has.
     Fixed(Ranks),
     /// The smallest that keep this part of the squared norm for certain: each mode may discard half of
-    /// what may go, so that the error of the HOSVD stays below `(1 − part) · ‖K‖²`.
+    /// what may go, so that the error of the HOSVD stays below `(1 − part) · ‖K‖²`. Where there is one rank, it
+    /// may discard all of it.
     Energy(f64),
     /// What stands out of noise, by [`evbmf_rank`] of both unfoldings.
     Evbmf,
@@ -39,6 +41,8 @@ pub struct RankChoice {
     rule: RankRule,
     multiple: usize,
     least: usize,
+    #[serde(default)]
+    kind: FactorKind,
 }
 
 impl RankChoice {
@@ -48,7 +52,41 @@ impl RankChoice {
             rule,
             multiple: 1,
             least: 1,
+            kind: FactorKind::default(),
         }
+    }
+
+    /// Factors of another kind than Tucker's.
+    ///
+    /// # Example
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use burn_admm::decompose::{
+    ///     FactorKind, HooiConfig, RankChoice, RankPlan, RankRule, Ranks, factor,
+    /// };
+    /// use burn_sparse::nn::{Conv2dConfig, FactorForm};
+    ///
+    /// let device = Device::flex();
+    /// let conv = Conv2dConfig::new([8, 12], [5, 5]).init(&device);
+    /// // Six channels between a convolution of 5×1 and one of 1×5.
+    /// let choice = RankChoice::new(RankRule::Fixed(Ranks::new(6, 6)));
+    /// let plan = RankPlan::new(choice.with_kind(FactorKind::Spatial));
+    /// let small = factor(conv.clone(), &plan.decompose(&conv, HooiConfig::default())?)?;
+    /// let factors = small.weight.factors().unwrap();
+    /// assert_eq!(factors.form(), FactorForm::Spatial);
+    /// assert_eq!(factors.parameters(), 6 * (8 * 5 + 12 * 5));
+    /// assert_eq!(small.forward(Tensor::zeros([1, 8, 9, 9], &device)).dims(), [1, 12, 5, 5]);
+    /// # Ok::<(), burn_admm::decompose::RankPlanError>(())
+    /// ```
+    #[must_use]
+    pub fn with_kind(mut self, kind: FactorKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// The kind of factors.
+    pub fn kind(&self) -> FactorKind {
+        self.kind
     }
 
     /// Rounds up to multiples of this; 16 and 32 suit matrix units and warps.
@@ -65,24 +103,19 @@ impl RankChoice {
         self
     }
 
-    /// The ranks of a layer.
+    /// The Tucker ranks of a layer, whatever the [kind](Self::kind).
     ///
     /// # Errors
     /// [`DecomposeError::Rank`] for fixed ranks of 0, [`DecomposeError::Setting`] for a part of the energy
     /// outside `(0, 1]` and for multiples of 0.
     pub fn ranks(&self, spectra: &Spectra) -> Result<Ranks, DecomposeError> {
         let shape = spectra.shape();
-        let fixed = self.fixed(shape)?;
+        let tucker = self.with_kind(FactorKind::Tucker);
+        let fixed = tucker.fixed(shape)?;
         let found = match self.rule {
             RankRule::Fixed(ranks) => fixed.unwrap_or(ranks),
             RankRule::Energy(part) => {
-                if !(part > 0.0 && part <= 1.0) {
-                    return Err(DecomposeError::Setting {
-                        name: "the part of the energy",
-                        value: part,
-                        expected: "a number above 0 and at most 1",
-                    });
-                }
+                check_part(part)?;
                 let may_go = 0.5 * (1.0 - part) * spectra.energy();
                 Ranks {
                     output: enough(spectra.output_values(), may_go),
@@ -99,7 +132,27 @@ impl RankChoice {
                 }
             }
         };
-        Ok(self.rounded(found, shape))
+        Ok(tucker.rounded(found, shape))
+    }
+
+    /// The rank of a decomposition that has one, of the squared singular values that it is cut from.
+    pub(super) fn one_rank(
+        &self,
+        shape: WeightShape,
+        values: &[f64],
+    ) -> Result<Ranks, DecomposeError> {
+        if let Some(fixed) = self.fixed(shape)? {
+            return Ok(fixed);
+        }
+        let [height, width] = shape.kernel;
+        let rank = match self.rule {
+            RankRule::Energy(part) => {
+                check_part(part)?;
+                enough(values, (1.0 - part) * values.iter().sum::<f64>())
+            }
+            _ => evbmf_rank(values, [shape.channels * height, shape.rows * width]),
+        };
+        Ok(self.rounded(Ranks::new(rank, rank), shape))
     }
 
     /// The ranks of a rule that needs no weights for them.
@@ -116,8 +169,7 @@ impl RankChoice {
             return Ok(None);
         };
         // Zero is a mistake; too many is the same as all.
-        let all = Ranks::new(shape.rows, shape.channels);
-        ranks.min(all).check(shape)?;
+        check_rank(self.kind, ranks.min(self.kind.all(shape)), shape)?;
         Ok(Some(self.rounded(ranks, shape)))
     }
 
@@ -127,11 +179,26 @@ impl RankChoice {
             let up = rank.checked_next_multiple_of(self.multiple);
             up.map_or(channels, |rank| rank.min(channels))
         };
+        if let Some(most) = self.kind.most(shape) {
+            let rank = round(found.output.min(found.input), most);
+            return Ranks::new(rank, rank);
+        }
         Ranks {
             output: round(found.output, shape.rows),
             input: round(found.input, shape.channels),
         }
     }
+}
+
+fn check_part(part: f64) -> Result<(), DecomposeError> {
+    if part > 0.0 && part <= 1.0 {
+        return Ok(());
+    }
+    Err(DecomposeError::Setting {
+        name: "the part of the energy",
+        value: part,
+        expected: "a number above 0 and at most 1",
+    })
 }
 
 /// The smallest rank that leaves out at most this.

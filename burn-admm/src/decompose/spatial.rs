@@ -47,18 +47,24 @@ impl SpatialSvd {
         channels: usize,
     ) -> Result<Self, DecomposeError> {
         check(weights, shape)?;
-        let [height, width] = shape.kernel;
-        let matrix = Mat::from_fn(
-            shape.channels * height,
-            shape.rows * width,
-            |vertical, horizontal| {
-                let (i, r) = (vertical / height, vertical % height);
-                let (o, s) = (horizontal / width, horizontal % width);
-                f64::from(weights[((o * shape.channels + i) * height + r) * width + s])
-            },
-        );
-        let factors = LowRank::of(matrix.as_ref(), shape, channels)?;
+        let factors = LowRank::of(crossed(weights, shape).as_ref(), shape, channels)?;
         Ok(Self { shape, factors })
+    }
+
+    /// Squared singular values of the matrix that is cut, falling: those that so many channels leave out add up to
+    /// the squared error.
+    ///
+    /// # Errors
+    /// [`DecomposeError::Shape`] and [`DecomposeError::NonFinite`] for weights that do not fill the shape
+    /// or are no numbers.
+    pub fn values(weights: &[f32], shape: WeightShape) -> Result<Vec<f64>, DecomposeError> {
+        check(weights, shape)?;
+        LowRank::values(crossed(weights, shape).as_ref(), shape)
+    }
+
+    /// Shape of the weight that was decomposed.
+    pub fn shape(&self) -> WeightShape {
+        self.shape
     }
 
     /// Both factors as they were found: `(C·R) × d` and `d × (N·S)`.
@@ -111,4 +117,18 @@ impl SpatialSvd {
         }
         weights
     }
+}
+
+/// `(C·R) × (N·S)`.
+fn crossed(weights: &[f32], shape: WeightShape) -> Mat<f64> {
+    let [height, width] = shape.kernel;
+    Mat::from_fn(
+        shape.channels * height,
+        shape.rows * width,
+        |vertical, horizontal| {
+            let (i, r) = (vertical / height, vertical % height);
+            let (o, s) = (horizontal / width, horizontal % width);
+            f64::from(weights[((o * shape.channels + i) * height + r) * width + s])
+        },
+    )
 }

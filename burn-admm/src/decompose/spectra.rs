@@ -66,6 +66,19 @@ pub(super) struct Tails {
 }
 
 impl Tails {
+    /// Of a decomposition with one rank, whose squared singular values these are.
+    pub(super) fn of_one(shape: WeightShape, values: &[f64]) -> Self {
+        let ranks = 0..=values.len();
+        // The smallest first, so that they are not lost beside the large ones.
+        let left_out = |rank: usize| values[rank..].iter().rev().sum();
+        Self {
+            shape,
+            energy: values.iter().sum(),
+            output: ranks.clone().map(left_out).collect(),
+            input: ranks.map(|_| 0.0).collect(),
+        }
+    }
+
     /// `(e0 + e1) / ‖K‖²`; 0 for a weight of zeros.
     pub(super) fn discarded(&self, ranks: Ranks) -> f64 {
         if self.energy > 0.0 {

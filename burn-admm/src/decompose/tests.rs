@@ -9,6 +9,7 @@ mod budget;
 mod cp;
 mod errors;
 mod factor;
+mod kinds;
 mod low_rank;
 mod projection;
 mod ranks;

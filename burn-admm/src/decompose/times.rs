@@ -9,8 +9,7 @@ use burn_sparse::nn::{AnyWeight, Conv2d, Conv2dConfig, replace_weights, weights}
 use burn_sparse::{ConvProblem, WeightShape};
 use serde::{Deserialize, Serialize};
 
-use super::plan::macs;
-use super::{RankChoice, RankPlan, RankPlanError, RankRule, Ranks};
+use super::{FactorKind, RankChoice, RankPlan, RankPlanError, RankRule, Ranks};
 use crate::knapsack::{Choice, choose};
 
 /// Times within this part of each other are the same: what a measurement can tell.
@@ -88,7 +87,7 @@ impl RankTimes {
         self.layers.iter().find(|layer| layer.problem == *problem)
     }
 
-    /// Measures those 2-D convolutions that `plan` may decompose, whose geometry it knows and whose times are
+    /// Measures those 2-D convolutions that `plan` may decompose into Tucker factors, whose geometry it knows and whose times are
     /// not known yet: the layer, and its factors at every pair of ranks, each alone on random values, without
     /// bias and activation.
     ///
@@ -228,7 +227,7 @@ impl RankPlan {
     /// As [`within`](Self::within), with measured times for the cost: those layers whose times are known take
     /// at most `part` of what they take now, and discard as little as possible. A layer whose factors are
     /// slower, or no faster for what they lose, keeps its weights. Layers without times are left as they are,
-    /// and not counted.
+    /// and not counted; so are those that the plan gives factors of another [kind](FactorKind) than Tucker's.
     ///
     /// # Errors
     /// As [`within`](Self::within), with [`RankPlanError::NoTimes`] if those of no layer are known, and
@@ -275,7 +274,8 @@ impl RankPlan {
             .iter()
             .zip(chosen)
             .map(|(options, index)| options[index]);
-        self.fixed_at(paths.into_iter().zip(picked))
+        let picked = paths.into_iter().zip(picked);
+        self.fixed_at(picked.map(|(path, ranks)| (path, FactorKind::Tucker, ranks)))
     }
 
     /// The rule of TDC, layer by layer: of the ranks with at most `1 − beta` of the layer's multiply-adds, the
@@ -308,6 +308,7 @@ impl RankPlan {
         if times.layers.is_empty() {
             return Err(RankPlanError::NoTimes);
         }
+        let tucker = FactorKind::Tucker;
         let layers = self
             .eligible(model)?
             .into_iter()
@@ -315,7 +316,8 @@ impl RankPlan {
                 let layer = times.of(&problem?)?;
                 let most = (1.0 - beta) * layer.problem.dense_macs() as f64;
                 let feasible = || {
-                    let fits = |ranks: &Ranks| macs(&layer.problem, *ranks) as f64 <= most;
+                    let fits =
+                        |ranks: &Ranks| tucker.macs_of(*ranks, &layer.problem) as f64 <= most;
                     layer
                         .factored_ms
                         .iter()
@@ -324,8 +326,9 @@ impl RankPlan {
                 let fastest = feasible().map(|(_, ms)| *ms).min_by(f64::total_cmp)?;
                 let gains = fastest <= (1.0 - theta) * layer.dense_ms;
                 let same = feasible().filter(|(_, ms)| *ms <= (1.0 + SAME) * fastest);
-                let largest = same.max_by_key(|(ranks, _)| macs(&layer.problem, *ranks));
-                Some((path, largest.filter(|_| gains).map(|(ranks, _)| *ranks)))
+                let largest = same.max_by_key(|(ranks, _)| tucker.macs_of(*ranks, &layer.problem));
+                let ranks = largest.filter(|_| gains).map(|(ranks, _)| *ranks);
+                Some((path, tucker, ranks))
             });
         self.fixed_at(layers)
     }
@@ -333,12 +336,13 @@ impl RankPlan {
     /// Fixed ranks for these parameters, or none.
     pub(super) fn fixed_at(
         &self,
-        layers: impl IntoIterator<Item = (String, Option<Ranks>)>,
+        layers: impl IntoIterator<Item = (String, FactorKind, Option<Ranks>)>,
     ) -> Result<Self, RankPlanError> {
         let mut plan = Self::none().with_geometry_of(self);
         // By name, for 1×1 convolutions and products that a plan names have no other way in.
-        for (path, ranks) in layers {
-            let choice = ranks.map(|ranks| RankChoice::new(RankRule::Fixed(ranks)));
+        for (path, kind, ranks) in layers {
+            let choice = |ranks| RankChoice::new(RankRule::Fixed(ranks)).with_kind(kind);
+            let choice = ranks.map(choice);
             plan = plan.with_rule(path, choice)?;
         }
         Ok(plan)

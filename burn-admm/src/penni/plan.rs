@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use burn::module::Module;
-use burn_sparse::nn::{Trace, weights};
+use burn_sparse::nn::{NamedWeight, Trace, weights};
 use burn_sparse::{ConvProblem, WeightShape};
 use serde::{Deserialize, Serialize};
 
@@ -32,9 +32,8 @@ pub struct PenniRule {
 /// than one input channel. 1×1 convolutions have nothing to share, but
 /// [`with_pointwise`](Self::with_pointwise) lets their weights be penalised and pruned like coefficients.
 ///
-/// A weight does not tell into how many groups its convolution is divided:
-/// [`with_geometry`](Self::with_geometry) does, and grouped convolutions then keep their weights. Without
-/// it, exclude them by a rule with `None`. Transposed convolutions keep theirs in any case.
+/// Grouped convolutions of [`burn_sparse::nn`] keep their weights, and so do transposed ones. Of other layers a
+/// weight does not tell the groups: exclude grouped ones by a rule with `None`.
 ///
 /// # Example
 /// ```
@@ -108,8 +107,7 @@ impl PenniPlan {
         }
     }
 
-    /// What the layers of `model` compute, seen in a forward pass: it tells grouped convolutions. Not a part
-    /// of the plan as JSON.
+    /// What the layers of `model` compute, seen in a forward pass. Not a part of the plan as JSON.
     #[must_use]
     pub fn with_geometry<M: Module>(mut self, model: &M, trace: &Trace) -> Self {
         let named = weights(model).into_iter();
@@ -237,8 +235,10 @@ impl PenniPlan {
                 return Err(PlanError::UnknownPattern { pattern, near }.into());
             }
         }
-        let named = weights(model).into_iter().filter(|named| named.factor);
-        let factors: Vec<String> = named.map(|named| named.path).collect();
+        let known: BTreeMap<String, NamedWeight> = weights(model)
+            .into_iter()
+            .map(|named| (named.path.clone(), named))
+            .collect();
         let mut decided = Vec::new();
         for parameter in parameters {
             let mut rules = self.rules.iter().rev();
@@ -258,8 +258,7 @@ impl PenniPlan {
                 Some(rule) => (rule.kernels, format!("rule `{}`", rule.pattern)),
                 None => (self.default, "default".to_owned()),
             };
-            let factor = factors.contains(&parameter.path);
-            let why = self.why_not(&parameter, named, factor);
+            let why = self.why_not(&parameter, known.get(&parameter.path), named);
             let shape = parameter.view.shape();
             let (kernels, reason) = match (kernels, why) {
                 (None, _) => (None, origin),
@@ -295,9 +294,14 @@ impl PenniPlan {
     }
 
     /// Why a parameter keeps its weights whatever the number of kernels.
-    fn why_not(&self, parameter: &Parameter, named: bool, factor: bool) -> Option<String> {
+    fn why_not(
+        &self,
+        parameter: &Parameter,
+        weight: Option<&NamedWeight>,
+        named: bool,
+    ) -> Option<String> {
         let shape = parameter.view.shape();
-        if factor {
+        if weight.is_some_and(|weight| weight.factor) {
             return Some("a factor of a decomposition".to_owned());
         }
         if parameter.role != Role::Convolution {
@@ -306,7 +310,8 @@ impl PenniPlan {
         if parameter.view.axis() != 0 {
             return Some("transposed".to_owned());
         }
-        let groups = self.geometry.get(&parameter.path).map(|p| p.groups);
+        let traced = self.geometry.get(&parameter.path).map(|p| p.groups);
+        let groups = weight.map(|weight| weight.groups).max(traced);
         if let Some(groups) = groups.filter(|&groups| groups > 1) {
             return Some(format!("{groups} groups"));
         }

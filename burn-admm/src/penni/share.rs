@@ -20,7 +20,7 @@ const COMPOSED: f32 = 1e-2;
 ///
 /// # Errors
 /// [`PenniError::NoKernels`] for a path that is no weight of a 2-D convolution of
-/// [`burn_sparse::nn`], [`PenniError::Form`] for kernels of another shape, or of another product, than the
+/// [`burn_sparse::nn`], [`PenniError::Form`] for one of several groups and for kernels of another shape, or of another product, than the
 /// weight.
 ///
 /// # Example
@@ -49,6 +49,15 @@ pub fn share<M: Module>(model: M, shared: &[(String, SharedKernels)]) -> Result<
     for (path, _) in shared {
         let found = named.iter().find(|named| named.path == *path);
         let conv = found.filter(|n| matches!(n.weight, AnyWeight::Conv2d(_)) && !n.factor);
+        if let Some(grouped) = conv.filter(|named| named.groups > 1) {
+            return Err(PenniError::Form {
+                path: path.clone(),
+                source: burn_sparse::SparseError::shape(format!(
+                    "shared kernels for a layer of {} groups, which cannot have any",
+                    grouped.groups
+                )),
+            });
+        }
         if conv.is_none() {
             return Err(PenniError::NoKernels {
                 path: path.clone(),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ResolvedLayer;
 use crate::admm::StateError;
-use crate::decompose::Ranks;
+use crate::decompose::{FactorKind, Ranks};
 use crate::quantize::Quantization;
 
 /// What a saved state says of the layer that it is of.
@@ -22,6 +22,8 @@ pub(crate) struct Identity {
     levels: Option<Quantization>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ranks: Option<Ranks>,
+    #[serde(default)]
+    factors: FactorKind,
 }
 
 impl Identity {
@@ -35,6 +37,7 @@ impl Identity {
             pool: pool_of(spec.sparsity),
             levels: spec.quantization,
             ranks: spec.ranks,
+            factors: spec.factors,
         }
     }
 
@@ -101,12 +104,14 @@ impl Identity {
                 self.path
             ));
         }
-        if self.ranks != spec.ranks {
-            let name = |ranks: Option<Ranks>| match ranks {
-                Some(ranks) => format!("ranks {ranks}"),
-                None => "no ranks".to_owned(),
+        if (self.ranks, self.factors) != (spec.ranks, spec.factors) {
+            let name = |ranks: Option<Ranks>, factors: FactorKind| match (ranks, factors) {
+                (Some(ranks), FactorKind::Tucker) => format!("ranks {ranks}"),
+                (Some(ranks), kind) => format!("{kind} ranks {ranks}"),
+                (None, _) => "no ranks".to_owned(),
             };
-            let (saved, asked) = (name(self.ranks), name(spec.ranks));
+            let saved = name(self.ranks, self.factors);
+            let asked = name(spec.ranks, spec.factors);
             return Some(format!(
                 "`{}` has {saved}, the plan asks for {asked}",
                 self.path

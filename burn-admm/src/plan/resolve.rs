@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::error::NAMED;
 use super::{Constraint, Plan, PlanError, Rule, pools};
 use crate::MatrixView;
-use crate::decompose::Ranks;
+use crate::decompose::{FactorKind, Ranks};
 use crate::params::{Parameter, Role, parameters};
 use crate::projection::{ProjectionError, projection_of};
 use crate::quantize::Quantization;
@@ -30,10 +30,11 @@ pub struct ResolvedLayer {
     /// ([`QuantPlan`](crate::quantize::QuantPlan)).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quantization: Option<Quantization>,
-    /// The Tucker ranks that it is to have, if it was given some
-    /// ([`RankPlan`](crate::decompose::RankPlan)).
+    /// The ranks that it is to have, if it was given some ([`RankPlan`](crate::decompose::RankPlan)).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ranks: Option<Ranks>,
+    /// The kind of factors that the ranks are of.
+    pub factors: FactorKind,
 }
 
 impl ResolvedLayer {
@@ -49,11 +50,12 @@ impl ResolvedLayer {
             patterns: None,
             quantization: Some(quantization),
             ranks: None,
+            factors: FactorKind::default(),
         }
     }
 
     /// A parameter that is to have few channels between. All of its weights are kept.
-    pub(crate) fn with_ranks(parameter: Parameter, ranks: Ranks) -> Self {
+    pub(crate) fn with_ranks(parameter: Parameter, ranks: Ranks, factors: FactorKind) -> Self {
         let nnz = parameter.weights();
         Self {
             path: parameter.path,
@@ -64,6 +66,7 @@ impl ResolvedLayer {
             patterns: None,
             quantization: None,
             ranks: Some(ranks),
+            factors,
         }
     }
 
@@ -311,6 +314,7 @@ fn resolve(
         patterns: None,
         quantization: None,
         ranks: None,
+        factors: FactorKind::default(),
     })
 }
 

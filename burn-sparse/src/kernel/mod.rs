@@ -29,7 +29,7 @@ pub use core_conv::{
     CatalogueTimes, CoreEstimate, CoreHardware, CoreTile, TileTime, catalogue_times, core_conv,
     core_weight,
 };
-pub use factored::{FactorTensors, FactoredKernel, StripTile, factored_conv};
+pub use factored::{FactorTensors, FactoredKernel, StripTile, factored_conv, strip_tile};
 pub use panels::{MatrixTile, PanelTile, Panels};
 pub use sparse_conv::{ConvKernel, ConvTile, sparse_conv};
 pub use sparse_conv_grad::{

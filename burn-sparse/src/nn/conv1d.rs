@@ -1,11 +1,11 @@
 //! 1-D convolution.
 
 use burn::config::Config;
-use burn::module::{Module, Param};
+use burn::module::Param;
 use burn::nn::{Initializer, PaddingConfig1d};
 use burn::tensor::{Device, Tensor, module::conv1d, ops::ConvOptions};
 
-use super::{Activation, Weight, conv2d::same_padding, flow, profile, schedule, trace};
+use super::{Activation, Weight, conv2d::same_padding, flow, grouped, profile, schedule, trace};
 use crate::{
     ConvProblem, SparseError,
     ops::{ConvWindow, Epilogue, sparse_conv1d},
@@ -59,7 +59,7 @@ impl Conv1dConfig {
 }
 
 /// A 1-D convolution whose weight is dense, packed or a chain of factors.
-#[derive(Module, Debug)]
+#[derive(Debug, Clone)]
 pub struct Conv1d {
     /// `[channels_out, channels_in / groups, kernel_size]`.
     pub weight: Weight<3>,
@@ -74,9 +74,10 @@ pub struct Conv1d {
     /// Groups that divide the channels.
     pub groups: usize,
     /// Zeros around the input.
-    #[module(skip)]
     pub padding: PaddingConfig1d,
 }
+
+grouped::convolution!(Conv1d);
 
 impl From<burn::nn::conv::Conv1d> for Conv1d {
     fn from(conv: burn::nn::conv::Conv1d) -> Self {
@@ -102,6 +103,10 @@ fn run(
     if let Weight::Factored(factors) = weight {
         let groups = window.groups;
         assert!(groups == 1, "Conv1d: factors of a layer of {groups} groups");
+        let window = &ConvWindow {
+            groups: factors.core_groups(),
+            ..*window
+        };
         let point = ConvWindow::new([1]);
         if let Some(reduce) = factors.reduce() {
             input = run(reduce, input, &point, Epilogue::new());

@@ -1,11 +1,11 @@
 //! 2-D convolution.
 
 use burn::config::Config;
-use burn::module::{Module, Param};
+use burn::module::Param;
 use burn::nn::{Initializer, PaddingConfig2d};
 use burn::tensor::{Device, Tensor};
 
-use super::{Activation, Factors, Weight, flow, profile, schedule, trace};
+use super::{Activation, FactorForm, Factors, Weight, flow, grouped, profile, schedule, trace};
 use crate::{
     ConvProblem, SparseError,
     ops::{
@@ -75,7 +75,7 @@ impl Conv2dConfig {
 /// assert!((packed - dense).abs().max().into_scalar::<f32>() < 1e-5);
 /// # Ok::<(), burn_sparse::SparseError>(())
 /// ```
-#[derive(Module, Debug)]
+#[derive(Debug, Clone)]
 pub struct Conv2d {
     /// `[channels_out, channels_in / groups, kernel_height, kernel_width]`.
     pub weight: Weight<4>,
@@ -90,9 +90,10 @@ pub struct Conv2d {
     /// Groups that divide the channels.
     pub groups: usize,
     /// Zeros around the input.
-    #[module(skip)]
     pub padding: PaddingConfig2d,
 }
+
+grouped::convolution!(Conv2d);
 
 impl From<burn::nn::conv::Conv2d> for Conv2d {
     fn from(conv: burn::nn::conv::Conv2d) -> Self {
@@ -152,7 +153,19 @@ fn run(
         if let (Some(expand), true) = (factors.expand(), factors.is_shared()) {
             return run_shared(factors.core().val(), expand, input, window, epilogue);
         }
-        if let Some(tensors) = tensors(factors) {
+        let form = factors.form();
+        if let (FactorForm::Spatial, Some(rows)) = (form, factors.expand()) {
+            let [along_columns, along_rows] = crossed(window);
+            let inner = run(factors.core(), input, &along_columns, Epilogue::new());
+            return run(rows, inner, &along_rows, epilogue);
+        }
+        let window = &ConvWindow {
+            groups: factors.core_groups(),
+            ..*window
+        };
+        if form == FactorForm::Tucker
+            && let Some(tensors) = tensors(factors)
+        {
             return run_dense_factors(factors, tensors, input, window, epilogue);
         }
         let point = ConvWindow::new([1, 1]);
@@ -192,6 +205,19 @@ fn run(
         }
     };
     seen.or(|| profile::timed(id, problem, work))
+}
+
+/// What a kernel does along columns, and what it does along rows: zeros beside the image stay zeros when
+/// columns have been summed, for nothing is added before the rows.
+fn crossed(window: &ConvWindow<2>) -> [ConvWindow<2>; 2] {
+    core::array::from_fn(|axis| {
+        let mut along = ConvWindow::new([1, 1]);
+        along.kernel[axis] = window.kernel[axis];
+        along.stride[axis] = window.stride[axis];
+        along.padding[axis] = window.padding[axis];
+        along.dilation[axis] = window.dilation[axis];
+        along
+    })
 }
 
 /// Shared kernels and their coefficients, timed as one; the coefficients are seen as the 1×1 convolution

@@ -6,6 +6,22 @@ use burn::tensor::{Device, Tensor};
 use super::{SharedPart, Weight, traverse};
 use crate::{SparseError, ops::Chains};
 
+/// How factors make a weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FactorForm {
+    /// Fewer channels, the kernel, all channels; the first or the last may be missing. Tucker-2 has all three,
+    /// a truncated SVD the last two.
+    Tucker,
+    /// A column of the kernel, then a row of it: the core is `[D, in, height, 1]`, `expand` is
+    /// `[out, D, 1, width]`.
+    Spatial,
+    /// As Tucker, with a core that is applied to each of the few channels by itself: `[D, 1, kernel..]`.
+    Depthwise,
+    /// A core that is applied to each channel of the input, and `expand` for all of the answers.
+    Shared,
+}
+
 /// A weight as two or three smaller ones that run one after the other: fewer channels, the kernel,
 /// all channels.
 ///
@@ -35,12 +51,30 @@ use crate::{SparseError, ops::Chains};
 /// All kernels of the layer are combinations of the same `B`. It is for 2-D convolutions, and pays where most
 /// of `expand` is zero and packed; see [`shared_conv2d`](crate::ops::shared_conv2d).
 ///
+/// # Columns and rows
+/// A core of width 1 in front of an `expand` of height 1 and a width of its own are a convolution along columns
+/// and one along rows ([`FactorForm::Spatial`], 2-D convolutions only). Stride, padding and dilation of
+/// each axis are those of the factor that looks along it:
+///
+/// ```text
+/// W[o, i, r, s] = Σ_a expand[o, a, 0, s] · core[a, i, r, 0]
+/// ```
+///
+/// # Depthwise cores
+/// A core of one input channel between a `reduce` and an `expand` of as many channels as it has outputs is
+/// applied to each of them by itself ([`FactorForm::Depthwise`]), as a CP decomposition wants it:
+///
+/// ```text
+/// W[o, i, r, s] = Σ_a expand[o, a] · core[a, 0, r, s] · reduce[a, i]
+/// ```
+///
 /// Each factor is a weight of its own, with a path of its own (`conv1.weight.core`), an optimiser state
 /// of its own, and a form of its own: [`pack`](crate::pack::pack) measures and packs each by itself, and
 /// a pruned factor holds only its non-zeros.
 ///
 /// Tucker-2 (Kim et al., ICLR 2016, section 3.1) has all three; a truncated SVD has `core` and
-/// `expand`. `burn_admm::decompose` finds them, and `burn_admm::penni` shared kernels (Li et al., ICML 2020).
+/// `expand`. `burn_admm::decompose` finds them, spatial SVD and CP as well, and `burn_admm::penni` shared kernels
+/// (Li et al., ICML 2020).
 ///
 /// # Example
 /// ```
@@ -121,7 +155,8 @@ impl<const D: usize> Factors<D> {
                 )));
             }
             let dims = factor.dims();
-            if name != CORE && D > 2 && dims[2..].iter().any(|&positions| positions != 1) {
+            let row = name == EXPAND && self.form() == FactorForm::Spatial;
+            if name != CORE && D > 2 && !row && dims[2..].iter().any(|&positions| positions != 1) {
                 return Err(SparseError::shape(format!(
                     "`{name}` {dims:?} should look at one position"
                 )));
@@ -136,6 +171,30 @@ impl<const D: usize> Factors<D> {
                 return Err(SparseError::shape(format!(
                     "{kernels} shared kernels of {positions} positions; there should be between 1 and \
                      {positions}"
+                )));
+            }
+            return Ok(());
+        }
+        let inner = outputs(&self.core);
+        let most = match self.form() {
+            FactorForm::Spatial => Some((input * dims[D - 2]).min(out * dims[D - 1])),
+            FactorForm::Depthwise => {
+                let mut sides = [out, input, positions];
+                sides.sort_unstable();
+                Some(sides[0].saturating_mul(sides[1]))
+            }
+            FactorForm::Tucker | FactorForm::Shared => None,
+        };
+        if let Some(most) = most {
+            if inner == 0 || inner > most {
+                return Err(SparseError::shape(format!(
+                    "rank {inner} of a weight {dims:?}; it should lie between 1 and {most}"
+                )));
+            }
+            let taken = self.expand.as_ref().map_or(inner, inputs);
+            if taken != inner {
+                return Err(SparseError::shape(format!(
+                    "`core` gives {inner} channels, but `expand` takes {taken}"
                 )));
             }
             return Ok(());
@@ -185,18 +244,55 @@ impl<const D: usize> Factors<D> {
         self.expand.as_ref()
     }
 
+    /// How the factors make the weight; their shapes tell.
+    pub fn form(&self) -> FactorForm {
+        let Some(expand) = &self.expand else {
+            return FactorForm::Tucker;
+        };
+        let (core, last) = (self.core.dims(), expand.dims());
+        let (kernels, responses) = (outputs(&self.core), inputs(expand));
+        let point = last.iter().skip(2).all(|&len| len == 1);
+        match &self.reduce {
+            None if D == 4 && !point => match core[D - 1] == 1 && last[D - 2] == 1 {
+                true => FactorForm::Spatial,
+                false => FactorForm::Tucker,
+            },
+            None => {
+                let shared = D == 4
+                    && inputs(&self.core) == 1
+                    && responses > kernels
+                    && responses.checked_rem(kernels) == Some(0);
+                match shared {
+                    true => FactorForm::Shared,
+                    false => FactorForm::Tucker,
+                }
+            }
+            Some(reduce) => {
+                // One channel between is the same in both ways.
+                let depthwise = D > 2
+                    && inputs(&self.core) == 1
+                    && kernels > 1
+                    && [outputs(reduce), responses] == [kernels; 2];
+                match depthwise {
+                    true => FactorForm::Depthwise,
+                    false => FactorForm::Tucker,
+                }
+            }
+        }
+    }
+
     /// Whether the core is applied to every channel by itself, and `expand` combines what all channels
     /// answer.
     pub fn is_shared(&self) -> bool {
-        let Some(expand) = &self.expand else {
-            return false;
-        };
-        let (kernels, responses) = (outputs(&self.core), inputs(expand));
-        D == 4
-            && self.reduce.is_none()
-            && inputs(&self.core) == 1
-            && responses > kernels
-            && responses.checked_rem(kernels) == Some(0)
+        self.form() == FactorForm::Shared
+    }
+
+    /// Groups that divide the channels of the core.
+    pub(super) fn core_groups(&self) -> usize {
+        match self.form() {
+            FactorForm::Depthwise => outputs(&self.core),
+            _ => 1,
+        }
     }
 
     /// The shape of the product.
@@ -205,6 +301,9 @@ impl<const D: usize> Factors<D> {
         let [out, input] = axes::<D>();
         if let Some(expand) = &self.expand {
             dims[out] = outputs(expand);
+            if self.form() == FactorForm::Spatial {
+                dims[D - 1] = expand.dims()[D - 1];
+            }
         }
         if let Some(reduce) = &self.reduce {
             dims[input] = inputs(reduce);
@@ -216,7 +315,11 @@ impl<const D: usize> Factors<D> {
 
     /// Channels that enter and leave the core, `[D1, D2]`.
     pub fn ranks(&self) -> [usize; 2] {
-        [inputs(&self.core), outputs(&self.core)]
+        let inner = outputs(&self.core);
+        match self.form() {
+            FactorForm::Depthwise => [inner; 2],
+            _ => [inputs(&self.core), inner],
+        }
     }
 
     /// Weights of all factors.
@@ -245,6 +348,20 @@ impl<const D: usize> Factors<D> {
             if D == 2 { matrix.transpose() } else { matrix }
         };
         let core = matrix(&self.core);
+        match (self.form(), &self.reduce, &self.expand) {
+            (FactorForm::Spatial, _, Some(expand)) => {
+                return crossed(core, expand.val(), dims);
+            }
+            (FactorForm::Depthwise, Some(reduce), Some(expand)) => {
+                let rank = outputs(&self.core);
+                let (input, positions) = (dims[1], dims.iter().skip(2).product::<usize>());
+                let of_input = matrix(reduce).reshape([rank, input, 1]);
+                let pairs: Tensor<3> = of_input * core.reshape([rank, 1, positions]);
+                let pairs = pairs.reshape([rank, input * positions]);
+                return matrix(expand).matmul(pairs).reshape(dims);
+            }
+            _ => {}
+        }
         if let (Some(expand), true) = (&self.expand, self.is_shared()) {
             let kernels = outputs(&self.core);
             let pairs = outputs(expand) * inputs(expand) / kernels;
@@ -321,7 +438,8 @@ impl<const D: usize> Factors<D> {
                 _ => SharedPart::Coefficients,
             }));
             visitor.enter_module(name, traverse::factors_of(D));
-            factor.visit(visitor);
+            let groups = if name == CORE { self.core_groups() } else { 1 };
+            traverse::in_groups(groups, || factor.visit(visitor));
             visitor.exit_module(name, traverse::factors_of(D));
         }
         traverse::mark(None);
@@ -342,6 +460,16 @@ impl<const D: usize> Factors<D> {
             chains: self.chains,
         }
     }
+}
+
+/// The weight of a convolution by columns, `D × (in · height)`, and one by rows, `[out, D, 1, width]`.
+fn crossed<const D: usize>(columns: Tensor<2>, rows: Tensor<D>, dims: [usize; D]) -> Tensor<D> {
+    let [rank, len] = columns.dims();
+    let (out, width) = (dims[0], dims[D - 1]);
+    let rows: Tensor<3> = rows.reshape([out, rank, width]).swap_dims(1, 2);
+    let product = rows.reshape([out * width, rank]).matmul(columns);
+    let product: Tensor<3> = product.reshape([out, width, len]).swap_dims(1, 2);
+    product.reshape(dims)
 }
 
 const REDUCE: &str = "reduce";

@@ -199,6 +199,8 @@ pub struct NamedWeight {
     pub factor: bool,
     /// What it is of kernels that the channels of a layer share, if it is.
     pub shared: Option<SharedPart>,
+    /// Groups that divide the channels of what runs it; 1 for linear layers.
+    pub groups: usize,
     /// The weight.
     pub weight: AnyWeight,
 }
@@ -219,6 +221,7 @@ enum Session {
         /// Whether the last name is that of a factor.
         factor: bool,
         shared: Option<SharedPart>,
+        groups: usize,
         found: Vec<NamedWeight>,
     },
     Replace(VecDeque<AnyWeight>),
@@ -273,6 +276,19 @@ pub(super) fn mark(part: Option<SharedPart>) {
     });
 }
 
+/// Says into how many groups the convolution is divided whose weight `visit` shows.
+pub(super) fn in_groups(groups: usize, visit: impl FnOnce()) {
+    let tell = |number: usize| {
+        SESSION.with_borrow_mut(|session| match session {
+            Session::Collect { groups, .. } => std::mem::replace(groups, number),
+            _ => 1,
+        })
+    };
+    let before = tell(groups);
+    visit();
+    tell(before);
+}
+
 /// Called by every weight that is visited; a chain of factors leaves it to each of them.
 pub(super) fn announce<const D: usize>(weight: &Weight<D>) {
     if weight.factors().is_some() {
@@ -283,6 +299,7 @@ pub(super) fn announce<const D: usize>(weight: &Weight<D>) {
             path,
             factor,
             shared,
+            groups,
             found,
         } = session
             && let Some(weight) = AnyWeight::from_weight(weight.clone())
@@ -299,6 +316,7 @@ pub(super) fn announce<const D: usize>(weight: &Weight<D>) {
                 path: path.join("."),
                 factor: *factor,
                 shared: *shared,
+                groups: *groups,
                 weight,
             });
         }
@@ -367,6 +385,7 @@ pub fn weights<M: Module>(module: &M) -> Vec<NamedWeight> {
         path: Vec::new(),
         factor: false,
         shared: None,
+        groups: 1,
         found: Vec::new(),
     });
     module.visit(&mut Paths);
@@ -379,8 +398,8 @@ pub fn weights<M: Module>(module: &M) -> Vec<NamedWeight> {
 /// Puts weights in the place of those that [`weights`] found, in the same order.
 ///
 /// # Panics
-/// If there are not as many, one is of another kind or shape than the one it replaces, or a factor would
-/// get factors.
+/// If there are not as many, one is of another kind or shape than the one it replaces, or a factor or a layer
+/// of several groups would get factors.
 pub fn replace_weights<M: Module>(module: M, replacements: Vec<AnyWeight>) -> M {
     let current = weights(&module);
     assert!(
@@ -394,6 +413,12 @@ pub fn replace_weights<M: Module>(module: M, replacements: Vec<AnyWeight>) -> M 
             !(old.factor && new.is_factored()),
             "{}: a factor cannot have factors",
             old.layer
+        );
+        assert!(
+            old.factor || old.groups == 1 || !new.is_factored(),
+            "{}: a layer of {} groups cannot have factors",
+            old.layer,
+            old.groups
         );
         assert!(
             old.weight.kind() == new.kind() && old.weight.shape() == new.shape(),

@@ -20,13 +20,28 @@ use {
 };
 #[cfg(feature = "cubecl-backend")]
 use {
-    crate::kernel::{self, Choice, FactorTensors as CubeFactors},
+    crate::kernel::{self, Choice, FactorTensors as CubeFactors, FactoredKernel},
     burn::backend::DispatchDevice,
     burn::tensor::Shape,
     burn_cubecl::CubeBackend,
 };
 
 use super::{ConvWindow, Epilogue, dense_conv2d};
+
+/// How the dense factors of a convolution are run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FactoredBy {
+    /// As layers do: on Flex by strips, on CubeCL devices by what was measured as the fastest.
+    #[default]
+    Fastest,
+    /// All factors in one kernel, strip by strip; what is between them does not leave the chip.
+    Strip,
+    /// The core by a kernel for few channels, its neighbours by dense convolutions.
+    Core,
+    /// Dense convolutions, one after the other.
+    Dense,
+}
 
 /// Convolutions by dense factors: on Flex one after the other on every strip of an image, on the CubeCL
 /// runtimes whichever of three kernels was measured as the fastest for a shape, one for all factors among
@@ -54,6 +69,7 @@ pub trait FactoredOps: Backend {
         chains: Chains,
         problem: ConvProblem,
         relu: bool,
+        by: FactoredBy,
     ) -> FloatTensor<Self>;
 }
 
@@ -69,6 +85,7 @@ impl FactoredOps for CubeBackend {
         _chains: Chains,
         problem: ConvProblem,
         relu: bool,
+        by: FactoredBy,
     ) -> FloatTensor<Self> {
         let factors = CubeFactors {
             reduce: reduce.into_option(),
@@ -80,7 +97,14 @@ impl FactoredOps for CubeBackend {
             residual: residual.into_option(),
             relu,
         };
-        kernel::factored_conv(input, factors, epilogue, &problem, Choice::Tuned)
+        let choice = match by {
+            FactoredBy::Fastest => Choice::Tuned,
+            // A strip wherever one fits.
+            FactoredBy::Strip => Choice::Heuristic,
+            FactoredBy::Core => Choice::Forced(FactoredKernel::Core),
+            FactoredBy::Dense => Choice::Forced(FactoredKernel::Dense),
+        };
+        kernel::factored_conv(input, factors, epilogue, &problem, choice)
     }
 }
 
@@ -190,6 +214,25 @@ pub(crate) fn factored_conv2d(
     window: &ConvWindow<2>,
     epilogue: Epilogue<4>,
 ) -> Tensor<4> {
+    factored_conv2d_by(
+        input,
+        factors,
+        chains,
+        window,
+        epilogue,
+        FactoredBy::Fastest,
+    )
+}
+
+/// The same by one form, where the device has it; as dense convolutions where it has none.
+pub(crate) fn factored_conv2d_by(
+    input: Tensor<4>,
+    factors: FactorTensors,
+    chains: &Chains,
+    window: &ConvWindow<2>,
+    epilogue: Epilogue<4>,
+    by: FactoredBy,
+) -> Tensor<4> {
     let outputs = factors.expand.as_ref().unwrap_or(&factors.core).dims()[0];
     let shape = input.dims();
     let channels = factors.reduce.as_ref().unwrap_or(&factors.core).dims()[1];
@@ -214,10 +257,10 @@ pub(crate) fn factored_conv2d(
             chains.clone(),
             problem,
             epilogue.activation == Activation::Relu,
+            by,
         ));
     }
-    #[cfg(not(feature = "flex"))]
-    let _ = chains;
+    let _ = (chains, by);
     let point = ConvWindow::new([1, 1]);
     let x = match factors.reduce {
         Some(reduce) => dense_conv2d(input, reduce, None, &point),
@@ -236,7 +279,11 @@ pub(crate) fn factored_conv2d(
 /// Whether all of them are of one dtype and on one kind of device that has a kernel for it, and no gradients
 /// are recorded.
 #[cfg(any(feature = "flex", feature = "cubecl-backend"))]
-fn has_kernel(input: &Tensor<4>, factors: &FactorTensors, epilogue: &Epilogue<4>) -> bool {
+pub(super) fn has_kernel(
+    input: &Tensor<4>,
+    factors: &FactorTensors,
+    epilogue: &Epilogue<4>,
+) -> bool {
     let dtype = input.dtype();
     let plain = |device: Device, other| other == dtype && takes(&device, dtype);
     let optional = [&factors.reduce, &factors.expand, &epilogue.residual];

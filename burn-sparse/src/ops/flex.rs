@@ -10,8 +10,8 @@ use burn_flex::{Flex, FlexTensor};
 use half::{bf16, f16};
 
 use super::{
-    BatchNormOps, CellOps, Chains, DenseOps, FactoredOps, MomentsCell, OptionalFloat, OptionalInt,
-    Pattern, SharedOps, SparseOps,
+    BatchNormOps, CellOps, Chains, DenseOps, FactoredBy, FactoredOps, MomentsCell, OptionalFloat,
+    OptionalInt, Pattern, SharedOps, SparseOps,
     batch_norm::{BatchNormBackward, BatchNormGrads},
     flex_memory::{Output, images, images_mut},
 };
@@ -311,6 +311,7 @@ impl FactoredOps for Flex {
         chains: Chains,
         problem: ConvProblem,
         relu: bool,
+        _by: FactoredBy,
     ) -> FloatTensor<Self> {
         let input = rows::<f32>(input);
         let [reduce, bias] = [reduce, bias].map(|tensor| tensor.into_option().map(f32s));

@@ -15,6 +15,8 @@ mod cube;
 mod dense_conv;
 mod epilogue;
 mod factored;
+#[cfg(any(feature = "flex", feature = "cubecl-backend"))]
+mod factored_conv;
 #[cfg(feature = "flex")]
 mod flex;
 #[cfg(feature = "flex")]
@@ -38,10 +40,14 @@ pub use conv2d::{ConvWindow, sparse_conv2d};
 pub use dense_conv::{DenseOps, dense_conv2d};
 pub(crate) use dense_conv::{dense_linear, is_flex};
 pub use epilogue::{Activation, Epilogue};
-pub use factored::Chains;
 #[cfg(any(feature = "flex", feature = "cubecl-backend"))]
 pub use factored::FactoredOps;
+#[cfg(any(feature = "flex", feature = "cubecl-backend"))]
+pub(crate) use factored::factored_conv2d_by;
+pub use factored::{Chains, FactoredBy};
 pub(crate) use factored::{FactorTensors, factored_conv2d};
+#[cfg(any(feature = "flex", feature = "cubecl-backend"))]
+pub use factored_conv::{CoreTiles, FactoredConv, core_tiles};
 pub use linear::sparse_linear;
 pub use max_pool::max_pool2d;
 pub use pattern::Pattern;

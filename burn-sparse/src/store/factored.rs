@@ -49,6 +49,12 @@ fn chain(
     let [reduce, Some(core), expand] = shapes else {
         return Ok(named.weight.clone());
     };
+    if named.groups > 1 {
+        return Err(SparseError::shape(format!(
+            "factors for a layer of {} groups, which cannot have any",
+            named.groups
+        )));
+    }
     let shape = named.weight.shape();
     // Shared kernels, one input channel each, and their coefficients for every channel.
     if let (None, Some(expand), [out, channels, kernel @ ..]) = (&reduce, &expand, &shape[..])
@@ -63,6 +69,9 @@ fn chain(
         return named
             .weight
             .with_factors([None, Some(zeros(core)), Some(zeros(expand.clone()))]);
+    }
+    if let Some(factors) = other_form(&shape, [&reduce, &Some(core.clone()), &expand]) {
+        return named.weight.with_factors(factors);
     }
     // Before memory is asked for: factors are no larger than ranks of this weight can make them.
     let [out, input] = if shape.len() == 2 { [1, 0] } else { [0, 1] };
@@ -100,4 +109,38 @@ fn chain(
     let zeros = |shape: Vec<usize>| TensorData::zeros::<f32, _>(shape);
     let factors = [reduce, Some(core), expand].map(|shape| shape.map(zeros));
     named.weight.with_factors(factors)
+}
+
+/// Zeros for a convolution by columns and one by rows, or for a depthwise core between two of 1×1, if the factors
+/// are those of a weight of this shape and no more than its ranks can make them.
+fn other_form(
+    shape: &[usize],
+    [reduce, core, expand]: [&Option<Vec<usize>>; 3],
+) -> Option<[Option<TensorData>; 3]> {
+    let (core, expand) = (core.as_ref()?, expand.as_ref()?);
+    let [out, input, kernel @ ..] = shape else {
+        return None;
+    };
+    let zeros = |shape: &Vec<usize>| Some(TensorData::zeros::<f32, _>(shape.clone()));
+    let rank = *core.first()?;
+    if let (None, &[height, width]) = (reduce, kernel) {
+        let most = input.saturating_mul(height).min(out.saturating_mul(width));
+        let fits = width > 1
+            && rank <= most
+            && core[..] == [rank, *input, height, 1]
+            && expand[..] == [*out, rank, 1, width];
+        return fits.then(|| [None, zeros(core), zeros(expand)]);
+    }
+    let reduce = reduce.as_ref()?;
+    let mut sides = [*out, *input, kernel.iter().product()];
+    sides.sort_unstable();
+    let most = sides[0].saturating_mul(sides[1]);
+    let points = vec![1; kernel.len()];
+    let of = |rows: usize, columns: usize, rest: &[usize]| [&[rows, columns], rest].concat();
+    let fits = !kernel.is_empty()
+        && (2..=most).contains(&rank)
+        && *reduce == of(rank, *input, &points)
+        && *core == of(rank, 1, kernel)
+        && *expand == of(*out, rank, &points);
+    fits.then(|| [zeros(reduce), zeros(core), zeros(expand)])
 }

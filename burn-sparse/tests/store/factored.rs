@@ -1,5 +1,7 @@
 //! Checkpoints of chains of factors.
 
+use std::panic::AssertUnwindSafe;
+
 use burn::module::{Lora, Module};
 use burn::tensor::{Device, TensorData};
 use burn_sparse::nn::{Conv2d, Conv2dConfig, Linear, LinearConfig, replace_weights, weights};
@@ -143,6 +145,88 @@ fn forged_factors_are_refused_before_memory_is_asked_for() {
     });
     let found = refusal(store::from_bytes(fresh(), &forged));
     assert!(found.contains("conv.weight"), "{found}");
+}
+
+/// By columns and rows, and with a depthwise core.
+#[test]
+fn factors_of_other_forms_come_back() {
+    let fresh = || Conv2dConfig::new([6, 8], [3, 5]).init(&Device::flex());
+    let rng = &mut ChaCha8Rng::seed_from_u64(5);
+    let mut some = |shape: &[usize]| Some(data(rng, shape, 1.0));
+    let forms = [
+        [None, some(&[4, 6, 3, 1]), some(&[8, 4, 1, 5])],
+        [None, some(&[18, 6, 3, 1]), some(&[8, 18, 1, 5])],
+        [
+            some(&[10, 6, 1, 1]),
+            some(&[10, 1, 3, 5]),
+            some(&[8, 10, 1, 1]),
+        ],
+    ];
+    for form in forms {
+        let factors = weights(&fresh())[0].weight.with_factors(form).unwrap();
+        let saved = replace_weights(fresh(), vec![factors]);
+        // Dense, and with all factors packed.
+        for saved in [saved.clone(), saved.pack().unwrap()] {
+            let (bytes, _) = store::to_bytes(&saved).unwrap();
+            let loaded = store::from_bytes(fresh(), &bytes).unwrap();
+            let all = |conv: &Conv2d| {
+                let named = weights(conv).into_iter();
+                let one = named.map(|n| {
+                    let values = n.weight.to_csr().unwrap().to_dense();
+                    (n.path, n.groups, n.weight.is_packed(), values)
+                });
+                one.collect::<Vec<_>>()
+            };
+            assert_eq!(all(&loaded), all(&saved));
+            let form = |conv: &Conv2d| conv.weight.factors().unwrap().form();
+            assert_eq!(form(&loaded), form(&saved));
+        }
+    }
+    // What no such factors can be is asked no memory for.
+    let [core, expand] = [[4, 6, 3, 1], [8, 4, 1, 5]].map(|shape| some(&shape));
+    let factors = weights(&fresh())[0]
+        .weight
+        .with_factors([None, core, expand]);
+    let saved = replace_weights(fresh(), vec![factors.unwrap()]);
+    let (bytes, _) = store::to_bytes(&saved).unwrap();
+    let huge = 1usize << 40;
+    for shapes in [
+        [[huge, 6, 3, 1], [8, huge, 1, 5]],
+        [[4, 6, 3, 1], [8, 4, 1, huge]],
+    ] {
+        let forged = forge(&bytes, |manifest, _| {
+            for (layer, shape) in shapes.into_iter().enumerate() {
+                manifest["layers"][layer]["shape"] = json!(shape);
+            }
+        });
+        let (result, asked) = asked_by(|| store::from_bytes(fresh(), &forged));
+        let found = refusal(result);
+        assert!(found.contains("a factor"), "{found}");
+        assert!(asked < 1 << 20, "asked for {asked} bytes");
+    }
+}
+
+#[test]
+fn a_grouped_layer_gets_no_factors() {
+    let conv = |channels, groups| {
+        let config = Conv2dConfig::new([channels, 8], [3, 3]).with_groups(groups);
+        config.init(&Device::flex())
+    };
+    let rng = &mut ChaCha8Rng::seed_from_u64(1);
+    // Weights of one shape, for six channels at once and for two groups of six.
+    let plain = conv(6, 1);
+    let factors = [
+        None,
+        Some(data(rng, &[4, 6, 3, 3], 1.0)),
+        Some(data(rng, &[8, 4, 1, 1], 1.0)),
+    ];
+    let factors = weights(&plain)[0].weight.with_factors(factors).unwrap();
+    let saved = replace_weights(plain, vec![factors.clone()]);
+    let (bytes, _) = store::to_bytes(&saved).unwrap();
+    let found = refusal(store::from_bytes(conv(12, 2), &bytes));
+    assert!(found.contains("2 groups"), "{found}");
+    let replaced = AssertUnwindSafe(|| replace_weights(conv(12, 2), vec![factors]));
+    assert!(std::panic::catch_unwind(replaced).is_err());
 }
 
 #[test]

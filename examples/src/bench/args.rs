@@ -52,8 +52,10 @@ pub enum Command {
     Quant(QuantArgs),
     /// Time convolutions by Tucker factors beside the same ones undivided
     ///
-    /// Four forms run in turns: this project's dense convolution, Burn's, three of Burn's that compute the
-    /// factors one after the other, and the layer with factors, which runs them strip by strip on a CPU.
+    /// Forms run in turns: this project's dense convolution, Burn's, three of Burn's that compute the
+    /// factors one after the other, and the layer with factors, which runs them strip by strip on a CPU. On other
+    /// devices also the core alone, the core's kernel between dense 1x1 convolutions, and the fused strip; --forms
+    /// asks for them anywhere, and rows say which of them a device does not have.
     /// Layers and ranks are those that TDC (`PPoPP` 2023) published for five networks, unless others are asked
     /// for. scripts/peers/tucker puts ONNX Runtime beside it.
     #[command(after_help = TUCKER_HELP)]
@@ -138,6 +140,9 @@ const TUCKER_HELP: &str = "\
 Examples:
   # ResNet-18 at the ranks of TDC, and the whole network
   cargo run --release --example bench -- tucker --layer ^resnet18 --batch 1,16 --network
+  # the forms of a card, in two types of numbers, and TDC's model of tiles held against measuring
+  cargo run --release --features cuda --example bench -- tucker --preset full --device cuda \\
+      --dtype f32,f16 --batch 1,32 --model
   # layers of your own at ranks of your own (output, input)
   cargo run --release --example bench -- tucker --suite resnet50 --layer 'conv2$' --ranks 48,64";
 

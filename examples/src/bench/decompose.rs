@@ -144,13 +144,13 @@ pub fn decompose(args: &DecomposeArgs) -> Result<Ending, BenchError> {
 }
 
 fn row(decomposed: &Decomposed) -> Row {
-    let tucker = &decomposed.tucker;
+    let factors = &decomposed.factors;
     Row {
         path: decomposed.path.clone(),
-        shape: tucker.shape(),
-        ranks: tucker.ranks(),
-        rounds: tucker.iterations(),
-        relative_error: tucker.relative_error(),
+        shape: factors.shape(),
+        ranks: factors.ranks(),
+        rounds: factors.iterations(),
+        relative_error: factors.relative_error(),
     }
 }
 

@@ -78,13 +78,21 @@ pub(super) fn rounds<const N: usize>(
     options: TimingOptions,
     clocks: [Clock<'_>; N],
 ) -> Result<Vec<[f64; N]>, BenchError> {
-    let round = || -> Result<[f64; N], BenchError> {
-        let mut times = [0.0; N];
-        for (time, clock) in times.iter_mut().zip(clocks) {
-            *time = clock()?;
-        }
-        Ok(times)
-    };
+    let rounds = rounds_of(options, &clocks)?.into_iter();
+    Ok(rounds
+        .map(|round| std::array::from_fn(|form| round[form]))
+        .collect())
+}
+
+/// The same for forms whose number is only known when they run.
+///
+/// # Errors
+/// The first that a clock gives.
+pub(super) fn rounds_of(
+    options: TimingOptions,
+    clocks: &[Clock<'_>],
+) -> Result<Vec<Vec<f64>>, BenchError> {
+    let round = || -> Result<Vec<f64>, BenchError> { clocks.iter().map(|clock| clock()).collect() };
     let begin = Instant::now();
     for _ in 0..options.warmup {
         round()?;

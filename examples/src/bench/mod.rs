@@ -54,7 +54,9 @@ mod sweep;
 pub(crate) mod table;
 mod text;
 mod tucker;
+mod tucker_forms;
 mod tucker_layers;
+mod tucker_tiles;
 mod verdict;
 mod verify;
 
@@ -86,5 +88,6 @@ pub use shared::{SharedArgs, shared};
 pub use stay_dense::{DenseArgs, stay_dense};
 pub use suite::{Suite, SuiteError};
 pub use tucker::{TuckerArgs, tucker};
+pub use tucker_forms::FormName;
 pub use verdict::{Change, Verdict};
 pub use verify::{Expected, Verified};

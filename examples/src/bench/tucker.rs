@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use burn::nn::PaddingConfig2d;
-use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use burn_admm::decompose::{
     HooiConfig, RankChoice, RankPlan, RankPlanError, RankRule, Ranks, factor,
 };
-use burn_sparse::nn::{Conv2d, Conv2dConfig};
+use burn_sparse::nn::{Conv2d, Conv2dConfig, replace_weights, weights};
 use burn_sparse::{ConvProblem, WeightShape, catalogue, cpu};
 use clap::Args;
 use models::{Classifier, ResNetConfig};
@@ -16,15 +15,17 @@ use regex::Regex;
 use serde::Serialize;
 
 use super::commands::{Ending, prepare};
-use super::measure::{rounds, time};
+use super::measure::{Clock, rounds_of, time};
 use super::sweep::{layers, some};
 use super::table::{Table, digits};
+use super::tucker_forms::{Absent, Form, FormName, Forms, difference, statistics};
 use super::tucker_layers::{published, resnet18};
-use super::{BenchError, CommonArgs, Kind, Layer, Machine, Ratio, measure};
+use super::tucker_tiles::{self, TileRow};
+use super::{BenchError, CommonArgs, Dtype, Kind, Layer, Machine, Ratio, measure};
 use crate::cli::{command_line, positive};
 use crate::device::Backend;
 use crate::progress::Progress;
-use crate::timing::{Timing, TimingOptions};
+use crate::timing::TimingOptions;
 
 /// Largest difference between forms, in parts of the largest output. All are sums of a few thousand products
 /// in f32, in different orders.
@@ -56,7 +57,27 @@ pub struct TuckerArgs {
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = positive)]
     pub batch: Vec<usize>,
 
-    /// Time ResNet-18 with TDC's ranks too, whole, beside the dense network
+    /// Types of the numbers
+    #[arg(
+        long,
+        value_enum,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "f32"
+    )]
+    pub dtype: Vec<Dtype>,
+
+    /// Forms to time, beside the layer with factors: by default the undivided layer, Burn's and three of Burn's on
+    /// flex, and all on other devices
+    #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',')]
+    pub forms: Vec<FormName>,
+
+    /// Time every tile of the core too, and say how far the pick of TDC's analytical model is from the best one;
+    /// on CubeCL devices
+    #[arg(long)]
+    pub model: bool,
+
+    /// Time ResNet-18 with TDC's ranks too, in f32, whole, beside the dense network
     #[arg(long)]
     pub network: bool,
 
@@ -87,27 +108,21 @@ struct TuckerRow {
     /// Of the layer; of a network each has its own.
     ranks: Option<Ranks>,
     batch: usize,
+    dtype: Dtype,
     macs: u64,
     macs_factored: u64,
     /// Multiply-adds of the undivided layer over those of its factors.
     flop_ratio: f64,
     forms: Vec<Form>,
+    /// Forms that the device does not have.
+    absent: Vec<Absent>,
     /// Largest difference between the outputs of the factors and those of an independent form, in parts of
     /// the largest output.
     max_rel_diff: f64,
     /// Why the times count for nothing, if so.
     failed: Option<String>,
-}
-
-/// A way to compute it.
-#[derive(Debug, Serialize)]
-struct Form {
-    /// `dense` (this project's), `burn_dense`, `burn_three`, `factors`.
-    name: &'static str,
-    /// Milliseconds.
-    time: Timing,
-    /// Its time over that of `factors`, round by round: above 1, factors are faster.
-    over_factors: Ratio,
+    /// Why there are no times, if so.
+    skipped: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -115,6 +130,8 @@ struct Report {
     command: String,
     machine: Machine,
     rows: Vec<TuckerRow>,
+    /// Of every core, with `--model`.
+    tiles: Option<Vec<TileRow>>,
 }
 
 /// Times factors beside undivided convolutions, and prints it.
@@ -157,15 +174,20 @@ pub fn tucker(args: &TuckerArgs) -> Result<Ending, BenchError> {
     let device = &prepared.selected.device;
     let seed = args.common.seed;
     let on_pool = prepared.selected.backend == Backend::Flex;
-    let steps = batches.len() * (chosen.len() + usize::from(args.network));
+    let names = forms(&args.forms, on_pool);
+    let layers = args.dtype.len() * chosen.len();
+    let steps = batches.len() * (layers + usize::from(args.network));
     let progress = Progress::new("tucker", steps as u64);
     let mut report = Report {
         command: command_line(),
         machine: prepared.machine.clone(),
         rows: Vec::with_capacity(steps),
+        tiles: args.model.then(Vec::new),
     };
     for (layer, ranks) in &chosen {
-        for &batch in &batches {
+        let conditions = args.dtype.iter();
+        let conditions = conditions.flat_map(|&dtype| batches.iter().map(move |&b| (dtype, b)));
+        for (dtype, batch) in conditions {
             progress.message(layer.name());
             let problem = layer.problem(batch).map_err(|source| BenchError::Layer {
                 text: layer.name().to_owned(),
@@ -175,11 +197,13 @@ pub fn tucker(args: &TuckerArgs) -> Result<Ending, BenchError> {
                 name: layer.name(),
                 problem,
                 ranks: *ranks,
+                dtype,
                 seed,
             };
+            let tiles = &mut report.tiles;
             let row = match on_pool {
-                true => cpu::on_pool(|| case.row(device, options))?,
-                false => case.row(device, options)?,
+                true => cpu::on_pool(|| case.row(&names, device, options, tiles))?,
+                false => case.row(&names, device, options, tiles)?,
             };
             report.rows.push(row);
             progress.inc(1);
@@ -212,6 +236,19 @@ pub fn tucker(args: &TuckerArgs) -> Result<Ending, BenchError> {
         0 => Ending::Well,
         failed => Ending::Found(failed),
     })
+}
+
+/// The forms of the command line, that of the layer last: others are held against it.
+fn forms(asked: &[FormName], on_flex: bool) -> Vec<FormName> {
+    let usual = match on_flex {
+        true => FormName::ON_FLEX.to_vec(),
+        false => FormName::ALL.to_vec(),
+    };
+    let wanted = |name: &FormName| match asked.is_empty() {
+        true => usual.contains(name),
+        false => asked.contains(name) || *name == FormName::Factors,
+    };
+    FormName::ALL.into_iter().filter(wanted).collect()
 }
 
 /// The layers of the command line with their ranks.
@@ -279,12 +316,42 @@ struct Case<'a> {
     name: &'a str,
     problem: ConvProblem,
     ranks: Ranks,
+    dtype: Dtype,
     seed: u64,
 }
 
 impl Case<'_> {
-    fn row(&self, device: &Device, options: TimingOptions) -> Result<TuckerRow, BenchError> {
-        let problem = &self.problem;
+    fn row(
+        &self,
+        names: &[FormName],
+        device: &Device,
+        options: TimingOptions,
+        tiles: &mut Option<Vec<TileRow>>,
+    ) -> Result<TuckerRow, BenchError> {
+        let (problem, dtype) = (&self.problem, self.dtype);
+        let [inputs, outputs] = [problem.input, problem.output()].map(|size| size.iter().product());
+        let macs = problem.dense_macs();
+        let macs_factored =
+            (problem.batch * self.ranks.macs(shape_of(problem), inputs, outputs)) as u64;
+        let mut row = TuckerRow {
+            name: self.name.to_owned(),
+            problem: Some(*problem),
+            ranks: Some(self.ranks),
+            batch: problem.batch,
+            dtype,
+            macs,
+            macs_factored,
+            flop_ratio: macs as f64 / macs_factored as f64,
+            forms: Vec::new(),
+            absent: Vec::new(),
+            max_rel_diff: 0.0,
+            failed: None,
+            skipped: None,
+        };
+        if !dtype.runs_on(device) {
+            row.skipped = Some(format!("{device:?} does not compute in {dtype}"));
+            return Ok(row);
+        }
         let dense = self.layer(device);
         let choice = RankChoice::new(RankRule::Fixed(self.ranks));
         // How well factors fit random weights does not change what they take.
@@ -295,63 +362,44 @@ impl Case<'_> {
         let plan = RankPlan::new(choice);
         let factors = plan.decompose(&dense, start).map_err(unfit)?;
         let factored = factor(dense.clone(), &factors).map_err(unfit)?;
+        let [dense, factored] = [dense, factored].map(|layer| in_numbers(layer, dtype));
         let shape = problem.input_shape();
         let values = catalogue::values(shape.iter().product(), self.seed + 1);
         let x = Tensor::<4>::from_data(TensorData::new(values, shape), device);
+        let forms = Forms::new([&dense, &factored], *problem, x.cast(dtype.burn()))?;
 
-        let ours = || dense.forward(x.clone());
-        let strips = || factored.forward(x.clone());
-        let kernel = dense.weight.val();
-        let burn = || conv(x.clone(), kernel.clone(), problem);
-        let chain = factored.weight.factors();
-        let chain = chain.ok_or_else(|| {
-            BenchError::Settings(format!(
-                "{}: ranks {:?} leave it whole",
-                self.name, self.ranks
-            ))
-        })?;
-        let chain: Vec<(bool, Tensor<4>)> = chain
-            .named()
-            .map(|(name, weight)| (name == "core", weight.val()))
-            .collect();
-        let three = || {
-            chain
-                .iter()
-                .fold(x.clone(), |x, (core, weight)| match core {
-                    true => conv(x, weight.clone(), problem),
-                    false => conv(
-                        x,
-                        weight.clone(),
-                        &ConvProblem::new(1, [1, 1], [1, 1], [1, 1]),
-                    ),
-                })
+        let mut there = Vec::new();
+        for &name in names {
+            match (forms.run(name), forms.expected(name)) {
+                (Err(reason), _) => row.absent.push(Absent {
+                    name,
+                    reason: reason.to_string(),
+                }),
+                (Ok(found), expected) => {
+                    there.push(name);
+                    let off = expected.map_or(0.0, |expected| difference(&found, &expected));
+                    // NaN stays.
+                    if off.is_nan() || off > row.max_rel_diff {
+                        row.max_rel_diff = off;
+                    }
+                }
+            }
+        }
+        row.failed = wrong(row.max_rel_diff, tolerance(dtype));
+        let clock = |&name: &FormName| -> Box<dyn Fn() -> Result<f64, BenchError> + '_> {
+            let forms = &forms;
+            Box::new(move || again(device, &|| forms.run(name)))
         };
-        let max_rel_diff = difference(&strips(), &three());
-        let rounds = rounds(
-            options,
-            [
-                &|| again(device, &ours),
-                &|| again(device, &burn),
-                &|| again(device, &three),
-                &|| again(device, &strips),
-            ],
-        )?;
-        let [inputs, outputs] = [problem.input, problem.output()].map(|size| size.iter().product());
-        let macs = problem.dense_macs();
-        let macs_factored =
-            (problem.batch * self.ranks.macs(shape_of(problem), inputs, outputs)) as u64;
-        Ok(TuckerRow {
-            name: self.name.to_owned(),
-            problem: Some(*problem),
-            ranks: Some(self.ranks),
-            batch: problem.batch,
-            macs,
-            macs_factored,
-            flop_ratio: macs as f64 / macs_factored as f64,
-            forms: forms(["dense", "burn_dense", "burn_three", "factors"], &rounds),
-            max_rel_diff,
-            failed: wrong(max_rel_diff, TOLERANCE),
-        })
+        let clocks: Vec<_> = there.iter().map(clock).collect();
+        let clocks: Vec<Clock<'_>> = clocks.iter().map(|clock| &**clock as Clock<'_>).collect();
+        let rounds = rounds_of(options, &clocks)?;
+        row.forms = statistics(&there, &rounds);
+        if let Some(tiles) = tiles {
+            let core = forms.core_problem();
+            let timed = TileRow::of(self.name, core, dtype, options.runs, device);
+            tiles.push(timed);
+        }
+        Ok(row)
     }
 
     fn layer(&self, device: &Device) -> Conv2d {
@@ -368,24 +416,26 @@ impl Case<'_> {
     }
 }
 
-/// Burn's convolution. Its paddings are symmetric, as all of these layers' are.
-fn conv(x: Tensor<4>, weight: Tensor<4>, problem: &ConvProblem) -> Tensor<4> {
-    let padding = problem.padding.map(|[before, _]| before);
-    let options = ConvOptions::new(problem.stride, padding, problem.dilation, 1);
-    burn::tensor::module::conv2d(x, weight, None, options)
-}
-
-/// In parts of the largest of `expected`; NaN if there is one in either.
-fn difference<const D: usize>(found: &Tensor<D>, expected: &Tensor<D>) -> f64 {
-    let most = |tensor: Tensor<D>| f64::from(tensor.abs().max().into_scalar::<f32>());
-    most(found.clone() - expected.clone()) / most(expected.clone())
-}
-
 /// One timed run right after another: as where one form is repeated, its weights are in the caches that the
 /// forms before it have filled with theirs.
 fn again<T>(device: &Device, work: &impl Fn() -> T) -> Result<f64, BenchError> {
     time(device, work)?;
     time(device, work)
+}
+
+fn tolerance(dtype: Dtype) -> f64 {
+    match dtype {
+        Dtype::F32 => TOLERANCE,
+        // What is between the factors is rounded to these numbers.
+        Dtype::F16 | Dtype::Bf16 => 16.0 * dtype.epsilon(),
+    }
+}
+
+fn in_numbers(layer: Conv2d, dtype: Dtype) -> Conv2d {
+    let cast = weights(&layer).into_iter();
+    let cast = cast.map(|named| named.weight.in_numbers(dtype.burn()));
+    let cast = cast.collect();
+    replace_weights(layer, cast)
 }
 
 fn wrong(difference: f64, tolerance: f64) -> Option<String> {
@@ -396,27 +446,6 @@ fn wrong(difference: f64, tolerance: f64) -> Option<String> {
             "outputs differ by {difference:.1e} of the largest; up to {tolerance:.0e} is rounding"
         )
     })
-}
-
-/// Statistics of each form; the last is that of the factors.
-fn forms<const N: usize>(names: [&'static str; N], rounds: &[[f64; N]]) -> Vec<Form> {
-    let column = |form: usize| rounds.iter().map(|round| round[form]).collect();
-    let ratio = |form: usize| {
-        let ratios = rounds.iter().map(|round| round[form] / round[N - 1]);
-        Timing::of(ratios.collect())
-    };
-    let forms = names.into_iter().enumerate().filter_map(|(form, name)| {
-        let ratio = ratio(form)?;
-        Some(Form {
-            name,
-            time: Timing::of(column(form))?,
-            over_factors: Ratio {
-                median: ratio.median,
-                spread: ratio.spread,
-            },
-        })
-    });
-    forms.collect()
 }
 
 /// ResNet-18 with random weights, for images of 224×224, batch norms folded: dense, and with TDC's ranks.
@@ -469,67 +498,83 @@ fn network(
         problem: None,
         ranks: None,
         batch,
+        dtype: Dtype::F32,
         macs,
         macs_factored,
         flop_ratio: macs as f64 / macs_factored as f64,
         forms: vec![
             Form {
-                name: "dense",
+                name: FormName::Dense,
                 time: pair.dense,
                 over_factors: over(inverse, inverse * pair.ratio.spread / pair.ratio.median),
             },
             Form {
-                name: "factors",
+                name: FormName::Factors,
                 time: pair.sparse,
                 over_factors: over(1.0, 0.0),
             },
         ],
+        absent: Vec::new(),
         max_rel_diff,
         failed: wrong(max_rel_diff, NETWORK_TOLERANCE),
+        skipped: None,
     })
 }
 
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(f, "{}", self.machine)?;
-        let head = [
-            "layer",
-            "batch",
-            "ranks",
-            "FLOPs",
-            "dense ms",
-            "Burn ms",
-            "Burn's 3 ms",
-            "factors ms",
-            "dense/factors",
-            "of FLOPs",
-            "",
-        ];
+        let form = |row: &TuckerRow, name| {
+            let mut forms = row.forms.iter();
+            forms
+                .find(|form| form.name == name)
+                .map(|form| (form.time.median, form.over_factors.median))
+        };
+        // Columns that some row has something for.
+        let absent = |row: &TuckerRow, name| row.absent.iter().any(|form| form.name == name);
+        let there = |name: &FormName| {
+            let mut rows = self.rows.iter();
+            rows.any(|row| form(row, *name).is_some() || absent(row, *name))
+        };
+        let names: Vec<FormName> = FormName::ALL.into_iter().filter(there).collect();
+        let mut head = vec!["layer", "batch", "type", "ranks", "FLOPs"];
+        head.extend(names.iter().map(|name| name.title()));
+        head.extend(["dense/factors", "of FLOPs", ""]);
         let mut table = Table::new(&head);
         for row in &self.rows {
-            let form = |name: &str| row.forms.iter().find(|form| form.name == name);
-            let millis = |name| form(name).map_or(String::new(), |form| digits(form.time.median));
-            let gain = form("dense").map_or(f64::NAN, |form| form.over_factors.median);
+            let gain = form(row, FormName::Dense).map(|(_, over)| over);
             let ranks = |ranks: Ranks| format!("{},{}", ranks.output, ranks.input);
-            let verdict = match (&row.failed, gain >= 1.0) {
-                (Some(reason), _) => format!("FAILED: {reason}"),
-                (None, true) => String::new(),
-                (None, false) => "dense wins".to_owned(),
+            let mut verdict = match (&row.failed, &row.skipped, gain) {
+                (Some(reason), ..) => format!("FAILED: {reason}"),
+                (None, Some(reason), _) => format!("not measured: {reason}"),
+                (None, None, Some(gain)) if gain < 1.0 => "dense wins".to_owned(),
+                _ => String::new(),
             };
-            table.push(vec![
+            for form in &row.absent {
+                let before = if verdict.is_empty() { "" } else { "; " };
+                verdict += &format!("{before}no {}: {}", form.name.name(), form.reason);
+            }
+            let mut cells = vec![
                 row.name.clone(),
                 row.batch.to_string(),
+                row.dtype.to_string(),
                 row.ranks.map_or_else(|| "TDC's".to_owned(), ranks),
                 format!("{:.2}x fewer", row.flop_ratio),
-                millis("dense"),
-                millis("burn_dense"),
-                millis("burn_three"),
-                millis("factors"),
-                format!("{gain:.2}"),
-                format!("{:.2}", gain / row.flop_ratio),
+            ];
+            let millis = |name: &FormName| form(row, *name).map(|(median, _)| digits(median));
+            cells.extend(names.iter().map(|name| millis(name).unwrap_or_default()));
+            let two = |value: Option<f64>| value.map_or_else(String::new, |v| format!("{v:.2}"));
+            cells.extend([
+                two(gain),
+                two(gain.map(|gain| gain / row.flop_ratio)),
                 verdict,
             ]);
+            table.push(cells);
         }
-        write!(f, "{table}")
+        write!(f, "{table}")?;
+        match &self.tiles {
+            Some(tiles) => write!(f, "\n{}", tucker_tiles::table(tiles)),
+            None => Ok(()),
+        }
     }
 }

@@ -137,8 +137,8 @@ pub fn decompose<M: Classifier + 'static>(
     }
     let factors = plan.decompose(&model, HooiConfig::default())?;
     let [lost, all] = factors.iter().fold([0.0, 0.0], |[lost, all], layer| {
-        let tucker = &layer.tucker;
-        [lost + tucker.squared_error(), all + tucker.energy()]
+        let factors = &layer.factors;
+        [lost + factors.squared_error(), all + factors.energy()]
     });
     results.relative_error = if all > 0.0 {
         f64::sqrt(lost / all)

@@ -1,6 +1,7 @@
 //! Drop-in layers against Burn's own, dense and packed, on every device.
 
 mod factors;
+mod forms;
 mod grouped;
 mod mixed;
 mod shared;

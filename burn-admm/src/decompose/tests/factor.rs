@@ -121,7 +121,7 @@ fn the_chain_is_the_decomposition_and_costs_what_the_report_says() {
             let named = weights(&whole);
             let weight = named.iter().find(|n| n.path == layer.path).unwrap();
             let product = weight.weight.to_csr().unwrap().to_dense();
-            let rebuilt = layer.tucker.reconstruct();
+            let rebuilt = layer.factors.reconstruct();
             let error = squared_distance(&product, &rebuilt).sqrt();
             assert!(error < 1e-5, "{}: {error}", layer.path);
         }
@@ -168,6 +168,68 @@ fn layers_of_others_are_named() {
     assert!(matches!(error, RankPlanError::Factors { .. }), "{error}");
 }
 
+/// Seen running or not, named or not, by a plan or by hand.
+#[test]
+fn grouped_layers_keep_their_weights() {
+    let device = Device::flex();
+    let net = Net::new();
+    let depthwise = Conv2dConfig::new([16, 32], [3, 3])
+        .with_groups(16)
+        .init(&device);
+    let line = Conv1dConfig::new(8, 8, 3).with_groups(4).init(&device);
+    let model = (net, depthwise, line);
+    let cases = [
+        ("0.grouped.weight", "2 groups", 2),
+        ("1.weight", "depthwise, 16 groups", 16),
+        ("2.weight", "4 groups", 4),
+    ];
+    for named in [false, true] {
+        let mut plan = RankPlan::new(fixed(2, 2));
+        if named {
+            for (path, ..) in cases {
+                plan = plan.with_rule(path, fixed(1, 1)).unwrap();
+            }
+        }
+        let report = plan.explain(&model).unwrap();
+        for (path, reason, _) in cases {
+            let layer = report.layer(path).unwrap();
+            assert!(layer.ranks.is_none(), "{report}");
+            assert_eq!(layer.reason, reason);
+        }
+        let factors = plan.decompose(&model, HooiConfig::default()).unwrap();
+        let paths: Vec<_> = factors.iter().map(|layer| layer.path.as_str()).collect();
+        assert_eq!(
+            paths,
+            ["0.stem.weight", "0.strided.weight", "0.line.weight"]
+        );
+        let small = factor(model.clone(), &factors).unwrap();
+        assert_eq!(small.0.forward(input()).dims(), [2, 8]);
+    }
+    let budget = RankBudget::compression(1.2);
+    let plan = RankPlan::new(fixed(2, 2)).within(&model, budget).unwrap();
+    let report = plan.explain(&model).unwrap();
+    assert!(report.layer("0.grouped.weight").unwrap().ranks.is_none());
+
+    for (path, _, groups) in cases {
+        let named = weights(&model);
+        let weight = named.iter().find(|n| n.path == path).unwrap();
+        assert_eq!(weight.groups, groups);
+        let dims = weight.weight.shape();
+        let kernel = [1, dims[2], *dims.get(3).unwrap_or(&1)];
+        let shape = shape(dims[0], dims[1], [kernel[1], kernel[2]]);
+        let tucker = Spectra::new(&random(shape, 4), shape).unwrap();
+        let by_hand = Decomposed {
+            path: path.into(),
+            factors: tucker.hosvd(Ranks::new(1, 1)).unwrap().into(),
+        };
+        let error = factor(model.clone(), &[by_hand]).unwrap_err();
+        assert!(
+            matches!(&error, RankPlanError::Groups { path: p, groups: g } if p == path && *g == groups),
+            "{error}"
+        );
+    }
+}
+
 #[test]
 fn factors_are_decomposed_once() {
     let net = Net::new();
@@ -190,7 +252,7 @@ fn factors_are_decomposed_once() {
     let tucker = Spectra::new(&random(core, 3), core).unwrap();
     let by_hand = Decomposed {
         path: "strided.weight.core".into(),
-        tucker: tucker.hosvd(Ranks::new(2, 2)).unwrap(),
+        factors: tucker.hosvd(Ranks::new(2, 2)).unwrap().into(),
     };
     let error = factor(small, &[by_hand]).unwrap_err();
     assert!(error.to_string().contains("factors of its own"), "{error}");

@@ -298,3 +298,38 @@ fn files_of_times_come_back_or_say_why_not() {
         Err(RankTimesError::Io { .. })
     ));
 }
+
+#[test]
+fn plans_are_held_against_each_other_before_they_are_trained_for() {
+    let (net, times) = (Net::new(), staircase(4));
+    let whole: f64 = times.layers.iter().map(|layer| layer.dense_ms).sum();
+    let tails = net.plan().tails(&net).unwrap();
+    let tdc = net.plan().by_tdc(&net, &times, 0.5, 0.15).unwrap();
+    let by_tdc = tdc.predicted(&net, &times).unwrap();
+    // In the time that the rule takes, the knapsack discards no more.
+    let part = by_tdc.ms / by_tdc.dense_ms;
+    let knapsack = net.plan().within_time(&net, &times, part).unwrap();
+    let by_knapsack = knapsack.predicted(&net, &times).unwrap();
+    assert!(by_knapsack.ms <= by_tdc.ms * (1.0 + 1e-9));
+    assert!(by_knapsack.discarded <= by_tdc.discarded + 1e-9);
+    for (plan, predicted) in [(tdc, by_tdc), (knapsack, by_knapsack)] {
+        let report = plan.explain(&net).unwrap();
+        assert_eq!(predicted.timed, 2);
+        assert!((predicted.dense_ms - whole).abs() < 1e-12);
+        assert!((predicted.ms - milliseconds(&times, &report)).abs() < 1e-12);
+        assert_eq!(predicted.macs, report.macs());
+        assert_eq!(predicted.flop_ratio, report.flop_ratio());
+        let lost = tails
+            .iter()
+            .zip(&report.layers)
+            .map(|((.., tails), layer)| layer.ranks.map_or(0.0, |ranks| tails.discarded(ranks)));
+        assert!((predicted.discarded - lost.sum::<f64>()).abs() < 1e-12);
+        let factored = report.layers.iter().filter(|layer| layer.ranks.is_some());
+        assert_eq!(predicted.factored, factored.count());
+    }
+    // What was not timed cannot be told.
+    let rule = RankRule::Fixed(Ranks::new(3, 3));
+    let other = net.plan().with_rule("second.weight", RankChoice::new(rule));
+    let error = other.unwrap().predicted(&net, &times).unwrap_err();
+    assert!(error.to_string().contains("[3, 3]"), "{error}");
+}

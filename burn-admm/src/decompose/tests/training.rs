@@ -108,8 +108,8 @@ fn factors_are_those_of_the_ranks_that_a_plan_resolves_to() {
         );
         let spectra = Spectra::new(&body, shape(8, 6, [3, 3])).unwrap();
         let expected = spectra.hooi(ranks, HooiConfig::default()).unwrap();
-        assert_eq!(factors[0].tucker.ranks(), ranks);
-        assert_eq!(factors[0].tucker.reconstruct(), expected.reconstruct());
+        assert_eq!(factors[0].factors.ranks(), ranks);
+        assert_eq!(factors[0].factors.reconstruct(), expected.reconstruct());
     }
     let config = HooiConfig::default();
     let nothing = RankPlan::new(fixed(8, 6)).decompose(&model, config);
@@ -189,7 +189,7 @@ fn training_comes_to_the_ranks_and_decomposing_then_loses_little() {
     let factors = plan.decompose(&model, HooiConfig::default()).unwrap();
     assert_eq!(factors.len(), 1);
     assert_eq!(factors[0].path, "body.weight");
-    let rebuilt = factors[0].tucker.reconstruct();
+    let rebuilt = factors[0].factors.reconstruct();
     let error = squared_distance(&rebuilt, &get(&model, "body.weight"));
     assert!(error.sqrt() <= 1.001 * after * energy(&rebuilt).sqrt());
     // The feasible copy has these ranks, whatever the weights are.

@@ -12,6 +12,7 @@ mod unfused;
 
 pub use config::StripTile;
 pub use launch::{FactorTensors, FactoredKernel, factored_conv};
+pub use select::strip_tile;
 
 #[cfg(all(test, feature = "cuda"))]
 pub(crate) use config::FactorShape;

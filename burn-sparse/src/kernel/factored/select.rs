@@ -1,6 +1,7 @@
 //! Fused or not, and with which tile: measured once for each shape on each device.
 
-use burn_cubecl::{CubeTuneId, tensor::CubeTensor};
+use burn::tensor::DType;
+use burn_cubecl::{CubeDevice, CubeTuneId, tensor::CubeTensor};
 use cubecl::{
     ir::HardwareProperties,
     prelude::*,
@@ -16,7 +17,7 @@ use crate::{
     ConvProblem,
     kernel::{
         base::{empty_like, float_elem, is_software},
-        core_conv::CoreHardware,
+        core_conv::{CoreHardware, CoreWindow},
     },
 };
 
@@ -155,6 +156,42 @@ pub(super) fn heuristic(operands: &Operands) -> FactoredKernel {
         .filter(|place| matches!(place, Place::Strip { .. }))
         .find_map(|place| place.kernel(operands).ok());
     fused.unwrap_or(FactoredKernel::Dense)
+}
+
+/// The strip that [`factored_conv`](super::factored_conv) runs without measuring, of factors of `ranks`
+/// `[D1, D2]`, with a first and a last one or without.
+///
+/// # Errors
+/// Why there is none: the device is no card, or what is between the factors does not fit its shared memory.
+///
+/// # Panics
+/// For numbers that no kernel takes.
+pub fn strip_tile(
+    problem: &ConvProblem,
+    ranks: [usize; 2],
+    [reduce, expand]: [bool; 2],
+    dtype: DType,
+    device: &CubeDevice,
+) -> Result<StripTile, String> {
+    let client = device.client();
+    let shape = FactorShape {
+        ranks,
+        window: CoreWindow::of(problem),
+        reduce,
+        expand,
+    };
+    let size = float_elem(dtype).size();
+    let mut reason = "strips are for cards, and this device is none".to_string();
+    for place in places(&client) {
+        if let Place::Strip { cubes, ranks } = place {
+            let hardware = &client.properties().hardware;
+            match strip(problem, &shape, size, hardware, [cubes, ranks]) {
+                Ok(tile) => return Ok(tile),
+                Err(rule) => reason = rule,
+            }
+        }
+    }
+    Err(reason)
 }
 
 /// What a choice is remembered for.
