@@ -38,7 +38,7 @@ pub struct StageReport {
     pub residuals: Vec<[f32; 2]>,
     /// How far the outputs are from those before it, as a part of the largest: of shrinking and packing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub difference: Option<f64>,
+    pub difference: Option<f32>,
     /// What it decided, as text: the choice of schemes, the channels that went, the packed layers.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub details: String,

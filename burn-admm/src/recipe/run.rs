@@ -307,7 +307,8 @@ impl<L: TrainingLoop> Run<'_, L> {
             epochs: self.progress.epochs,
             seconds: core::mem::take(&mut self.progress.seconds),
             residuals: core::mem::take(&mut self.progress.residuals),
-            difference: outcome.difference,
+            // As residuals: of doubles, JSON may lose the last digit.
+            difference: outcome.difference.map(|difference| difference as f32),
             details: outcome.details,
         };
         self.training.ended(&report);

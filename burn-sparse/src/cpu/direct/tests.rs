@@ -369,7 +369,6 @@ fn compiled_rows_are_as_long_as_they_are() {
             name,
             problem,
             density,
-            ..AWKWARD[0]
         };
         let data = data(&case, 5);
         for plan in Plan::compiled_candidates(&problem, isa) {
