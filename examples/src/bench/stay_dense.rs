@@ -41,7 +41,7 @@ pub struct DenseArgs {
     #[arg(long, value_name = "REGEX")]
     pub layer: Vec<String>,
 
-    /// Max pooling too, on maps of CHANNELSxHEIGHTxWIDTH, each window of KERNEL/STRIDE
+    /// Max pooling too: channels, height and width of the maps, edge and step of the windows
     #[arg(long, value_name = "CxHxW:K/S", value_parser = pool)]
     pub pool: Vec<Pool>,
 
