@@ -54,7 +54,8 @@ pub struct Tuned {
     pub plan: Plan,
     /// Its shortest run.
     pub time: Duration,
-    /// Plans that were asked for; those that a layer follows alike are timed once.
+    /// Plans that the search asked for; those that a layer follows alike are timed once. Those that are
+    /// [compiled](Plan::compiled), which are always timed, do not count.
     pub evaluations: usize,
 }
 
@@ -142,6 +143,7 @@ fn fastest(
     for plan in Plan::compiled_candidates(problem, isa) {
         timer.time(plan)?;
     }
+    timer.evaluations = 0;
     if search == Search::Candidates {
         let begin = Instant::now();
         // The guess of every form is tried, whatever time is left.
