@@ -104,7 +104,7 @@ pub(crate) struct Row {
     /// Sums of layers: dense f32, best dense, best sparse, mixed.
     sums: [f64; 4],
     /// Largest difference of any logit between the mixed network and the masked dense one.
-    pub(crate) max_abs_diff: f64,
+    pub(crate) max_abs_diff: f32,
     /// The same in parts of the largest logit.
     pub(crate) max_rel_diff: f64,
     /// Every layer with all times.
@@ -251,7 +251,8 @@ impl Case<'_> {
             layers: measured().count(),
             networks,
             sums: mixed.sums(),
-            max_abs_diff: difference.max_abs,
+            // Of single numbers; of doubles, JSON may lose the last digit.
+            max_abs_diff: difference.max_abs as f32,
             max_rel_diff: difference.max_rel,
             mixed: serde_json::to_value(&mixed.layers).map_err(|error| {
                 TrainingError::Settings(format!("the report cannot be written: {error}"))

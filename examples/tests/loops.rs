@@ -496,7 +496,7 @@ fn a_mixed_network_is_the_masked_one_and_a_second_run_finds_it() {
     }
     let again = mixed(folder.path(), &[&args[..], &["--resume"]].concat()).unwrap();
     let difference =
-        |rows: &[mixed_network::Row]| rows.iter().map(|row| row.max_abs_diff).sum::<f64>();
+        |rows: &[mixed_network::Row]| rows.iter().map(|row| row.max_abs_diff).sum::<f32>();
     let [kept, measured] = [difference(&again), difference(&found)];
     // JSON may lose the last digit.
     assert!(

@@ -15,6 +15,7 @@ use crate::cli::{Preset, command_line};
 use crate::device::{Backend, Selected, select};
 use crate::output::OutputDir;
 use crate::progress::Progress;
+use crate::timing::TimingOptions;
 
 /// Layers of the quick preset: of a run, and of a plot.
 const FEW: [usize; 2] = [6, 3];
@@ -97,6 +98,27 @@ pub(super) fn prepare(args: &CommonArgs, folder: &str) -> Result<Prepared, Bench
         selected,
         few,
     })
+}
+
+impl Prepared {
+    /// The batches asked for, or those of the preset.
+    pub(super) fn batches(&self, asked: &[usize]) -> Vec<usize> {
+        match (asked.is_empty(), self.few) {
+            (false, _) => asked.to_vec(),
+            (true, true) => vec![1],
+            (true, false) => vec![1, 16],
+        }
+    }
+
+    /// How to time a row, for so many seconds by default: of the quick and of the full preset.
+    pub(super) fn timing(&self, args: &CommonArgs, [quick, full]: [f64; 2]) -> TimingOptions {
+        let budget = if self.few { quick } else { full };
+        TimingOptions {
+            warmup: 3,
+            runs: args.runs,
+            budget: Duration::from_secs_f64(args.budget.unwrap_or(budget)),
+        }
+    }
 }
 
 /// An error unless the device runs on rayon's threads.

@@ -1,7 +1,5 @@
 //! `bench shared`: convolutions by kernels that all channels share beside the same ones composed.
 
-use std::time::Duration;
-
 use burn::module::Param;
 use burn::nn::PaddingConfig2d;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -111,17 +109,8 @@ pub fn shared(args: &SharedArgs) -> Result<Ending, BenchError> {
             chosen.len()
         );
     }
-    let batches = match (args.batch.is_empty(), prepared.few) {
-        (false, _) => args.batch.clone(),
-        (true, true) => vec![1],
-        (true, false) => vec![1, 16],
-    };
-    let budget = BUDGETS[usize::from(!prepared.few)];
-    let options = TimingOptions {
-        warmup: 3,
-        runs: args.common.runs,
-        budget: Duration::from_secs_f64(args.common.budget.unwrap_or(budget)),
-    };
+    let batches = prepared.batches(&args.batch);
+    let options = prepared.timing(&args.common, BUDGETS);
     let device = &prepared.selected.device;
     let on_pool = prepared.selected.backend == Backend::Flex;
     let steps = chosen.len() * batches.len() * args.density.len();

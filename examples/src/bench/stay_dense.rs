@@ -1,7 +1,5 @@
 //! `bench dense`: what stays dense in a pruned network, this crate's kernels beside Burn's own.
 
-use std::time::Duration;
-
 use burn::nn::PaddingConfig2d;
 use burn::nn::pool::MaxPool2dConfig;
 use burn::tensor::ops::ConvOptions;
@@ -166,17 +164,8 @@ pub fn stay_dense(args: &DenseArgs) -> Result<Ending, BenchError> {
         .map(Case::Layer)
         .chain(args.pool.iter().copied().map(Case::Pool))
         .collect();
-    let batches = match (args.batch.is_empty(), prepared.few) {
-        (false, _) => args.batch.clone(),
-        (true, true) => vec![1],
-        (true, false) => vec![1, 16],
-    };
-    let budget = BUDGETS[usize::from(!prepared.few)];
-    let options = TimingOptions {
-        warmup: 3,
-        runs: args.common.runs,
-        budget: Duration::from_secs_f64(args.common.budget.unwrap_or(budget)),
-    };
+    let batches = prepared.batches(&args.batch);
+    let options = prepared.timing(&args.common, BUDGETS);
     let device = &prepared.selected.device;
     let on_pool = prepared.selected.backend == Backend::Flex;
     let progress = Progress::new("dense", (cases.len() * batches.len()) as u64);

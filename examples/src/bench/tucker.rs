@@ -1,7 +1,5 @@
 //! `bench tucker`: convolutions by Tucker factors beside the same ones undivided.
 
-use std::time::Duration;
-
 use burn::nn::PaddingConfig2d;
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use burn_admm::decompose::{
@@ -160,17 +158,8 @@ pub fn tucker(args: &TuckerArgs) -> Result<Ending, BenchError> {
             chosen.len()
         );
     }
-    let batches = match (args.batch.is_empty(), prepared.few) {
-        (false, _) => args.batch.clone(),
-        (true, true) => vec![1],
-        (true, false) => vec![1, 16],
-    };
-    let budget = BUDGETS[usize::from(!prepared.few)];
-    let options = TimingOptions {
-        warmup: 3,
-        runs: args.common.runs,
-        budget: Duration::from_secs_f64(args.common.budget.unwrap_or(budget)),
-    };
+    let batches = prepared.batches(&args.batch);
+    let options = prepared.timing(&args.common, BUDGETS);
     let device = &prepared.selected.device;
     let seed = args.common.seed;
     let on_pool = prepared.selected.backend == Backend::Flex;

@@ -408,7 +408,6 @@ impl Direct {
                         (at.wrapping_add(skipped), stride)
                     }),
                     relu: finish.relu && whole,
-                    vectors: 1,
                 };
                 // SAFETY: `Plan::compiles` asked for the instruction set. Positions address planes of the strip,
                 // from which vectors up to the last of the outputs end within it, as `place` checked; so do `out`

@@ -15,7 +15,6 @@ pub(super) enum Reg {
     R8 = 8,
     R9 = 9,
     R10 = 10,
-    R11 = 11,
 }
 
 impl Reg {
@@ -33,14 +32,6 @@ impl Reg {
 /// A vector register of 512 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Zmm(pub(super) u8);
-
-/// When to jump.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum When {
-    /// The last comparison found equal numbers, or the last result was zero.
-    Equal,
-    NotEqual,
-}
 
 /// Where a jump is to lead to, once that is known.
 #[derive(Debug)]
@@ -214,12 +205,6 @@ impl Assembler {
         self.quad(value);
     }
 
-    /// `to -= 1`; [`When::Equal`] is zero.
-    pub(super) fn decrement(&mut self, to: Reg) {
-        self.wide(0, to.high(), 0xff);
-        self.bytes.push(0xc8 | to.low());
-    }
-
     /// Compares a register with zero.
     pub(super) fn test(&mut self, reg: Reg) {
         self.wide(reg.high(), reg.high(), 0x85);
@@ -233,39 +218,20 @@ impl Assembler {
         self.bytes.extend_from_slice(&[fields, offset as u8, 0]);
     }
 
-    /// A jump forward, to where [`land`](Self::land) will say.
-    pub(super) fn jump(&mut self, when: When) -> Jump {
-        self.jump_by(when, 0);
-        Jump {
-            at: self.bytes.len() - 4,
-        }
+    /// A jump forward if the last comparison found a zero, to where [`land`](Self::land) will say.
+    pub(super) fn jump_if_zero(&mut self) -> Jump {
+        self.bytes.extend_from_slice(&[0x0f, 0x84]);
+        let at = self.bytes.len();
+        self.quad(0);
+        Jump { at }
     }
 
-    /// A jump back to a place in these bytes.
-    pub(super) fn jump_back(&mut self, when: When, to: usize) {
-        self.jump_by(when, 0);
-        self.set_distance(self.bytes.len() - 4, to);
-    }
-
-    fn jump_by(&mut self, when: When, distance: i32) {
-        match when {
-            When::Equal => self.bytes.extend_from_slice(&[0x0f, 0x84]),
-            When::NotEqual => self.bytes.extend_from_slice(&[0x0f, 0x85]),
-        }
-        self.quad(distance);
-    }
-
-    /// Lets a jump lead to here.
+    /// Lets a jump lead to here; distances count from its end.
     pub(super) fn land(&mut self, jump: Jump) {
-        self.set_distance(jump.at, self.bytes.len());
-    }
-
-    /// Distances count from the end of the jump.
-    fn set_distance(&mut self, at: usize, to: usize) {
-        let distance = to as i64 - (at as i64 + 4);
-        // Code of more than 2 GiB is refused before it is written.
+        let distance = self.bytes.len() - (jump.at + 4);
+        // Code of more than 2 GiB is refused.
         let distance = i32::try_from(distance).unwrap_or(i32::MAX);
-        self.bytes[at..at + 4].copy_from_slice(&distance.to_le_bytes());
+        self.bytes[jump.at..jump.at + 4].copy_from_slice(&distance.to_le_bytes());
     }
 
     /// Ends a function that used vector registers.
@@ -281,7 +247,7 @@ mod tests {
 
     use super::*;
 
-    const REGS: [(Reg, &str); 9] = [
+    const REGS: [(Reg, &str); 8] = [
         (Reg::Rax, "rax"),
         (Reg::Rcx, "rcx"),
         (Reg::Rdx, "rdx"),
@@ -290,7 +256,6 @@ mod tests {
         (Reg::R8, "r8"),
         (Reg::R9, "r9"),
         (Reg::R10, "r10"),
-        (Reg::R11, "r11"),
     ];
 
     fn decoded(bytes: &[u8]) -> Vec<String> {
@@ -356,7 +321,6 @@ mod tests {
     #[test]
     fn another_decoder_reads_the_instructions_on_words() {
         for (a, one) in REGS {
-            check(&format!("dec {one}"), |s| s.decrement(a));
             check(&format!("test {one},{one}"), |s| s.test(a));
             check(&format!("cmp qword ptr [{one}+0x40],0"), |s| {
                 s.test_word(a, 64);
@@ -377,22 +341,20 @@ mod tests {
     #[test]
     fn jumps_lead_where_they_are_told() {
         let mut s = Assembler::default();
-        let forward = s.jump(When::NotEqual);
-        let back = s.len();
+        let forward = s.jump_if_zero();
         s.leave();
         s.land(forward);
-        s.jump_back(When::NotEqual, back);
-        let skip = s.jump(When::Equal);
+        let skip = s.jump_if_zero();
         s.align();
         s.land(skip);
         let code = Decoder::with_ip(64, s.bytes(), 0, DecoderOptions::NONE);
         let code: Vec<_> = code.into_iter().collect();
-        let targets = [0, 3, 4].map(|at| code[at].near_branch_target());
-        assert_eq!(targets, [10, 6, 64]);
-        let names: Vec<_> = code[..5].iter().map(|i| i.mnemonic()).collect();
-        use Mnemonic::{Je, Jne, Nop, Ret, Vzeroupper};
-        assert_eq!(names, [Jne, Vzeroupper, Ret, Jne, Je]);
-        assert!(code[5..].iter().all(|i| i.mnemonic() == Nop));
+        let targets = [0, 3].map(|at| code[at].near_branch_target());
+        assert_eq!(targets, [10, 64]);
+        let names: Vec<_> = code[..4].iter().map(|i| i.mnemonic()).collect();
+        use Mnemonic::{Je, Nop, Ret, Vzeroupper};
+        assert_eq!(names, [Je, Vzeroupper, Ret, Je]);
+        assert!(code[4..].iter().all(|i| i.mnemonic() == Nop));
         assert_eq!(s.len(), 64);
     }
 }

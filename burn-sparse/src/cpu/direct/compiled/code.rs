@@ -6,8 +6,8 @@ use core::ops::Range;
 use memmap2::{Mmap, MmapMut};
 
 use super::super::stream::Places;
-use super::MOST_ROWS;
-use super::assembler::{Assembler, Reg, When, Zmm};
+use super::assembler::{Assembler, Reg, Zmm};
+use super::{MOST_ROWS, Run};
 use crate::{ConvProblem, cpu::Rows};
 
 /// Vector registers.
@@ -40,7 +40,6 @@ struct Call {
     /// Bytes between output channels.
     out_stride: usize,
     residual_stride: usize,
-    vectors: usize,
     relu: usize,
 }
 
@@ -54,25 +53,7 @@ enum Line {
     Residual,
     OutStride,
     ResidualStride,
-    Vectors,
     Relu,
-}
-
-/// What a unit of code runs on.
-pub(in super::super) struct Run<'a> {
-    /// The working image at the first output.
-    pub(in super::super) input: *const f32,
-    /// Where the outputs of the unit's first channel go.
-    pub(in super::super) out: *mut f32,
-    /// Elements between channels there.
-    pub(in super::super) out_stride: usize,
-    /// One for every channel of the layer.
-    pub(in super::super) bias: Option<&'a [f32]>,
-    /// What is added to the outputs of the unit's first channel, and the elements between channels.
-    pub(in super::super) residual: Option<(*const f32, usize)>,
-    pub(in super::super) relu: bool,
-    /// Vectors of outputs.
-    pub(in super::super) vectors: usize,
 }
 
 /// Neighbouring output channels.
@@ -199,18 +180,18 @@ impl Code {
         self.values.len()
     }
 
-    /// Computes the outputs of a unit: `act(bias + sums + residual)`.
+    /// Computes a vector of outputs of each channel of a unit: `act(bias + sums + residual)`.
     ///
     /// # Safety
-    /// This machine must have AVX-512. `input`, advanced by any position of the weight, must be readable for the
-    /// vectors asked for, `out` and the residual as well for every channel of the unit, and nobody else may use
-    /// that part of `out`.
+    /// This machine must have AVX-512. `input`, advanced by any position of the weight, must be readable for a
+    /// vector, `out` and the residual as well for every channel of the unit, and nobody else may use that part of
+    /// `out`.
     pub(in super::super) unsafe fn run(&self, unit: usize, run: Run<'_>) {
+        const NO_BIAS: &[f32] = &[0.0; MOST_ROWS];
         let unit = &self.units[unit];
-        let no_bias = [0.0; MOST_ROWS];
         let bias = match run.bias {
             Some(bias) => &bias[unit.channels.clone()],
-            None => &no_bias,
+            None => NO_BIAS,
         };
         let (residual, residual_stride) = run.residual.unwrap_or((core::ptr::null(), 0));
         let call = Call {
@@ -221,12 +202,8 @@ impl Code {
             residual,
             out_stride: 4 * run.out_stride,
             residual_stride: 4 * residual_stride,
-            vectors: run.vectors,
             relu: usize::from(run.relu),
         };
-        if run.vectors == 0 {
-            return;
-        }
         let start = self.pages[unit.start..].as_ptr();
         // SAFETY: there begins a function of this kind, which `write` wrote into pages that may be run.
         let function = unsafe {
@@ -258,7 +235,7 @@ fn line(line: Line) -> i8 {
 fn write(s: &mut Assembler, rows: u8, entries: &[Entry]) {
     let call = Reg::Rdi;
     let (input, out, bias, residual) = (Reg::Rax, Reg::Rdx, Reg::Rcx, Reg::R8);
-    let (out_stride, residual_stride, vectors) = (Reg::R9, Reg::R10, Reg::R11);
+    let (out_stride, residual_stride) = (Reg::R9, Reg::R10);
     // The values while sums are formed, and the row at hand before and after.
     let cursor = Reg::Rsi;
     for (register, at) in [
@@ -268,11 +245,9 @@ fn write(s: &mut Assembler, rows: u8, entries: &[Entry]) {
         (residual, Line::Residual),
         (out_stride, Line::OutStride),
         (residual_stride, Line::ResidualStride),
-        (vectors, Line::Vectors),
     ] {
         s.load_word(register, call, line(at));
     }
-    let again = s.len();
     for row in 0..rows {
         s.broadcast(Zmm(row), bias, 4 * i32::from(row));
     }
@@ -280,17 +255,16 @@ fn write(s: &mut Assembler, rows: u8, entries: &[Entry]) {
     sums(s, rows, entries, input, cursor);
 
     s.test(residual);
-    let without = s.jump(When::Equal);
+    let without = s.jump_if_zero();
     s.copy(cursor, residual);
     for row in 0..rows {
         s.add_vector(Zmm(row), cursor);
         s.add(cursor, residual_stride);
     }
-    s.add_number(residual, 64);
     s.land(without);
 
     s.test_word(call, line(Line::Relu));
-    let linear = s.jump(When::Equal);
+    let linear = s.jump_if_zero();
     let zero = Zmm(REGISTERS - 1);
     s.zero(zero);
     for row in 0..rows {
@@ -303,10 +277,6 @@ fn write(s: &mut Assembler, rows: u8, entries: &[Entry]) {
         s.store(Zmm(row), cursor);
         s.add(cursor, out_stride);
     }
-    s.add_number(input, 64);
-    s.add_number(out, 64);
-    s.decrement(vectors);
-    s.jump_back(When::NotEqual, again);
     s.leave();
 }
 

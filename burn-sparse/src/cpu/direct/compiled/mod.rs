@@ -23,9 +23,9 @@ mod code;
 mod none;
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use code::{Code, Run};
+pub(super) use code::Code;
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) use none::{Code, Run};
+pub(super) use none::Code;
 
 use std::sync::OnceLock;
 
@@ -33,6 +33,25 @@ use crate::cpu::Isa;
 
 /// Most output channels whose sums stay in registers: as many as leave room for inputs on their way.
 pub const MOST_ROWS: usize = 28;
+
+/// What a unit of code runs on: one vector of outputs for each of its channels.
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, reason = "there is no code to read it")
+)]
+pub(super) struct Run<'a> {
+    /// The working image at the first output.
+    pub(super) input: *const f32,
+    /// Where the outputs of the unit's first channel go.
+    pub(super) out: *mut f32,
+    /// Elements between channels there.
+    pub(super) out_stride: usize,
+    /// One for every channel of the layer.
+    pub(super) bias: Option<&'a [f32]>,
+    /// What is added to the outputs of the unit's first channel, and the elements between channels.
+    pub(super) residual: Option<(*const f32, usize)>,
+    pub(super) relu: bool,
+}
 
 /// The environment variable that, set to `off`, keeps weights from becoming code.
 const CODE_VARIABLE: &str = "BURN_SPARSE_CODE";

@@ -3,22 +3,12 @@
 use core::ops::Range;
 
 use super::super::stream::Places;
+use super::Run;
 use crate::{ConvProblem, cpu::Rows};
 
 /// Code that does not exist.
 #[derive(Debug)]
 pub(in super::super) enum Code {}
-
-/// What code would run on.
-pub(in super::super) struct Run<'a> {
-    pub(in super::super) input: *const f32,
-    pub(in super::super) out: *mut f32,
-    pub(in super::super) out_stride: usize,
-    pub(in super::super) bias: Option<&'a [f32]>,
-    pub(in super::super) residual: Option<(*const f32, usize)>,
-    pub(in super::super) relu: bool,
-    pub(in super::super) vectors: usize,
-}
 
 impl Code {
     pub(in super::super) fn new(
