@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Raised when kernels change so that another plan, or the other form, may be the fastest.
-const KERNELS: u32 = 4;
+const KERNELS: u32 = 5;
 
 /// Plans kept, and as many times; the oldest go first.
 const MOST: usize = 4096;

@@ -23,8 +23,14 @@ const BUDGET: Duration = Duration::from_millis(35);
 /// Candidates that are timed more than once.
 const FINALISTS: usize = 4;
 
+/// How many times as long as the fastest plan so far the guess of a form may take for others of that form to be timed.
+const HOPELESS: f64 = 1.5;
+
 /// Elements that are read between two runs: more than a second cache holds.
 const OTHER: usize = 1 << 19;
+
+/// Bytes of a layer's weights in a network whose weights are more than a third cache holds.
+const LARGE: usize = 1 << 19;
 
 /// The same layer is searched in the same order.
 const SEED: u64 = 14;
@@ -140,15 +146,26 @@ fn fastest(
         .iter()
         .map(|&form| Plan::guess_sharing(problem, density, form, isa));
     // A few plans of another kind, which no search of the others would come by.
-    for plan in Plan::compiled_candidates(problem, isa) {
-        timer.time(plan)?;
+    let mut coded = None;
+    for plan in Plan::compiled_candidates(problem, density, isa) {
+        let time = timer.time(plan)?;
+        if coded.is_none_or(|(least, _)| time < least) {
+            coded = Some((time, plan));
+        }
+    }
+    if let Some((_, plan)) = coded {
+        for plan in plan.compiled_neighbours(problem, isa) {
+            timer.time(plan)?;
+        }
     }
     timer.evaluations = 0;
     if search == Search::Candidates {
         let begin = Instant::now();
         // The guess of every form is tried, whatever time is left.
         for (guess, &form) in guesses.zip(forms) {
-            timer.time(guess)?;
+            if timer.time(guess)?.as_secs_f64() > HOPELESS * timer.least() {
+                continue;
+            }
             for plan in Plan::candidates(problem, density, form, isa) {
                 if begin.elapsed() > BUDGET {
                     break;
@@ -234,9 +251,16 @@ impl<'a> Timer<'a> {
         Ok(best)
     }
 
+    /// The shortest run so far, in seconds.
+    fn least(&self) -> f64 {
+        self.fastest
+            .first()
+            .map_or(f64::INFINITY, |(time, _)| time.as_secs_f64())
+    }
+
     fn once(&mut self, direct: &Direct) -> Duration {
         let [input, output] = [self.problem.input, self.problem.output()].map(padded_plane);
-        self.cool();
+        self.cool(direct);
         let start = Instant::now();
         direct.run(
             1,
@@ -258,8 +282,12 @@ impl<'a> Timer<'a> {
         start.elapsed()
     }
 
-    /// Takes weights out of the caches of each core: within a network other layers ran since they were read.
-    fn cool(&self) {
+    /// Takes weights out of the caches of each core, large ones out of those that cores share as well: within a network
+    /// other layers ran since they were read.
+    fn cool(&self, direct: &Direct) {
+        if direct.bytes() > LARGE {
+            direct.leave_caches();
+        }
         rayon::broadcast(|_| {
             let lines = self.other.iter().step_by(16);
             core::hint::black_box(lines.sum::<f32>())

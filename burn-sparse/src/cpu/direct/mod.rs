@@ -127,7 +127,7 @@ impl Direct {
         let mut code = None;
         let mut direct = Self::with(problem, plan, isa, |problem, plan, working| {
             let places = Places::new(problem, working)?;
-            code = Code::new(problem, matrix, plan.rows, &places);
+            code = Code::new(problem, matrix, plan, &places);
             Ok(Stream::empty())
         })?;
         direct.code = code.map(Arc::new);
@@ -207,11 +207,31 @@ impl Direct {
         stream + self.code.as_ref().map_or(0, |code| code.bytes())
     }
 
+    /// Takes the weight out of all caches, where this processor can: in a network whose weights do not fit them it
+    /// comes from memory at every pass.
+    pub(crate) fn leave_caches(&self) {
+        evict(&self.stream.words);
+        if let Some(code) = &self.code {
+            code.leave_caches();
+        }
+    }
+
     /// Whether an input whose planes are `channel_stride` elements apart is read where it lies,
     /// without a copy.
     pub fn reads_in_place(&self, channel_stride: usize) -> bool {
         self.working.plain && channel_stride == self.working.plane
     }
+}
+
+/// Takes memory out of all caches, where this processor can.
+fn evict<T>(memory: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in 0..size_of_val(memory).div_ceil(64) {
+        // SAFETY: an address within the slice, whose contents stay as they are.
+        unsafe { core::arch::x86_64::_mm_clflush(memory.as_ptr().cast::<u8>().add(64 * line)) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = memory;
 }
 
 /// Elements between the planes of images that the layers of this crate hand to each other: whole

@@ -31,8 +31,9 @@ pub struct Plan {
     /// channels.
     #[serde(default)]
     pub panel: Option<Panel>,
-    /// Whether the weight is written as machine code, one instruction for each non-zero. It has one run of input
-    /// channels and no panels: channels share loads wherever they have positions in common. Where
+    /// Whether the weight is written as machine code, one instruction for each non-zero. It has no panels: channels
+    /// share loads wherever they have positions in common. Its blocks are there for the code of a few channels to stay
+    /// in the first cache while it runs for one vector of outputs after the other. Where
     /// [no code can run](Self::compiles), the rest of the plan is followed.
     #[serde(default)]
     pub compiled: bool,
@@ -73,6 +74,13 @@ pub(super) const MOST_VECTORS: [usize; 3] = [14, 8, 4];
 
 /// Most vectors of a compiled tile: as many sums as a task keeps.
 const MOST_COMPILED: usize = 64;
+
+/// Bytes of code for a non-zero and for a load of inputs.
+const BYTES_PER_ENTRY: f64 = 7.0;
+const BYTES_PER_LOAD: f64 = 10.0;
+
+/// Bytes of code that should run again and again before others do.
+const UNIT_BYTES: f64 = 12288.0;
 
 /// Bytes of input that a tile should read: most of the first cache, which the sums share.
 const FIRST_CACHE: usize = 32 << 10;
@@ -124,45 +132,68 @@ impl Plan {
         self.rows > 1 && !self.compiled
     }
 
-    /// Compiled plans worth timing against each other, the most promising first; none where no code can run.
-    ///
-    /// A tile's inputs should stay in the second cache while all output channels pass over them.
-    pub fn compiled_candidates(problem: &ConvProblem, isa: Isa) -> Vec<Self> {
+    /// Compiled plans for a layer of which `density` of the weights are stored: one for every way in which the input
+    /// may lie, the most promising first; none where no code can run.
+    pub fn compiled_candidates(problem: &ConvProblem, density: f64, isa: Isa) -> Vec<Self> {
         if !Self::compiles(isa) {
             return Vec::new();
         }
         let guess = Self::guess(problem, 1.0, 1, isa);
         let layouts: &[bool] = if problem.kernel[1] > 1 {
-            &[true, false]
+            &[false, true]
         } else {
             &[false]
         };
+        let blocks = Self::compiled_blocks(problem, density);
         let mut plans = Vec::new();
         for &shifted in layouts {
             let alignments = Self::alignments(problem.output()[1], isa.lanes());
             for align in alignments.into_iter().take(if shifted { 2 } else { 1 }) {
-                let base = Self {
-                    shifted,
-                    align,
-                    rows: MOST_ROWS,
-                    blocks: 1,
-                    compiled: true,
-                    ..guess
-                }
-                .with_strip(problem);
-                let outputs = super::Working::new(problem, &base).vectors(isa.lanes());
-                for vectors in [16, 32, MOST_COMPILED] {
-                    let plan = Self {
-                        vectors: vectors.min(outputs).max(1),
-                        ..base
-                    };
-                    if !plans.contains(&plan) {
-                        plans.push(plan);
+                plans.push(
+                    Self {
+                        shifted,
+                        align,
+                        rows: MOST_ROWS,
+                        vectors: MOST_COMPILED,
+                        blocks,
+                        compiled: true,
+                        ..guess
                     }
-                }
+                    .with_strip(problem)
+                    .with_vectors(MOST_COMPILED, problem, isa),
+                );
             }
         }
         plans
+    }
+
+    /// Compiled plans worth timing where one of [`compiled_candidates`](Self::compiled_candidates) has been the
+    /// fastest: with other tiles and blocks.
+    pub fn compiled_neighbours(self, problem: &ConvProblem, isa: Isa) -> Vec<Self> {
+        let most = (problem.in_channels / problem.groups.max(1)).max(1);
+        let blocks = [self.blocks, 1, 2 * self.blocks];
+        let mut plans = vec![self];
+        for blocks in blocks.into_iter().filter(|&blocks| blocks <= most) {
+            for vectors in [MOST_COMPILED, MOST_COMPILED / 4] {
+                let plan = Self { blocks, ..self }.with_vectors(vectors, problem, isa);
+                if !plans.contains(&plan) {
+                    plans.push(plan);
+                }
+            }
+        }
+        plans.split_off(1)
+    }
+
+    /// Blocks of input channels in which the code of [`MOST_ROWS`] channels fits the first cache with room to spare:
+    /// it is fetched once for all vectors of a tile. A power of two.
+    fn compiled_blocks(problem: &ConvProblem, density: f64) -> usize {
+        let density = density.clamp(0.0, 1.0);
+        let rows = MOST_ROWS as f64;
+        let loads = 1.0 - (1.0 - density).powf(rows);
+        let bytes =
+            problem.row_len() as f64 * (rows * density * BYTES_PER_ENTRY + loads * BYTES_PER_LOAD);
+        let blocks = (bytes / UNIT_BYTES).max(1.0).log2().round().exp2();
+        (blocks as usize).clamp(1, (problem.in_channels / problem.groups.max(1)).max(1))
     }
 
     /// With the parts of a compiled plan brought into range, if it is one and may be.
@@ -170,7 +201,6 @@ impl Plan {
         self.compiled &= Self::compiles(isa);
         if self.compiled {
             self.rows = self.rows.clamp(1, MOST_ROWS);
-            self.blocks = 1;
             self.panel = None;
         }
         self
@@ -276,6 +306,15 @@ impl Plan {
             compiled: false,
         };
         plan.with_strip(problem)
+    }
+
+    /// With tiles of so many vectors, or as many as a strip has.
+    fn with_vectors(self, vectors: usize, problem: &ConvProblem, isa: Isa) -> Self {
+        let most = super::Working::new(problem, &self).vectors(isa.lanes());
+        Self {
+            vectors: vectors.min(most).max(1),
+            ..self
+        }
     }
 
     fn with_strip(self, problem: &ConvProblem) -> Self {

@@ -17,6 +17,9 @@ use crate::cpu::{self, Buffer, Finish, Images, ImagesMut, Residual, Storage, tea
 /// fetch the tile of a block into the first cache more often.
 const SUMS: usize = 32768;
 
+/// Bytes of code and values that stay in a second cache of usual size, whatever else passes through it.
+const SECOND_CACHE: usize = 512 << 10;
+
 /// Tasks per thread, so that no thread waits long for the last one.
 const TASKS_PER_THREAD: usize = 4;
 
@@ -386,9 +389,17 @@ impl Direct {
         } = self.place(strip, tile, finish, target);
         let lanes = self.isa.lanes();
         let len = span.width * lanes;
-        code.prefetch(units.start, 0, 1);
-        for unit in units.clone() {
-            let channels = code.channels(unit..unit + 1);
+        // What other tiles have run is in a second cache by now, unless that is too small.
+        let cold = tile < cpu::threads() || code.bytes() > SECOND_CACHE;
+        let mut rest = units;
+        while !rest.is_empty() {
+            let units = if whole {
+                rest.clone()
+            } else {
+                rest.start..code.within(rest.clone(), sums.len() / len)
+            };
+            rest.start = units.end;
+            let channels = code.channels(units.clone());
             let (out, out_stride) = if whole {
                 let skipped = channels.start * target.channel_stride;
                 (first.wrapping_add(skipped), target.channel_stride)
@@ -396,26 +407,43 @@ impl Direct {
                 assert!(channels.len() * len <= sums.len());
                 (sums.as_mut_ptr(), len)
             };
-            for vector in 0..span.width {
-                let ahead = vector * lanes;
-                let run = Run {
-                    input: input.wrapping_add(ahead),
-                    out: out.wrapping_add(ahead),
-                    out_stride,
-                    bias: finish.bias.filter(|_| whole),
-                    residual: residual.filter(|_| whole).map(|(at, stride)| {
-                        let skipped = channels.start * stride + ahead;
-                        (at.wrapping_add(skipped), stride)
-                    }),
-                    relu: finish.relu && whole,
-                };
-                // SAFETY: `Plan::compiles` asked for the instruction set. Positions address planes of the strip,
-                // from which vectors up to the last of the outputs end within it, as `place` checked; so do `out`
-                // and the residual if the tile is whole, and the sums have room for these channels, as was just
-                // asked. The tile of these channels is nobody else's.
-                unsafe { code.run(unit, run) };
-                if unit + 1 < units.end {
-                    code.prefetch(unit + 1, vector, span.width);
+            code.prefetch(0, units.start, [0, 1]);
+            for block in 0..code.blocks() {
+                let last = block + 1 == code.blocks();
+                for unit in units.clone() {
+                    let first = code.channels(unit..unit + 1).start;
+                    let out = out.wrapping_add((first - channels.start) * out_stride);
+                    // Sums of blocks wait where they are to go.
+                    let residual = if block > 0 {
+                        Some((out.cast_const(), out_stride))
+                    } else {
+                        let residual = residual.filter(|_| whole);
+                        residual.map(|(at, stride)| (at.wrapping_add(first * stride), stride))
+                    };
+                    let next = if unit + 1 < units.end {
+                        Some((block, unit + 1))
+                    } else {
+                        (!last).then_some((block + 1, units.start))
+                    };
+                    for vector in 0..span.width {
+                        let ahead = vector * lanes;
+                        let run = Run {
+                            input: input.wrapping_add(ahead),
+                            out: out.wrapping_add(ahead),
+                            out_stride,
+                            bias: finish.bias.filter(|_| whole && block == 0),
+                            residual: residual.map(|(at, stride)| (at.wrapping_add(ahead), stride)),
+                            relu: finish.relu && whole && last,
+                        };
+                        // SAFETY: `Plan::compiles` asked for the instruction set. Positions address planes of the
+                        // strip, from which vectors up to the last of the outputs end within it, as `place` checked;
+                        // so do `out` and the residual if the tile is whole, and the sums have room for these
+                        // channels, as was just asked. The tile of these channels is nobody else's.
+                        unsafe { code.run(block, unit, run) };
+                        if let Some((block, unit)) = next.filter(|_| cold) {
+                            code.prefetch(block, unit, [vector, span.width]);
+                        }
+                    }
                 }
             }
             if !whole {

@@ -273,7 +273,7 @@ fn halves<T: Storage>(epsilon: f64) {
         data.bound += epsilon * (largest + data.bound);
         for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
             let guess = Plan::guess(problem, case.density, 1, isa);
-            let compiled = Plan::compiled_candidates(problem, isa);
+            let compiled = Plan::compiled_candidates(problem, case.density, isa);
             let compiled = compiled.into_iter().take(1);
             let plans = [guess, guess.copying(problem), Plan { strip: 1, ..guess }];
             for plan in plans.into_iter().chain(compiled) {
@@ -328,11 +328,16 @@ fn compiled_plans_change_nothing_but_rounding() {
         let problem = &case.problem;
         let data = data(case, 10 * seed as u64 + 3);
         for (shifted, align) in [(false, 1), (true, 1), (true, 16)] {
-            for (rows, vectors, strip) in [(1, 1, 1), (28, 64, 100), (3, 2, 2), (13, 5, 3)] {
+            for (rows, vectors, blocks, strip) in [
+                (1, 1, 1, 1),
+                (28, 64, 2, 100),
+                (3, 2, usize::MAX, 2),
+                (13, 5, 3, 3),
+            ] {
                 let plan = Plan {
                     rows,
                     vectors,
-                    blocks: 1,
+                    blocks,
                     shifted,
                     align,
                     strip,
@@ -347,10 +352,12 @@ fn compiled_plans_change_nothing_but_rounding() {
                 }
             }
         }
-        for plan in Plan::compiled_candidates(problem, isa) {
-            let direct = Direct::new(problem, Rows::from(&data.csr), plan, isa).unwrap();
-            assert_eq!(direct.plan(), plan, "{}", case.name);
-            check(case.name, &run(&direct, problem, &data, PLACES[0]), &data);
+        for layout in Plan::compiled_candidates(problem, case.density, isa) {
+            for plan in [vec![layout], layout.compiled_neighbours(problem, isa)].concat() {
+                let direct = Direct::new(problem, Rows::from(&data.csr), plan, isa).unwrap();
+                assert_eq!(direct.plan(), plan, "{}", case.name);
+                check(case.name, &run(&direct, problem, &data, PLACES[0]), &data);
+            }
         }
     }
 }
@@ -371,7 +378,7 @@ fn compiled_rows_are_as_long_as_they_are() {
             density,
         };
         let data = data(&case, 5);
-        for plan in Plan::compiled_candidates(&problem, isa) {
+        for plan in Plan::compiled_candidates(&problem, density, isa) {
             let direct = Direct::new(&problem, Rows::from(&data.csr), plan, isa).unwrap();
             assert!(direct.plan().compiled && direct.bytes() >= 4 * data.csr.nnz());
             for placed in PLACES {

@@ -5,10 +5,13 @@ use core::ops::Range;
 
 use memmap2::{Mmap, MmapMut};
 
-use super::super::stream::Places;
+use super::super::{evict, stream::Places};
 use super::assembler::{Assembler, Reg, Zmm};
 use super::{MOST_ROWS, Run};
-use crate::{ConvProblem, cpu::Rows};
+use crate::{
+    ConvProblem,
+    cpu::{self, Plan, Rows},
+};
 
 /// Vector registers.
 const REGISTERS: u8 = 32;
@@ -34,8 +37,8 @@ struct Call {
     input: *const f32,
     values: *const f32,
     out: *mut f32,
+    /// Null for none, as the next.
     bias: *const f32,
-    /// Null for none.
     residual: *const f32,
     /// Bytes between output channels.
     out_stride: usize,
@@ -56,10 +59,9 @@ enum Line {
     Relu,
 }
 
-/// Neighbouring output channels.
+/// The entries of a unit in a block of input channels.
 #[derive(Debug)]
-struct Unit {
-    channels: Range<usize>,
+struct Function {
     /// First byte of its code.
     start: usize,
     /// Its first value.
@@ -73,7 +75,10 @@ pub(in super::super) struct Code {
     pages: Mmap,
     /// Bytes of code.
     len: usize,
-    units: Vec<Unit>,
+    /// Neighbouring output channels that are computed together.
+    units: Vec<Range<usize>>,
+    /// Block by block, in each unit by unit.
+    functions: Vec<Function>,
     /// In the order in which code reads them.
     values: Vec<f32>,
 }
@@ -82,49 +87,61 @@ pub(in super::super) struct Code {
 type Entry = (u32, u8, f32);
 
 impl Code {
-    /// Code for rows of `matrix`, `rows` at a time or nearly so. `None` where the system has no pages that may be
-    /// run, or positions are too far apart.
+    /// Code for rows of `matrix`, as many at a time as `plan` says or nearly so, and for its blocks of input
+    /// channels. `None` where the system has no pages that may be run, or positions are too far apart.
     pub(in super::super) fn new(
         problem: &ConvProblem,
         matrix: Rows<'_>,
-        rows: usize,
+        plan: &Plan,
         places: &Places,
     ) -> Option<Self> {
         let channels = problem.out_channels;
-        let count = channels.div_ceil(rows.clamp(1, MOST_ROWS));
+        let count = units(channels, plan.rows.clamp(1, MOST_ROWS));
+        // Of nearly equal size: none of a few channels that shares no loads.
+        let units: Vec<_> = (0..count)
+            .map(|unit| unit * channels / count..(unit + 1) * channels / count)
+            .collect();
+        let columns = problem.row_len();
+        let taps = problem.kernel[0] * problem.kernel[1];
+        let blocks = plan.blocks.clamp(1, (columns / taps.max(1)).max(1));
+        // What of each row is not yet written.
+        let mut next: Vec<u32> = matrix.row_ptr[..channels].to_vec();
         let mut assembler = Assembler::default();
         let mut values = Vec::with_capacity(matrix.values.len());
-        let mut units = Vec::with_capacity(count);
+        let mut functions = Vec::with_capacity(count * blocks);
         let mut entries: Vec<Entry> = Vec::new();
-        for unit in 0..count {
-            // Units of nearly equal size: none of a few channels that shares no loads.
-            let channels = unit * channels / count..(unit + 1) * channels / count;
-            entries.clear();
-            for (row, channel) in channels.clone().enumerate() {
-                let at = matrix.row_ptr[channel] as usize..matrix.row_ptr[channel + 1] as usize;
-                let columns = matrix.columns[at.clone()].iter();
-                entries.extend(columns.zip(&matrix.values[at]).map(|(&column, &value)| {
-                    (places.of(channel, column as usize), row as u8, value)
-                }));
-            }
-            // By position; the channels of one, as they come.
-            entries.sort_by_key(|&(place, ..)| place);
-            if entries
-                .last()
-                .is_some_and(|&(place, ..)| i32::try_from(place).is_err())
-            {
-                return None;
-            }
-            assembler.align();
-            units.push(Unit {
-                start: assembler.len(),
-                values: values.len(),
-                channels: channels.clone(),
-            });
-            write(&mut assembler, channels.len() as u8, &entries);
-            values.extend(entries.iter().map(|&(.., value)| value));
-            if i32::try_from(assembler.len()).is_err() {
-                return None;
+        for block in 0..blocks {
+            let end = ((block + 1) * (columns / taps.max(1)) / blocks * taps) as u32;
+            for channels in &units {
+                entries.clear();
+                for (row, channel) in channels.clone().enumerate() {
+                    let from = next[channel] as usize;
+                    let rest = &matrix.columns[from..matrix.row_ptr[channel + 1] as usize];
+                    let len = rest.partition_point(|&column| column < end);
+                    next[channel] += len as u32;
+                    let values = &matrix.values[from..from + len];
+                    entries.extend(rest[..len].iter().zip(values).map(|(&column, &value)| {
+                        (places.of(channel, column as usize), row as u8, value)
+                    }));
+                }
+                // By position; the channels of one, as they come.
+                entries.sort_by_key(|&(place, ..)| place);
+                if entries
+                    .last()
+                    .is_some_and(|&(place, ..)| i32::try_from(place).is_err())
+                {
+                    return None;
+                }
+                assembler.align();
+                functions.push(Function {
+                    start: assembler.len(),
+                    values: values.len(),
+                });
+                write(&mut assembler, channels.len() as u8, &entries);
+                values.extend(entries.iter().map(|&(.., value)| value));
+                if i32::try_from(assembler.len()).is_err() {
+                    return None;
+                }
             }
         }
         let mut pages = MmapMut::map_anon(mapped(assembler.len())).ok()?;
@@ -138,6 +155,7 @@ impl Code {
             pages: pages.make_exec().ok()?,
             len: assembler.len(),
             units,
+            functions,
             values,
         })
     }
@@ -147,27 +165,51 @@ impl Code {
         self.units.len()
     }
 
+    /// Blocks of input channels.
+    pub(in super::super) fn blocks(&self) -> usize {
+        self.functions.len() / self.units.len().max(1)
+    }
+
     /// The output channels of some units.
     pub(in super::super) fn channels(&self, units: Range<usize>) -> Range<usize> {
         if units.is_empty() {
             return 0..0;
         }
-        self.units[units.start].channels.start..self.units[units.end - 1].channels.end
+        self.units[units.start].start..self.units[units.end - 1].end
     }
 
-    /// Asks for a part of a unit's code, the `part`th of `parts`, to be in the second cache when it is run: code is
-    /// not fetched ahead as data is, and between two passes of a network most of it has left the caches.
-    pub(in super::super) fn prefetch(&self, unit: usize, part: usize, parts: usize) {
-        let Some(start) = self.units.get(unit).map(|unit| unit.start) else {
+    /// Where a run of units ends that begins as `units` does and has no more than so many channels, or is one unit.
+    pub(in super::super) fn within(&self, units: Range<usize>, channels: usize) -> usize {
+        let first = self.units[units.start].start;
+        let fit = self.units[units.clone()].partition_point(|unit| unit.end - first <= channels);
+        units.start + fit.max(1)
+    }
+
+    /// Asks for a part of the code and values of a unit's block, the `part`th of `parts`, to be in the second cache when it is
+    /// run: code is not fetched ahead as data is, and between two passes of a network most of it has left the caches.
+    pub(in super::super) fn prefetch(&self, block: usize, unit: usize, [part, parts]: [usize; 2]) {
+        let index = block * self.units.len() + unit;
+        let Some(function) = self.functions.get(index) else {
             return;
         };
-        let end = self.units.get(unit + 1).map_or(self.len, |next| next.start);
-        let lines = (end - start).div_ceil(LINE);
-        for line in part * lines / parts..(part + 1) * lines / parts {
-            let place = self.pages[start + line * LINE..].as_ptr();
-            // SAFETY: a hint, of an address within the pages.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(place.cast()) };
-        }
+        let (start, values) = (function.start, 4 * function.values);
+        let (end, values_end) = match self.functions.get(index + 1) {
+            Some(next) => (next.start, 4 * next.values),
+            None => (self.len, 4 * self.values.len()),
+        };
+        let ask = |first: *const u8, bytes: usize| {
+            let lines = bytes.div_ceil(LINE);
+            for line in part * lines / parts..(part + 1) * lines / parts {
+                let place = first.wrapping_add(line * LINE);
+                // SAFETY: a hint, which no address makes fail.
+                unsafe { _mm_prefetch::<_MM_HINT_T1>(place.cast()) };
+            }
+        };
+        ask(self.pages.as_ptr().wrapping_add(start), end - start);
+        ask(
+            self.values.as_ptr().cast::<u8>().wrapping_add(values),
+            values_end - values,
+        );
     }
 
     /// Bytes of code and values.
@@ -175,43 +217,60 @@ impl Code {
         self.pages.len() + 4 * self.values.len()
     }
 
+    /// As [`Direct::leave_caches`](super::super::Direct::leave_caches).
+    pub(in super::super) fn leave_caches(&self) {
+        evict(&self.pages[..self.len]);
+        evict(&self.values);
+    }
+
     /// Weights.
     pub(in super::super) fn entries(&self) -> usize {
         self.values.len()
     }
 
-    /// Computes a vector of outputs of each channel of a unit: `act(bias + sums + residual)`.
+    /// Computes a vector of outputs of each channel of a unit: `act(bias + sums + residual)`, with the sums over a
+    /// block of input channels.
     ///
     /// # Safety
     /// This machine must have AVX-512. `input`, advanced by any position of the weight, must be readable for a
     /// vector, `out` and the residual as well for every channel of the unit, and nobody else may use that part of
     /// `out`.
-    pub(in super::super) unsafe fn run(&self, unit: usize, run: Run<'_>) {
-        const NO_BIAS: &[f32] = &[0.0; MOST_ROWS];
-        let unit = &self.units[unit];
-        let bias = match run.bias {
-            Some(bias) => &bias[unit.channels.clone()],
-            None => NO_BIAS,
-        };
+    pub(in super::super) unsafe fn run(&self, block: usize, unit: usize, run: Run<'_>) {
+        let channels = &self.units[unit];
+        let function = &self.functions[block * self.units.len() + unit];
+        let bias = run
+            .bias
+            .map_or(core::ptr::null(), |bias| bias[channels.clone()].as_ptr());
         let (residual, residual_stride) = run.residual.unwrap_or((core::ptr::null(), 0));
         let call = Call {
             input: run.input,
-            values: self.values[unit.values..].as_ptr(),
+            values: self.values[function.values..].as_ptr(),
             out: run.out,
-            bias: bias.as_ptr(),
+            bias,
             residual,
             out_stride: 4 * run.out_stride,
             residual_stride: 4 * residual_stride,
             relu: usize::from(run.relu),
         };
-        let start = self.pages[unit.start..].as_ptr();
+        let start = self.pages[function.start..].as_ptr();
         // SAFETY: there begins a function of this kind, which `write` wrote into pages that may be run.
         let function = unsafe {
             core::mem::transmute::<*const u8, unsafe extern "sysv64" fn(*const Call)>(start)
         };
-        // SAFETY: it reads a bias for each channel of the unit and all values of the unit, as they lie here, and
-        // of `input`, `out` and the residual what the caller vouches for.
+        // SAFETY: it reads a bias for each channel of the unit, if any, and all values of the block, as they lie here,
+        // and of `input`, `out` and the residual what the caller vouches for.
         unsafe { function(&raw const call) }
+    }
+}
+
+/// How many units of at most `rows` channels there are: as many for each thread, if that makes them little smaller.
+fn units(channels: usize, rows: usize) -> usize {
+    let count = channels.div_ceil(rows);
+    let even = count.next_multiple_of(cpu::threads());
+    if 4 * channels >= 3 * even * rows {
+        even
+    } else {
+        count
     }
 }
 
@@ -231,7 +290,7 @@ fn line(line: Line) -> i8 {
     line as i8 * WORD
 }
 
-/// The function of a unit of so many channels, with its entries in order.
+/// The function of a unit of so many channels, with its entries of a block in order.
 fn write(s: &mut Assembler, rows: u8, entries: &[Entry]) {
     let call = Reg::Rdi;
     let (input, out, bias, residual) = (Reg::Rax, Reg::Rdx, Reg::Rcx, Reg::R8);
@@ -249,8 +308,14 @@ fn write(s: &mut Assembler, rows: u8, entries: &[Entry]) {
         s.load_word(register, call, line(at));
     }
     for row in 0..rows {
+        s.zero(Zmm(row));
+    }
+    s.test(bias);
+    let unbiased = s.jump_if_zero();
+    for row in 0..rows {
         s.broadcast(Zmm(row), bias, 4 * i32::from(row));
     }
+    s.land(unbiased);
     s.load_word(cursor, call, line(Line::Values));
     sums(s, rows, entries, input, cursor);
 

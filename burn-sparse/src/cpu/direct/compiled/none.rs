@@ -4,7 +4,10 @@ use core::ops::Range;
 
 use super::super::stream::Places;
 use super::Run;
-use crate::{ConvProblem, cpu::Rows};
+use crate::{
+    ConvProblem,
+    cpu::{Plan, Rows},
+};
 
 /// Code that does not exist.
 #[derive(Debug)]
@@ -14,7 +17,7 @@ impl Code {
     pub(in super::super) fn new(
         _: &ConvProblem,
         _: Rows<'_>,
-        _: usize,
+        _: &Plan,
         _: &Places,
     ) -> Option<Self> {
         None
@@ -24,15 +27,27 @@ impl Code {
         match *self {}
     }
 
+    pub(in super::super) fn blocks(&self) -> usize {
+        match *self {}
+    }
+
     pub(in super::super) fn channels(&self, _: Range<usize>) -> Range<usize> {
         match *self {}
     }
 
-    pub(in super::super) fn prefetch(&self, _: usize, _: usize, _: usize) {
+    pub(in super::super) fn within(&self, _: Range<usize>, _: usize) -> usize {
+        match *self {}
+    }
+
+    pub(in super::super) fn prefetch(&self, _: usize, _: usize, _: [usize; 2]) {
         match *self {}
     }
 
     pub(in super::super) fn bytes(&self) -> usize {
+        match *self {}
+    }
+
+    pub(in super::super) fn leave_caches(&self) {
         match *self {}
     }
 
@@ -42,7 +57,7 @@ impl Code {
 
     /// # Safety
     /// It cannot be called.
-    pub(in super::super) unsafe fn run(&self, _: usize, _: Run<'_>) {
+    pub(in super::super) unsafe fn run(&self, _: usize, _: usize, _: Run<'_>) {
         match *self {}
     }
 }
