@@ -20,6 +20,10 @@ const LINGER: Duration = Duration::from_micros(200);
 /// How long it does so at most before others may have it: it may have begun while it waited for a result.
 const MOST: Duration = Duration::from_millis(1);
 
+/// How long it keeps the processor while it does so. It may be wanted elsewhere, but who gives it to a process of the
+/// least priority has it back after milliseconds.
+const KEEP: Duration = Duration::from_micros(100);
+
 /// Turns of a waiting loop between two looks at the clock.
 const TURNS: usize = 64;
 
@@ -195,9 +199,9 @@ impl<F: Fn(usize) + Sync> Team<'_, F> {
             let middle = numbers.start + numbers.len() / 2;
             let (first, end) = (middle, numbers.end);
             scope.spawn(move |scope| {
-                // Too late: there is nothing left to help with.
+                // Too late: there is nothing left to help with. Whoever slept again now would be late for the next, too.
                 if self.shares.iter().all(Share::is_empty) {
-                    return;
+                    return stay(self.home);
                 }
                 let _helper = Helper::new(&self.helping, self.home);
                 self.enlist(scope, first + 1..end);
@@ -263,17 +267,22 @@ impl<'a> Helper<'a> {
 
 impl Drop for Helper<'_> {
     fn drop(&mut self) {
-        let home = Some(self.home);
-        if !ENGAGED.get() && rayon::current_thread_index() != home {
-            // As a job of its own, since that of the scope has to end. This thread is likely to take it next; with
-            // another that looks for work it is as well.
-            rayon::spawn(move || {
-                if rayon::current_thread_index() != home {
-                    linger();
-                }
-            });
-        }
+        stay(self.home);
         self.helping.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Lets this thread look for more, if it is not the one whose work it was asked to help with.
+fn stay(home: usize) {
+    let home = Some(home);
+    if !ENGAGED.get() && rayon::current_thread_index() != home {
+        // As a job of its own, since that of the scope has to end. This thread is likely to take it next; with
+        // another that looks for work it is as well.
+        rayon::spawn(move || {
+            if rayon::current_thread_index() != home {
+                linger();
+            }
+        });
     }
 }
 
@@ -307,6 +316,7 @@ fn linger() {
     while last.elapsed() < LINGER && begin.elapsed() < MOST {
         match rayon::yield_now() {
             Some(Yield::Executed) => last = Instant::now(),
+            _ if last.elapsed() < KEEP => (0..TURNS).for_each(|_| core::hint::spin_loop()),
             // Another process, or a thread too many, may have the processor.
             _ => std::thread::yield_now(),
         }

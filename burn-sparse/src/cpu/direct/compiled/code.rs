@@ -124,8 +124,9 @@ impl Code {
                         (places.of(channel, column as usize), row as u8, value)
                     }));
                 }
-                // By position; the channels of one, as they come.
-                entries.sort_by_key(|&(place, ..)| place);
+                entries.sort_unstable_by_key(|&(place, row, _)| {
+                    u64::from(place) << 8 | u64::from(row)
+                });
                 if entries
                     .last()
                     .is_some_and(|&(place, ..)| i32::try_from(place).is_err())

@@ -10,10 +10,13 @@
 //! vfmadd231ps zmm5, zmm28, [values + 4i]{1to16}   for each channel that has it
 //! ```
 //!
-//! are all there is: no positions to read, no loops, nothing to predict. Code takes 7 to 11 bytes for a non-zero
-//! and its values four more, where positions and values take eight. It is what a layer that stays in the caches
-//! gains most by; where the weights of a network stream through memory, its bytes count against it, so packing
-//! times both.
+//! are all there is: no positions to read, no loops, nothing to predict.
+//!
+//! Code takes 7 to 11 bytes for a non-zero and its values four more, where positions and values take eight, and a
+//! processor fetches it more slowly than data. So it is cut into blocks of input channels, as lists of positions are:
+//! the code of some channels' block is short enough for the first cache, runs for one vector of the tile after the
+//! other, and leaves its sums where the next block finds them. Where the weights of a network stream through memory,
+//! bytes count all the same, so packing times both.
 
 #[cfg(target_arch = "x86_64")]
 mod assembler;
