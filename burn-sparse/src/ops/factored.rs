@@ -45,7 +45,7 @@ pub enum FactoredBy {
 
 /// Convolutions by dense factors: on Flex one after the other on every strip of an image, on the CubeCL
 /// runtimes whichever of three kernels was measured as the fastest for a shape, one for all factors among
-/// them (see [`kernel::factored_conv`](crate::kernel)). Without gradients: those are three convolutions.
+/// them (see `kernel::factored_conv`). Without gradients: those are three convolutions.
 #[cfg(any(feature = "flex", feature = "cubecl-backend"))]
 #[backend_extension(
     Fusion: cfg(feature = "cubecl-backend"),
