@@ -388,6 +388,37 @@ fn compiled_rows_are_as_long_as_they_are() {
     }
 }
 
+/// Long rows are cut so that the code of a block stays in the first cache, short ones are not.
+#[test]
+fn compiled_plans_are_cut_where_their_rows_are_long() {
+    let isa = Isa::current();
+    if !Plan::compiles(isa) {
+        println!("skipped: no code for {}", isa.name());
+        return;
+    }
+    let blocks = |[inputs, outputs]: [usize; 2], kernel: usize, density: f64| {
+        let problem = ConvProblem::new(1, [inputs, outputs], [7, 7], [kernel; 2]);
+        let plans = Plan::compiled_candidates(&problem, density, isa);
+        let all = plans.iter().flat_map(|plan| {
+            let mut all = plan.compiled_neighbours(&problem, isa);
+            all.push(*plan);
+            all
+        });
+        assert!(
+            all.into_iter()
+                .all(|plan| (1..=inputs).contains(&plan.blocks))
+        );
+        plans[0].blocks
+    };
+    assert_eq!(blocks([64, 64], 1, 0.1), 1);
+    assert_eq!(blocks([2, 64], 3, 1.0), 1);
+    let long = blocks([512, 512], 3, 0.2);
+    assert!(long.is_power_of_two() && long >= 8, "{long}");
+    assert!(blocks([512, 512], 3, 0.05) < long);
+    // Nothing to cut.
+    assert_eq!(blocks([512, 512], 3, 0.0), 1);
+}
+
 /// A plan may come from a file that somebody else wrote.
 #[test]
 fn senseless_plans_are_brought_into_range() {
