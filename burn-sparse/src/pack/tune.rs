@@ -20,7 +20,7 @@ use crate::{
 /// another plan is the fastest.
 const BUDGET: Duration = Duration::from_millis(35);
 
-/// Candidates that are timed more than once.
+/// Candidates that are timed again when all have had their turn.
 const FINALISTS: usize = 3;
 
 /// How many times as long as the fastest plan so far the first run of a plan may take for it to be run again.

@@ -82,11 +82,14 @@ const BYTES_PER_LOAD: f64 = 10.0;
 /// Bytes of code that should run again and again before others do.
 const UNIT_BYTES: f64 = 12288.0;
 
+/// Most blocks of a compiled plan: each has code of its own for every few channels, whatever it holds.
+const MOST_BLOCKS: usize = 64;
+
 /// Bytes of input that a tile should read: most of the first cache, which the sums share.
 const FIRST_CACHE: usize = 32 << 10;
 
-/// Bytes of a copy: half of a second cache of usual size.
-const SECOND_CACHE: usize = 512 << 10;
+/// Bytes that stay in a second cache of usual size, whatever else passes through it: half of it.
+pub(super) const SECOND_CACHE: usize = 512 << 10;
 
 /// Outputs of a strip below which copying rows twice and starting anew costs more than the cache
 /// gains.
@@ -170,7 +173,7 @@ impl Plan {
     /// Compiled plans worth timing where one of [`compiled_candidates`](Self::compiled_candidates) has been the
     /// fastest: with other tiles and blocks.
     pub fn compiled_neighbours(self, problem: &ConvProblem, isa: Isa) -> Vec<Self> {
-        let most = (problem.in_channels / problem.groups.max(1)).max(1);
+        let most = Self::most_blocks(problem);
         let blocks = [self.blocks, 1, 2 * self.blocks];
         let mut plans = vec![self];
         for blocks in blocks.into_iter().filter(|&blocks| blocks <= most) {
@@ -193,7 +196,12 @@ impl Plan {
         let bytes =
             problem.row_len() as f64 * (rows * density * BYTES_PER_ENTRY + loads * BYTES_PER_LOAD);
         let blocks = (bytes / UNIT_BYTES).max(1.0).log2().round().exp2();
-        (blocks as usize).clamp(1, (problem.in_channels / problem.groups.max(1)).max(1))
+        (blocks as usize).min(Self::most_blocks(problem))
+    }
+
+    /// Most blocks of input channels that a compiled plan for a layer may have.
+    fn most_blocks(problem: &ConvProblem) -> usize {
+        (problem.in_channels / problem.groups.max(1)).clamp(1, MOST_BLOCKS)
     }
 
     /// With the parts of a compiled plan brought into range, if it is one and may be.
@@ -201,6 +209,7 @@ impl Plan {
         self.compiled &= Self::compiles(isa);
         if self.compiled {
             self.rows = self.rows.clamp(1, MOST_ROWS);
+            self.blocks = self.blocks.min(MOST_BLOCKS);
             self.panel = None;
         }
         self

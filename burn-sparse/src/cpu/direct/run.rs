@@ -9,6 +9,7 @@ use super::{
     Direct,
     compiled::{Code, Run},
     gather::gather,
+    plan::SECOND_CACHE,
     tile::{Members, Then, Tile},
 };
 use crate::cpu::{self, Buffer, Finish, Images, ImagesMut, Residual, Storage, team};
@@ -16,9 +17,6 @@ use crate::cpu::{self, Buffer, Finish, Images, ImagesMut, Residual, Storage, tea
 /// Elements of sums that a task keeps outside of registers: part of the second cache. Fewer would
 /// fetch the tile of a block into the first cache more often.
 const SUMS: usize = 32768;
-
-/// Bytes of code and values that stay in a second cache of usual size, whatever else passes through it.
-const SECOND_CACHE: usize = 512 << 10;
 
 /// Tasks per thread, so that no thread waits long for the last one.
 const TASKS_PER_THREAD: usize = 4;
@@ -407,7 +405,9 @@ impl Direct {
                 assert!(channels.len() * len <= sums.len());
                 (sums.as_mut_ptr(), len)
             };
-            code.prefetch(0, units.start, [0, 1]);
+            if cold {
+                code.prefetch(0, units.start, [0, 1]);
+            }
             for block in 0..code.blocks() {
                 let last = block + 1 == code.blocks();
                 for unit in units.clone() {

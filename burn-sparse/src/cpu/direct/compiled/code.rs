@@ -87,8 +87,8 @@ pub(in super::super) struct Code {
 type Entry = (u32, u8, f32);
 
 impl Code {
-    /// Code for rows of `matrix`, as many at a time as `plan` says or nearly so, and for its blocks of input
-    /// channels. `None` where the system has no pages that may be run, or positions are too far apart.
+    /// Code for rows of `matrix`, as many at a time as `plan` (brought into range) says or nearly so, and for its
+    /// blocks of input channels. `None` where the system has no pages that may be run, or positions are too far apart.
     pub(in super::super) fn new(
         problem: &ConvProblem,
         matrix: Rows<'_>,
@@ -101,17 +101,16 @@ impl Code {
         let units: Vec<_> = (0..count)
             .map(|unit| unit * channels / count..(unit + 1) * channels / count)
             .collect();
-        let columns = problem.row_len();
+        let inputs = problem.in_channels / problem.groups;
         let taps = problem.kernel[0] * problem.kernel[1];
-        let blocks = plan.blocks.clamp(1, (columns / taps.max(1)).max(1));
         // What of each row is not yet written.
         let mut next: Vec<u32> = matrix.row_ptr[..channels].to_vec();
         let mut assembler = Assembler::default();
         let mut values = Vec::with_capacity(matrix.values.len());
-        let mut functions = Vec::with_capacity(count * blocks);
+        let mut functions = Vec::with_capacity(count * plan.blocks);
         let mut entries: Vec<Entry> = Vec::new();
-        for block in 0..blocks {
-            let end = ((block + 1) * (columns / taps.max(1)) / blocks * taps) as u32;
+        for block in 0..plan.blocks {
+            let end = ((block + 1) * inputs / plan.blocks * taps) as u32;
             for channels in &units {
                 entries.clear();
                 for (row, channel) in channels.clone().enumerate() {
