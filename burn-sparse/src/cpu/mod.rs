@@ -37,7 +37,7 @@ pub use chain::{Chain, ChainWeights};
 pub use dense_conv::{dense_conv, dense_conv_grad_input, dense_conv_grad_weight};
 pub use dense_linear::dense_linear_row;
 pub use direct::{
-    Direct, MOST_ROWS, Panel, Plan, ROWS, SharedConv, SharedWeights, Sharing, padded_plane,
+    Direct, Fold, MOST_ROWS, Panel, Plan, ROWS, SharedConv, SharedWeights, Sharing, padded_plane,
 };
 pub use images::{Images, ImagesMut, Residual};
 pub use int8::{InputScale, Int8Weight, int8_conv, int8_linear};

@@ -26,7 +26,7 @@ mod traverse;
 mod weight;
 
 pub use crate::ops::Activation;
-pub use batch::{at_once, image_by_image};
+pub use batch::{at_once, early_and_late, image_by_image};
 pub use batch_norm::batch_norm;
 pub use conv1d::{Conv1d, Conv1dConfig};
 pub use conv2d::{Conv2d, Conv2dConfig};

@@ -7,7 +7,7 @@ use burn::tensor::Element;
 use burn_flex::{FlexTensor, Layout};
 use burn_std::{AccessError, AccessPolicy, AllocationController, AllocationProperty, Bytes, Shape};
 
-use crate::cpu::{ALIGN, Buffer, Images, ImagesMut, Storage, padded_plane};
+use crate::cpu::{ALIGN, Buffer, Fold, Images, ImagesMut, Storage, padded_plane};
 
 /// A buffer behind Burn's bytes: it goes back to the pool with the last tensor that shares it.
 struct Recycled(Buffer);
@@ -41,6 +41,7 @@ impl AllocationController for Recycled {
 pub(super) struct Output<T> {
     buffer: Buffer,
     shape: [usize; 4],
+    batch_stride: usize,
     channel_stride: usize,
     elements: PhantomData<T>,
 }
@@ -54,10 +55,23 @@ impl<T: Storage + Element> Output<T> {
         } else {
             height * width
         };
-        let bytes = batch * channels * channel_stride * size_of::<T>();
         Self {
-            buffer: Buffer::new(bytes.div_ceil(size_of::<f32>())),
+            buffer: buffer::<T>(batch * channels * channel_stride),
             shape,
+            batch_stride: channels * channel_stride,
+            channel_stride,
+            elements: PhantomData,
+        }
+    }
+
+    /// The images of a channel under each other.
+    pub(super) fn folded(shape: [usize; 4], fold: Fold) -> Self {
+        let [_, channels, height, width] = shape;
+        let channel_stride = fold.plane([height, width]);
+        Self {
+            buffer: buffer::<T>(channels * channel_stride),
+            shape,
+            batch_stride: fold.period * width,
             channel_stride,
             elements: PhantomData,
         }
@@ -66,26 +80,71 @@ impl<T: Storage + Element> Output<T> {
     pub(super) fn images(&mut self) -> ImagesMut<'_, T> {
         ImagesMut {
             data: bytemuck::cast_slice_mut(&mut self.buffer),
-            batch_stride: self.shape[1] * self.channel_stride,
+            batch_stride: self.batch_stride,
             channel_stride: self.channel_stride,
+        }
+    }
+
+    /// What these images hold, and zeros between them.
+    pub(super) fn fill(&mut self, from: &Images<'_, T>) {
+        let [batch, channels, height, width] = self.shape;
+        let plane = height * width;
+        let ImagesMut {
+            data,
+            batch_stride,
+            channel_stride,
+        } = self.images();
+        data.fill(T::zeroed());
+        for image in 0..batch {
+            for channel in 0..channels {
+                let to = image * batch_stride + channel * channel_stride;
+                data[to..to + plane].copy_from_slice(&from.plane(image, channel)[..plane]);
+            }
         }
     }
 
     pub(super) fn into_tensor(self) -> FlexTensor {
         let [batch, channels, _, width] = self.shape;
-        let strides = [
-            channels * self.channel_stride,
-            self.channel_stride,
-            width,
-            1,
-        ];
+        let strides = [self.batch_stride, self.channel_stride, width, 1];
         let strides = strides.map(|stride| stride as isize).to_vec();
         let layout = Layout::new(Shape::from(self.shape), strides, 0);
-        let len = batch * channels * self.channel_stride * size_of::<T>();
+        let images = if self.batch_stride < self.channel_stride {
+            1
+        } else {
+            batch
+        };
+        let len = images * channels * self.channel_stride * size_of::<T>();
         // SAFETY: all of a buffer is initialised.
         let bytes = unsafe { Bytes::from_controller(Box::new(Recycled(self.buffer)), len) };
         FlexTensor::new(bytes, layout, T::dtype())
     }
+}
+
+fn buffer<T>(elements: usize) -> Buffer {
+    Buffer::new((elements * size_of::<T>()).div_ceil(size_of::<f32>()))
+}
+
+/// Rows from one image of a channel to the next, if they lie [under each other](Fold).
+pub(super) fn period(tensor: &FlexTensor) -> Option<usize> {
+    let layout = tensor.layout();
+    let [batch, channels, height, width] = layout.shape().dims();
+    let Images {
+        batch_stride,
+        channel_stride,
+        ..
+    } = images::<f32>(tensor)?;
+    let period = batch_stride / width.max(1);
+    let fold = Fold {
+        images: batch,
+        period,
+    };
+    let under = batch > 1
+        && channels > 1
+        && layout.start_offset() == 0
+        && period >= height
+        && batch_stride.is_multiple_of(width.max(1))
+        && channel_stride == fold.plane([height, width]);
+    under.then_some(period)
 }
 
 /// A tensor that nobody else holds as images that may be written over, if its memory has no more

@@ -7,7 +7,7 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use burn_std::Bytes;
 
 #[cfg(feature = "flex")]
-use crate::cpu::{Bundles, Direct, Order, Rows, SharedConv, SharedWeights};
+use crate::cpu::{Bundles, Direct, Fold, Order, Rows, SharedConv, SharedWeights};
 use crate::{
     ConvProblem, SparseError,
     cpu::{Isa, Plan, Sharing},
@@ -50,12 +50,48 @@ struct Found {
 #[cfg(feature = "flex")]
 #[derive(Debug)]
 struct Ready {
-    problem: ConvProblem,
-    copying: bool,
+    form: Form,
     /// The memory that the values were read from. Holding it keeps anybody from writing other
     /// values there, so as long as the address is the same, so are the values.
     values: Arc<Bytes>,
     direct: Arc<Direct>,
+}
+
+/// The inputs that a weight is made ready for.
+#[cfg(feature = "flex")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Form {
+    /// For one image.
+    problem: ConvProblem,
+    /// Of another type than f32.
+    copying: bool,
+    /// A whole batch at once.
+    fold: Option<Fold>,
+}
+
+#[cfg(feature = "flex")]
+impl Form {
+    /// Images one by one.
+    pub(crate) fn images(problem: &ConvProblem) -> Self {
+        Self {
+            problem: problem.with_batch(1),
+            copying: false,
+            fold: None,
+        }
+    }
+
+    /// Of another type than f32.
+    pub(crate) fn copying(self, copying: bool) -> Self {
+        Self { copying, ..self }
+    }
+
+    /// All images of a batch at once.
+    pub(crate) fn folded(self, fold: Fold) -> Self {
+        Self {
+            fold: Some(fold),
+            ..self
+        }
+    }
 }
 
 /// Coefficients of shared kernels in the order of [`SharedConv`].
@@ -178,26 +214,21 @@ impl Pattern {
         plans.retain(|(set, _)| *set != problem);
         plans.push((problem, plan));
         #[cfg(feature = "flex")]
-        lock(&self.inner.ready).retain(|ready| ready.problem != problem);
+        lock(&self.inner.ready).retain(|ready| ready.form.problem != problem);
     }
 
-    /// The weight with these values in the CPU kernels' order. `memory` is what `values` lie in;
-    /// `copying` is for inputs that are not f32.
+    /// The weight with these values in the CPU kernels' order. `memory` is what `values` lie in.
     #[cfg(feature = "flex")]
     pub(crate) fn direct(
         &self,
-        problem: &ConvProblem,
+        form: Form,
         values: &[f32],
         memory: Arc<Bytes>,
-        copying: bool,
     ) -> Result<Arc<Direct>, SparseError> {
-        let problem = problem.with_batch(1);
+        let problem = form.problem;
         {
             let ready = lock(&self.inner.ready);
-            let same = |ready: &&Ready| {
-                (ready.problem, ready.copying) == (problem, copying)
-                    && Arc::ptr_eq(&ready.values, &memory)
-            };
+            let same = |ready: &&Ready| ready.form == form && Arc::ptr_eq(&ready.values, &memory);
             if let Some(hit) = ready.iter().find(same) {
                 return Ok(hit.direct.clone());
             }
@@ -216,19 +247,21 @@ impl Pattern {
             )));
         }
         let mut plan = self.plan(&problem);
-        if copying {
+        if form.copying {
             plan = plan.copying(&problem);
         }
-        let direct = Direct::new(&problem, rows, plan, Isa::current())?;
-        let direct = Arc::new(direct);
+        let isa = Isa::current();
+        let direct = Arc::new(match form.fold {
+            Some(fold) => Direct::folded(&problem, fold, rows, plan, isa)?,
+            None => Direct::new(&problem, rows, plan, isa)?,
+        });
         let mut ready = lock(&self.inner.ready);
-        ready.retain(|ready| (ready.problem, ready.copying) != (problem, copying));
+        ready.retain(|ready| ready.form != form);
         if ready.len() >= REMEMBERED {
             ready.remove(0);
         }
         ready.push(Ready {
-            problem,
-            copying,
+            form,
             values: memory,
             direct: direct.clone(),
         });

@@ -9,7 +9,7 @@ use burn_sparse::nn::{Activation, Conv2d, Linear, LinearConfig, max_pool2d};
 
 use super::{Block, ResNetConfig};
 use crate::Classifier;
-use crate::layers::{apply, conv_bn, fold, infer_in_parts, max_pool};
+use crate::layers::{apply, conv_bn, fold, infer_in_stages, max_pool};
 
 /// A residual network, described by [`ResNetConfig`].
 ///
@@ -80,6 +80,11 @@ impl ResNet {
     /// # Panics
     /// As [`forward`](Self::forward).
     pub fn features(&self, images: Tensor<4>) -> Tensor<2> {
+        self.last_stage(self.stages(images))
+    }
+
+    /// The maps before the last stage.
+    fn stages(&self, images: Tensor<4>) -> Tensor<4> {
         let mut x = apply(
             &self.conv1,
             self.bn1.as_ref(),
@@ -90,9 +95,15 @@ impl ResNet {
         if let Some(pool) = &self.maxpool {
             x = max_pool2d(pool, x);
         }
-        for block in self.blocks() {
-            x = block.forward(x);
-        }
+        [&self.layer1, &self.layer2, &self.layer3]
+            .into_iter()
+            .flatten()
+            .fold(x, |x, block| block.forward(x))
+    }
+
+    /// The last stage, and its maps averaged.
+    fn last_stage(&self, x: Tensor<4>) -> Tensor<2> {
+        let x = self.layer4.iter().fold(x, |x, block| block.forward(x));
         adaptive_avg_pool2d(x, [1, 1]).flatten(1, 3)
     }
 
@@ -129,9 +140,10 @@ impl Classifier for ResNet {
     }
 
     fn infer(&self, images: Tensor<4>) -> Tensor<2> {
-        infer_in_parts(
+        infer_in_stages(
             images,
-            |images| self.features(images),
+            |images| self.stages(images),
+            |x| self.last_stage(x),
             |x| self.fc.forward(x),
         )
     }

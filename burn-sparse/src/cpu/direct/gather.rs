@@ -10,7 +10,8 @@ use crate::{
 
 /// Writes the strip of `image` whose outputs begin at row `start` into `out`, as many channels from
 /// `first` on as there is room for, zero where a weight sees padding. Elements that no valid output
-/// reads are left as they are.
+/// reads are left as they are. Of a [fold](super::Fold), `image` is the first image, and all are written;
+/// `problem` is the convolution of one.
 pub(super) fn gather<T: Storage>(
     images: Images<'_, T>,
     [image, first, start]: [usize; 3],
@@ -27,31 +28,36 @@ pub(super) fn gather<T: Storage>(
     let rows = top.min(height) * width..(top + read).min(height) * width;
     let mut wide = None;
     for (c, out) in (first..problem.in_channels).zip(channels) {
-        let plane = images.plane(image, c);
-        let input = match T::as_f32s(plane) {
-            Some(plane) => plane,
-            None => {
-                let wide: &mut Buffer = wide.get_or_insert_with(|| Buffer::new(height * width));
-                T::widen(&plane[rows.clone()], &mut wide[rows.clone()]);
-                &wide[..]
-            }
-        };
-        isa.dispatch(Plane {
-            input,
-            problem,
-            working,
-            start,
-            out,
-        });
+        for n in 0..working.fold.images {
+            let plane = images.plane(image + n, c);
+            let input = match T::as_f32s(plane) {
+                Some(plane) => plane,
+                None => {
+                    let wide: &mut Buffer = wide.get_or_insert_with(|| Buffer::new(height * width));
+                    T::widen(&plane[rows.clone()], &mut wide[rows.clone()]);
+                    &wide[..]
+                }
+            };
+            isa.dispatch(Plane {
+                input,
+                problem,
+                working,
+                start,
+                above: n * working.fold.period,
+                out,
+            });
+        }
     }
 }
 
-/// One channel.
+/// One channel of an image.
 struct Plane<'a> {
     input: &'a [f32],
     problem: &'a ConvProblem,
     working: &'a Working,
     start: usize,
+    /// Rows of other images above it.
+    above: usize,
     out: &'a mut [f32],
 }
 
@@ -65,12 +71,14 @@ impl WithSimd for Plane<'_> {
             problem,
             working,
             start: strip,
+            above: others,
             out,
         } = self;
         let [height, width] = problem.input;
         let [u, v] = problem.stride;
         let [top, left] = [problem.padding[0][0], problem.padding[1][0]];
         let copies = working.first.len();
+        let rows = working.rows_of_image();
         for (index, out) in out.chunks_exact_mut(working.plane).enumerate() {
             let (phase, first) = (index / copies, working.first[index % copies]);
             // The columns of this copy that lie in the image: first + x * v - left in 0..width.
@@ -83,12 +91,13 @@ impl WithSimd for Plane<'_> {
             // The rows likewise: (strip + a) * u + phase - top in 0..height.
             let above = top.saturating_sub(strip * u + phase).div_ceil(u);
             let end = (height + top).saturating_sub(phase).div_ceil(u);
-            let above = above.min(working.rows);
-            let below = end.saturating_sub(strip).clamp(above, working.rows);
+            let above = above.min(rows);
+            let below = end.saturating_sub(strip).clamp(above, rows);
+            let out = &mut out[others * working.cols..];
             let (zeros, out) = out.split_at_mut(above * working.cols);
             zeros.fill(0.0);
             let (out, zeros) = out.split_at_mut((below - above) * working.cols);
-            zeros[..(working.rows - below) * working.cols].fill(0.0);
+            zeros[..(rows - below) * working.cols].fill(0.0);
             if above == below {
                 continue;
             }

@@ -4,6 +4,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `plan` | what may be tuned |
+//! | `fold` | a batch of small images as one tall one |
 //! | `working` | how the input lies while a layer reads it |
 //! | `gather` | the copy into that layout |
 //! | `stream` | the weights in traversal order |
@@ -19,6 +20,7 @@
 //! makes each load of the input serve several channels.
 
 mod compiled;
+mod fold;
 mod gather;
 mod grad_weight;
 mod panels;
@@ -31,6 +33,7 @@ mod tile;
 mod working;
 
 pub use compiled::MOST_ROWS;
+pub use fold::Fold;
 pub(crate) use grad_weight::{grad_weight, outputs_together};
 pub use plan::{Panel, Plan, ROWS, Sharing};
 pub use shared::{SharedConv, SharedWeights};
@@ -64,6 +67,8 @@ use crate::{ConvProblem, SparseError};
 #[derive(Debug, Clone)]
 pub struct Direct {
     problem: ConvProblem,
+    /// The convolution of each image, if a batch is folded; then `problem` is that of the tall one.
+    one: Option<ConvProblem>,
     plan: Plan,
     isa: Isa,
     working: Working,
@@ -115,6 +120,32 @@ impl Direct {
         Self::with(problem, plan, isa, |problem, plan, working| {
             Stream::new(problem, matrix, plan, working)
         })
+    }
+
+    /// The same for a [folded](Fold) batch, which [`run_folded`](Self::run_folded) computes. `plan` is one for
+    /// single images.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
+    pub fn folded(
+        problem: &ConvProblem,
+        fold: Fold,
+        matrix: Rows<'_>,
+        plan: Plan,
+        isa: Isa,
+    ) -> Result<Self, SparseError> {
+        problem.check()?;
+        let one = problem.with_batch(1);
+        let tall = fold.tall(&one);
+        let plan = plan.compiled_in_range(isa);
+        let plan = plan.folded(&tall, isa.lanes(), plan.widest(isa));
+        let mut direct = Self::new(&tall, matrix, plan, isa)?;
+        direct.working.fold = fold;
+        direct.one = Some(one);
+        Ok(direct)
     }
 
     /// The weight as code, or nothing where the system forbids it.
@@ -183,6 +214,7 @@ impl Direct {
         let stream = order(&problem, &plan, &working)?;
         Ok(Self {
             problem,
+            one: None,
             plan,
             isa,
             working,

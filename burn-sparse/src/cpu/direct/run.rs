@@ -6,7 +6,7 @@ use core::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::{
-    Direct,
+    Direct, Fold,
     compiled::{Code, Run},
     gather::gather,
     plan::SECOND_CACHE,
@@ -115,17 +115,9 @@ impl Direct {
             return;
         }
         let [in_height, in_width] = problem.input;
+        assert!(self.one.is_none(), "a weight made ready for single images");
         input.check("input", [batch, problem.in_channels, in_height * in_width]);
-        if let Residual::Images(residual) = &finish.residual {
-            residual.check("residual", [batch, channels, height * width]);
-        }
-        if let Some(bias) = finish.bias {
-            assert!(
-                bias.len() >= channels,
-                "{} biases for {channels} channels",
-                bias.len()
-            );
-        }
+        self.check(batch, &finish);
         let target = out.target([batch, channels, height * width]);
         // In place, the last plane must be there with its rounding as well.
         let in_place = self.reads_in_place(input.channel_stride)
@@ -140,6 +132,60 @@ impl Direct {
                 self.run_in_place(batch, input, finish, target);
             }
             None => self.run_in_strips(batch, input, finish, target),
+        }
+    }
+
+    /// The same for a [folded](Fold) batch: `input` holds its images at any strides, `out` and a residual the
+    /// tall image. Between the images may be anything in both, and anything is written there.
+    ///
+    /// # Panics
+    /// As [`run`](Self::run), and if the weight was made ready for [single images](Self::new).
+    pub fn run_folded<T: Storage>(
+        &self,
+        input: Images<'_, T>,
+        finish: Finish<'_, T>,
+        out: ImagesMut<'_, T>,
+    ) {
+        let one = self.one.expect("a weight made ready for a folded batch");
+        let Fold { images, period } = self.working.fold;
+        let [height, width] = self.problem.output();
+        let channels = self.problem.out_channels;
+        if channels * height * width == 0 {
+            return;
+        }
+        let of_input = [images, one.in_channels, one.input[0] * one.input[1]];
+        input.check("input", of_input);
+        self.check(1, &finish);
+        let target = out.target([1, channels, height * width]);
+        let in_place = self.reads_in_place(input.channel_stride)
+            && input.batch_stride == period * width
+            && input.holds([1, one.in_channels, self.working.plane]);
+        match T::as_f32s(input.data).filter(|_| in_place) {
+            Some(data) => {
+                let input = Images {
+                    data,
+                    batch_stride: 0,
+                    channel_stride: input.channel_stride,
+                };
+                self.run_in_place(1, input, finish, target);
+            }
+            None => self.run_in_strips(1, input, finish, target),
+        }
+    }
+
+    /// Panics if a residual or a bias is too short.
+    fn check<T>(&self, batch: usize, finish: &Finish<'_, T>) {
+        let [height, width] = self.problem.output();
+        let channels = self.problem.out_channels;
+        if let Residual::Images(residual) = &finish.residual {
+            residual.check("residual", [batch, channels, height * width]);
+        }
+        if let Some(bias) = finish.bias {
+            assert!(
+                bias.len() >= channels,
+                "{} biases for {channels} channels",
+                bias.len()
+            );
         }
     }
 
@@ -185,7 +231,8 @@ impl Direct {
             (n, start, working.strip.min(height - start))
         };
         let copy_into = |place: [usize; 3], out: &mut [f32]| {
-            gather(input, place, &self.problem, working, self.isa, out);
+            let problem = self.one.as_ref().unwrap_or(&self.problem);
+            gather(input, place, problem, working, self.isa, out);
         };
         if self.parts(batch, strips) == 1 {
             self.tasks(batch * strips, batch, |sums, index| {

@@ -1,6 +1,6 @@
 //! The layout in which a layer reads its input.
 
-use super::Plan;
+use super::{Fold, Plan};
 use crate::ConvProblem;
 
 /// Elements past the last plane that vector loads may touch.
@@ -36,6 +36,8 @@ pub(crate) struct Working {
     pub(super) plane: usize,
     /// Whether the plain input, its planes rounded up to whole cache lines, is this layout.
     pub(super) plain: bool,
+    /// Images under each other, and rows from one to the next.
+    pub(super) fold: Fold,
     shifted: bool,
     problem: ConvProblem,
 }
@@ -83,9 +85,18 @@ impl Working {
             used,
             plane: plane_stride(rows * cols),
             plain,
+            fold: Fold {
+                images: 1,
+                period: 0,
+            },
             shifted: plan.shifted,
             problem: *problem,
         }
+    }
+
+    /// Rows of a plane that one image has.
+    pub(super) fn rows_of_image(&self) -> usize {
+        self.rows - (self.fold.images - 1) * self.fold.period
     }
 
     pub(super) fn channel_stride(&self) -> usize {
