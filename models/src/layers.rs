@@ -137,9 +137,9 @@ pub(crate) fn infer_in_parts(
     classify(image_by_image(images, features))
 }
 
-/// Images whose last layers run together: enough to fill vectors with planes of 7x7, few enough for what is
-/// between two layers to stay in a cache.
-const TOGETHER: usize = 4;
+/// Images whose last layers run together: enough to fill vectors with planes of 7x7, few enough for the maps of all
+/// to stay in a cache.
+const TOGETHER: usize = 2;
 
 /// `classify(late(early(images)))` without gradients, in the order that suits the device.
 ///

@@ -13,14 +13,15 @@ use super::{
     BatchNormOps, CellOps, Chains, DenseOps, FactoredBy, FactoredOps, MomentsCell, OptionalFloat,
     OptionalInt, Pattern, SharedOps, SparseOps,
     batch_norm::{BatchNormBackward, BatchNormGrads},
-    flex_memory::{Output, images, images_mut, period},
+    flex_fold,
+    flex_memory::{Output, images, images_mut},
     pattern::Form,
 };
 use crate::{
     ConvProblem,
     cpu::{
-        self, Affine, ChainWeights, Entries, Finish, Fold, Images, ImagesMut, Isa, Moments,
-        Residual, Storage, Upstream, padded_plane,
+        self, Affine, ChainWeights, Entries, Finish, Images, Moments, Residual, Storage, Upstream,
+        padded_plane,
     },
 };
 
@@ -52,7 +53,7 @@ fn restore_dtype(out: FlexTensor, dtype: DType) -> FlexTensor {
     }
 }
 
-fn slice(tensor: &FlexTensor) -> &[f32] {
+pub(super) fn slice(tensor: &FlexTensor) -> &[f32] {
     &tensor.storage::<f32>()[..tensor.shape().num_elements()]
 }
 
@@ -76,13 +77,13 @@ fn f32_rows(tensor: FlexTensor) -> FlexTensor {
     }
 }
 
-const ROWS: &str = "copied until its rows follow each other";
+pub(super) const ROWS: &str = "copied until its rows follow each other";
 
 /// Operands of a convolution that are f32 whatever the images are.
-struct Weights {
-    values: FlexTensor,
-    bias: Option<FlexTensor>,
-    pattern: Pattern,
+pub(super) struct Weights {
+    pub(super) values: FlexTensor,
+    pub(super) bias: Option<FlexTensor>,
+    pub(super) pattern: Pattern,
 }
 
 /// [`SparseOps::sparse_conv`] on images of one type.
@@ -96,8 +97,8 @@ fn conv<T: Storage + Element>(
     let input = rows::<T>(input);
     let mut residual = residual.map(rows::<T>);
     let floats = T::dtype() == DType::F32;
-    if floats && let Some(fold) = fold_of(&input, residual.as_ref(), problem, relu) {
-        return conv_folded(&input, weights, residual, problem, fold, relu);
+    if floats && let Some(fold) = flex_fold::of(&input, residual.as_ref(), problem, relu) {
+        return flex_fold::conv(&input, weights, residual, problem, fold, relu);
     }
     let Weights {
         values,
@@ -142,77 +143,6 @@ fn conv<T: Storage + Element>(
     let mut out = Output::<T>::new(problem.output_shape(), padded);
     let input = images(&input).expect(ROWS);
     direct.run(batch, input, finish, out.images());
-    out.into_tensor()
-}
-
-/// How a layer hands on its batch under each other, where that pays and layers are likely to go on with
-/// it.
-fn fold_of(
-    input: &FlexTensor,
-    residual: Option<&FlexTensor>,
-    problem: &ConvProblem,
-    relu: bool,
-) -> Option<Fold> {
-    let given = period(input).or_else(|| residual.and_then(period));
-    if relu || given.is_some() {
-        Fold::of(problem, given, Isa::current().lanes())
-    } else {
-        None
-    }
-}
-
-/// [`SparseOps::sparse_conv`] on a batch whose outputs lie under each other.
-fn conv_folded(
-    input: &FlexTensor,
-    weights: &Weights,
-    residual: Option<FlexTensor>,
-    problem: &ConvProblem,
-    fold: Fold,
-    relu: bool,
-) -> FlexTensor {
-    let Weights {
-        values,
-        bias,
-        pattern,
-    } = weights;
-    let direct = pattern
-        .direct(
-            Form::images(problem).folded(fold),
-            slice(values),
-            values.data_arc(),
-        )
-        .unwrap_or_else(|error| panic!("sparse_conv2d: {error}"));
-    let shape = problem.output_shape();
-    let finish = |residual| Finish {
-        bias: bias.as_ref().map(slice),
-        residual,
-        relu,
-    };
-    let input = images::<f32>(input).expect(ROWS);
-    let Some(mut residual) = residual else {
-        let mut out = Output::<f32>::folded(shape, fold);
-        direct.run_folded(input, finish(Residual::None), out.images());
-        return out.into_tensor();
-    };
-    if period(&residual) != Some(fold.period) {
-        // What it is added to goes there afterwards.
-        let mut out = Output::<f32>::folded(shape, fold);
-        out.fill(&images::<f32>(&residual).expect(ROWS));
-        direct.run_folded(input, finish(Residual::Output), out.images());
-        return out.into_tensor();
-    }
-    if let Some(data) = residual.try_storage_mut::<f32>() {
-        let target = ImagesMut {
-            data,
-            batch_stride: 0,
-            channel_stride: fold.plane(problem.output()),
-        };
-        direct.run_folded(input, finish(Residual::Output), target);
-        return residual;
-    }
-    let mut out = Output::<f32>::folded(shape, fold);
-    let residual = images::<f32>(&residual).expect(ROWS);
-    direct.run_folded(input, finish(Residual::Images(residual)), out.images());
     out.into_tensor()
 }
 

@@ -20,6 +20,8 @@ mod factored_conv;
 #[cfg(feature = "flex")]
 mod flex;
 #[cfg(feature = "flex")]
+mod flex_fold;
+#[cfg(feature = "flex")]
 mod flex_memory;
 mod linear;
 mod max_pool;

