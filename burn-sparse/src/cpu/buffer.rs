@@ -4,7 +4,7 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Bytes to which buffers are aligned: a cache line, and the widest vector.
@@ -17,10 +17,18 @@ const KEPT: usize = 256 << 20;
 /// a cache; one that fits exactly may have lain in memory since the last forward pass.
 const MOST_SPARE: usize = 8;
 
-/// Freed buffers, most recently used last.
+/// Freed buffers, most recently used last. A thread is given those first that it has used itself.
 static FREE: Mutex<Vec<Block>> = Mutex::new(Vec::new());
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+std::thread_local! {
+    /// A number of this thread alone.
+    static THREAD: u32 = {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    };
+}
 
 /// How many buffers were asked of the system since the program began. It stands still while a
 /// network runs in its steady state.
@@ -43,6 +51,8 @@ struct Block {
     start: NonNull<f32>,
     /// Elements.
     len: usize,
+    /// Whose caches it most likely lies in: the thread that used it last.
+    thread: u32,
 }
 
 // SAFETY: a block owns its memory, and plain numbers may be used from any thread.
@@ -63,7 +73,11 @@ impl Block {
         // SAFETY: `len` is never 0 (see `capacity`), so the layout has a size.
         let start = unsafe { alloc_zeroed(layout) };
         let start = NonNull::new(start.cast()).unwrap_or_else(|| handle_alloc_error(layout));
-        Self { start, len }
+        Self {
+            start,
+            len,
+            thread: 0,
+        }
     }
 }
 
@@ -97,7 +111,12 @@ impl Buffer {
         let block = {
             let mut free = free_list();
             let fits = |block: &Block| (wanted..=MOST_SPARE * wanted).contains(&block.len);
-            let last = free.iter().rposition(fits);
+            // What another thread has written would come from its caches, and go there again with the next image.
+            let me = THREAD.with(|&thread| thread);
+            let own = free
+                .iter()
+                .rposition(|block| block.thread == me && fits(block));
+            let last = own.or_else(|| free.iter().rposition(fits));
             last.map(|index| free.remove(index))
         };
         Self {
@@ -129,9 +148,11 @@ impl DerefMut for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let Some(block) = self.block.take() else {
+        let Some(mut block) = self.block.take() else {
             return;
         };
+        // A thread that ends has no number any more.
+        block.thread = THREAD.try_with(|&thread| thread).unwrap_or_default();
         let mut free = free_list();
         let kept: usize = free.iter().map(|block| 4 * block.len).sum();
         if kept + 4 * block.len <= KEPT {
@@ -166,5 +187,17 @@ mod tests {
         drop(buffer);
         let again = Buffer::new(len - 1);
         assert_eq!(again.as_ptr() as usize, address);
+    }
+
+    #[test]
+    fn a_thread_gets_back_what_it_has_used() {
+        // A size that no other test asks for.
+        let len = 9_876_543;
+        let (mine, other) = (Buffer::new(len), Buffer::new(len));
+        let address = mine.as_ptr() as usize;
+        drop(mine);
+        let dropped = std::thread::spawn(move || drop(other)).join();
+        dropped.expect("dropping a buffer does not panic");
+        assert_eq!(Buffer::new(len).as_ptr() as usize, address);
     }
 }
