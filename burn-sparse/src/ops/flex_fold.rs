@@ -20,15 +20,19 @@ pub(super) fn of(
     problem: &ConvProblem,
     relu: bool,
 ) -> Option<Fold> {
-    let given = period(input).or_else(|| residual.and_then(period));
-    if relu || given.is_some() {
+    let of_input = period(input);
+    let of_residual = residual.and_then(period);
+    if relu || of_input.is_some() || of_residual.is_some() {
+        // Rows between images of another height are no measure.
+        let same = problem.input[0] == problem.output()[0];
+        let given = of_residual.or(of_input.filter(|_| same));
         Fold::of(problem, given, Isa::current().lanes())
     } else {
         None
     }
 }
 
-/// [`SparseOps::sparse_conv`] on a batch whose outputs lie under each other.
+/// A sparse convolution of a batch whose outputs lie under each other.
 pub(super) fn conv(
     input: &FlexTensor,
     weights: &Weights,

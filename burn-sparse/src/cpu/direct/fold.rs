@@ -16,6 +16,24 @@ const MOST_IMAGES: usize = 8;
 /// four of them with a row between two fill thirteen and a half. And what a layer reads of its weight serves
 /// all images. The layout of a tensor `[N, C, H, W]` is one of ordinary strides, `[period * W, plane, W, 1]`
 /// with planes for all images.
+///
+/// # Example
+/// ```
+/// use burn_sparse::{ConvProblem, cpu::{Direct, Finish, Fold, Images, ImagesMut, Isa, Plan, Rows}};
+///
+/// // One 1x1 filter `[3]` on two images of 1x2: with a row between them, they are one image of 3x2.
+/// let problem = ConvProblem::new(2, [1, 1], [1, 2], [1, 1]);
+/// let fold = Fold::of(&problem, None, 16).expect("two pixels do not fill sixteen lanes");
+/// assert_eq!((fold.period, fold.rows(1)), (2, 3));
+/// let matrix = Rows { row_ptr: &[0, 1], columns: &[0], values: &[3.0] };
+/// let plan = Plan::guess(&problem, 1.0, 1, Isa::current());
+/// let direct = Direct::folded(&problem, fold, matrix, plan, Isa::current())?;
+/// let mut out = [0.0; 16];
+/// let input = Images::contiguous(&[1., 2., 5., 6.], [1, 2]);
+/// direct.run_folded(input, Finish::default(), ImagesMut::contiguous(&mut out, [1, 16]));
+/// assert_eq!((&out[..2], &out[4..6]), (&[3., 6.][..], &[15., 18.][..]));
+/// # Ok::<(), burn_sparse::SparseError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fold {
     /// Images `N` of the batch.
@@ -62,6 +80,12 @@ impl Fold {
     /// Elements between the planes of images of `[height, width]`, whole cache lines.
     pub fn plane(&self, [height, width]: [usize; 2]) -> usize {
         super::plane_stride(self.rows(height) * width)
+    }
+
+    /// Whether every image of `problem` would see its own padding and no other image.
+    pub(super) fn fits(&self, problem: &ConvProblem) -> bool {
+        let least = problem.output()[0] + Self::apart(problem);
+        self.images > 0 && (self.images == 1 || self.period >= least)
     }
 
     /// The convolution of the tall image. Only its geometry is of interest: between the images lie other

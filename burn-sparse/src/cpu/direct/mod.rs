@@ -126,7 +126,8 @@ impl Direct {
     /// single images.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// As [`new`](Self::new), and [`SparseError::Shape`] for a fold of no images, or of images so near that one
+    /// would see the other.
     ///
     /// # Panics
     /// As [`new`](Self::new).
@@ -139,6 +140,15 @@ impl Direct {
     ) -> Result<Self, SparseError> {
         problem.check()?;
         let one = problem.with_batch(1);
+        if !fold.fits(&one) {
+            return Err(SparseError::shape(format!(
+                "{} images of {:?} cannot lie {} rows apart under a kernel of {:?}",
+                fold.images,
+                one.output(),
+                fold.period,
+                one.kernel
+            )));
+        }
         let tall = fold.tall(&one);
         let plan = plan.compiled_in_range(isa);
         let plan = plan.folded(&tall, isa.lanes(), plan.widest(isa));

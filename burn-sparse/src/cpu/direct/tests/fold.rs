@@ -151,3 +151,23 @@ fn images_under_each_other_do_not_see_each_other() {
         }
     }
 }
+
+#[test]
+fn folds_in_which_images_meet_are_refused() {
+    let problem = ConvProblem::new(1, [1, 1], [7, 7], [3, 3]).with_padding([1, 1]);
+    let matrix = Rows {
+        row_ptr: &[0, 0],
+        columns: &[],
+        values: &[],
+    };
+    let plan = Plan::guess(&problem, 0.1, 1, Isa::current());
+    let folded = |images, period| {
+        let fold = Fold { images, period };
+        Direct::folded(&problem, fold, matrix, plan, Isa::current())
+    };
+    assert!(folded(2, 8).is_ok());
+    for (images, period) in [(2, 7), (0, 8), (2, 0)] {
+        let error = folded(images, period).unwrap_err().to_string();
+        assert!(error.contains("rows apart"), "{error}");
+    }
+}
