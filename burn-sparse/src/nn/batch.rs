@@ -5,7 +5,10 @@ use core::ops::Range;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use crate::{cpu, ops::is_flex};
+use crate::{
+    cpu,
+    ops::{is_flex, join},
+};
 
 fn one_by_one<const D: usize>(input: &Tensor<D>) -> bool {
     let device = input.device();
@@ -95,21 +98,13 @@ pub fn early_and_late<const I: usize, const M: usize, const O: usize>(
     cpu::on_pool(|| {
         each(0..images, together, |images| {
             let early = images.map(|image| early(part(&input, image..image + 1)));
-            late(joined(early.collect()))
+            late(join(early.collect()))
         })
     })
 }
 
 fn part<const D: usize>(input: &Tensor<D>, images: Range<usize>) -> Tensor<D> {
     input.clone().narrow(0, images.start, images.len())
-}
-
-fn joined<const D: usize>(mut parts: Vec<Tensor<D>>) -> Tensor<D> {
-    if parts.len() == 1 {
-        parts.remove(0)
-    } else {
-        Tensor::cat(parts, 0)
-    }
 }
 
 /// `forward` of runs of images, no more than `most`, as many for each thread. Images left over, fewer than
@@ -138,5 +133,5 @@ fn each<const D: usize>(
             .into_par_iter()
             .map(|image| forward(image..image + 1)),
     );
-    joined(outputs)
+    join(outputs)
 }

@@ -87,17 +87,22 @@ impl<T: Storage + Element> Output<T> {
 
     /// What these images hold, and zeros between them.
     pub(super) fn fill(&mut self, from: &Images<'_, T>) {
-        let [batch, channels, height, width] = self.shape;
+        self.images().data.fill(T::zeroed());
+        self.put(0, from, self.shape[0]);
+    }
+
+    /// Writes the first `count` of these images, from image `at` on.
+    pub(super) fn put(&mut self, at: usize, from: &Images<'_, T>, count: usize) {
+        let [_, channels, height, width] = self.shape;
         let plane = height * width;
         let ImagesMut {
             data,
             batch_stride,
             channel_stride,
         } = self.images();
-        data.fill(T::zeroed());
-        for image in 0..batch {
+        for image in 0..count {
             for channel in 0..channels {
-                let to = image * batch_stride + channel * channel_stride;
+                let to = (at + image) * batch_stride + channel * channel_stride;
                 data[to..to + plane].copy_from_slice(&from.plane(image, channel)[..plane]);
             }
         }

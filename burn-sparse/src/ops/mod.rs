@@ -23,6 +23,7 @@ mod flex;
 mod flex_fold;
 #[cfg(feature = "flex")]
 mod flex_memory;
+mod join;
 mod linear;
 mod max_pool;
 mod pattern;
@@ -50,6 +51,7 @@ pub use factored::{Chains, FactoredBy};
 pub(crate) use factored::{FactorTensors, factored_conv2d};
 #[cfg(any(feature = "flex", feature = "cubecl-backend"))]
 pub use factored_conv::{CoreTiles, FactoredConv, core_tiles};
+pub(crate) use join::join;
 pub use linear::sparse_linear;
 pub use max_pool::max_pool2d;
 pub use pattern::Pattern;
