@@ -20,15 +20,17 @@ pub(super) fn gather<T: Storage>(
     isa: Isa,
     out: &mut [f32],
 ) {
-    let channels = out.chunks_exact_mut(working.channel_stride());
     // Rows of the image that the strip reads, for types that are widened first.
     let [height, width] = problem.input;
     let top = (start * problem.stride[0]).saturating_sub(problem.padding[0][0]);
     let read = working.rows * problem.stride[0] + working.row_phases;
     let rows = top.min(height) * width..(top + read).min(height) * width;
     let mut wide = None;
-    for (c, out) in (first..problem.in_channels).zip(channels) {
-        for n in 0..working.fold.images {
+    let rows_of_image = working.rows_of_image();
+    for n in 0..working.fold.images {
+        let above = n * working.fold.period * working.cols;
+        let channels = out.chunks_exact_mut(working.channel_stride());
+        for (c, out) in (first..problem.in_channels).zip(channels) {
             let plane = images.plane(image + n, c);
             let input = match T::as_f32s(plane) {
                 Some(plane) => plane,
@@ -43,7 +45,8 @@ pub(super) fn gather<T: Storage>(
                 problem,
                 working,
                 start,
-                above: n * working.fold.period,
+                rows: rows_of_image,
+                above,
                 out,
             });
         }
@@ -56,7 +59,8 @@ struct Plane<'a> {
     problem: &'a ConvProblem,
     working: &'a Working,
     start: usize,
-    /// Rows of other images above it.
+    /// Rows of the image in the working layout, and elements of other images above it.
+    rows: usize,
     above: usize,
     out: &'a mut [f32],
 }
@@ -71,6 +75,7 @@ impl WithSimd for Plane<'_> {
             problem,
             working,
             start: strip,
+            rows,
             above: others,
             out,
         } = self;
@@ -78,7 +83,6 @@ impl WithSimd for Plane<'_> {
         let [u, v] = problem.stride;
         let [top, left] = [problem.padding[0][0], problem.padding[1][0]];
         let copies = working.first.len();
-        let rows = working.rows_of_image();
         for (index, out) in out.chunks_exact_mut(working.plane).enumerate() {
             let (phase, first) = (index / copies, working.first[index % copies]);
             // The columns of this copy that lie in the image: first + x * v - left in 0..width.
@@ -93,7 +97,7 @@ impl WithSimd for Plane<'_> {
             let end = (height + top).saturating_sub(phase).div_ceil(u);
             let above = above.min(rows);
             let below = end.saturating_sub(strip).clamp(above, rows);
-            let out = &mut out[others * working.cols..];
+            let out = &mut out[others..];
             let (zeros, out) = out.split_at_mut(above * working.cols);
             zeros.fill(0.0);
             let (out, zeros) = out.split_at_mut((below - above) * working.cols);
@@ -106,7 +110,7 @@ impl WithSimd for Plane<'_> {
                 continue;
             }
             let y = (strip + above) * u + phase - top;
-            let rows = RowsOf {
+            let runs = RowsOf {
                 input: &input[y * width + start..],
                 step: width * u,
                 out,
@@ -116,12 +120,12 @@ impl WithSimd for Plane<'_> {
                 used: working.used,
             };
             match (v, to - from) {
-                (1, 16..) => rows.each(copy::<16>),
-                (1, 8..) => rows.each(copy::<8>),
-                (1, 4..) => rows.each(copy::<4>),
-                (1, _) => rows.each(copy::<1>),
-                (2, _) => rows.each(every_second),
-                _ => rows.each(
+                (1, 16..) => runs.each(copy::<16>),
+                (1, 8..) => runs.each(copy::<8>),
+                (1, 4..) => runs.each(copy::<4>),
+                (1, _) => runs.each(copy::<1>),
+                (2, _) => runs.each(every_second),
+                _ => runs.each(
                     #[inline(always)]
                     |row, out| every(v, row, out),
                 ),
