@@ -9,31 +9,26 @@
 //! ```
 
 use std::cell::Cell;
-use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use burn::module::Module;
 use burn::tensor::Device;
-use burn_admm::Plan;
 use burn_admm::hardware::Effort;
 use burn_admm::mapping::{
-    MapBudget, MappingError, Offers, OptionConfig, SearchConfig, SearchDevices, SearchLog,
-    SearchMethod, Selection, search, within_budget,
+    MapBudget, Offers, OptionConfig, SearchConfig, SearchDevices, SearchMethod, Selection,
+    within_budget,
 };
 use clap::{Parser, ValueEnum};
 use examples::cli::{CommonArgs, DataArgs, Preset, after_help, positive};
-use examples::data::{ImageDataset, Source, load};
+use examples::data::{Source, load};
 use examples::device::{DeviceChoice, Selected, select};
 use examples::figure::{Figure, Line};
 use examples::output::OutputDir;
-use examples::progress::Progress;
 use examples::report::Report;
 use examples::training::{
-    Context, Dense, EpochRecord, Measured, Method, PruneArgs, Pruned, Recipe, SETTINGS,
-    TrainingError, check_images, deploy, exit_code, latency_file, network, network_of, offers,
-    prune, recipe_of, resnet_limits, resnet_stem, settle, summarise, train_dense, train_on,
+    Dense, Mapper, Measured, Method, PruneArgs, Pruned, SETTINGS, TrainingError, check_images,
+    deploy, exit_code, latency_file, network_of, offers, recipe_of, resnet_limits, resnet_stem,
+    settle, summarise, train_dense, train_on, validated,
 };
 use models::{Arch, Model, ModelConfig};
 use serde::Serialize;
@@ -51,8 +46,8 @@ use serde_json::{Value, json};
     ("a small file", "--arch lenet5 --dataset mnist --budget size=0.1x"),
 ]))]
 pub(crate) struct Args {
-    /// The network: resnet20, resnet32, resnet56, resnet18 to resnet152, vgg16, vgg16bn, mobilenetv2, alexnet,
-    /// lenet5, lenet300 or densenet121 to densenet201
+    /// The network: cifar6, resnet20, resnet32, resnet56, resnet18 to resnet152, vgg16, vgg16bn, mobilenetv2,
+    /// alexnet, lenet5, lenet300 or densenet121 to densenet201
     #[arg(long, default_value_t = Arch::ResNet20)]
     arch: Arch,
 
@@ -240,13 +235,19 @@ pub(crate) fn run(args: &Args) -> Result<Report, TrainingError> {
     let run = Run {
         args,
         budget,
-        config,
-        recipe,
+        mapper: Mapper {
+            config,
+            recipe,
+            method: args.method,
+            data: &data,
+            device: selected.device.clone(),
+            folder: output.path().to_path_buf(),
+            resume,
+            epochs_left: Cell::new(args.prune.stop_after),
+        },
         selected,
         devices,
-        data,
         output,
-        epochs_left: Cell::new(args.prune.stop_after),
     };
     run.whole(&choice)
 }
@@ -262,44 +263,26 @@ struct Chosen {
 struct Run<'a> {
     args: &'a Args,
     budget: MapBudget,
-    config: ModelConfig,
-    recipe: Recipe,
+    mapper: Mapper<'a>,
     selected: Selected,
     devices: Vec<Device>,
-    data: ImageDataset,
     output: OutputDir,
-    epochs_left: Cell<Option<usize>>,
 }
 
 impl Run<'_> {
-    fn build(&self, device: &Device) -> Model {
-        network(&self.config, device)
-    }
-
-    /// For so many epochs.
-    fn context<'a>(
-        &'a self,
-        recipe: &'a Recipe,
-        epochs: usize,
-    ) -> Result<Context<'a>, TrainingError> {
-        let context = Context::new(&self.data, recipe, &self.selected.device, epochs)?;
-        Ok(context
-            .with_resume(self.args.common.resume)
-            .with_stop_after(self.epochs_left.get()))
-    }
-
     fn whole(&self, choice: &OptionConfig) -> Result<Report, TrainingError> {
-        let (recipe, folder) = (&self.recipe, self.output.path());
-        let build = |device: &Device| self.build(device);
-        let context = self.context(recipe, recipe.epochs + 2 * recipe.pruning_epochs())?;
+        let (mapper, folder) = (&self.mapper, self.output.path());
+        let recipe = &mapper.recipe;
+        let build = |device: &Device| mapper.build(device);
+        let context = mapper.context(recipe, recipe.epochs + 2 * recipe.pruning_epochs())?;
         let seen = network_of(&context, &build(&context.device))?;
         println!("{seen}");
-        self.text("network.json", &seen.to_json())?;
-        self.text("network.dot", &seen.to_dot())?;
+        mapper.text("network.json", &seen.to_json())?;
+        mapper.text("network.dot", &seen.to_dot())?;
 
         let start = train_dense(&context, build, &folder.join("dense"))?;
         let dense = train_on(&context, build, &start, &folder.join("dense-on"))?;
-        self.epochs_left.set(context.epochs_left());
+        mapper.epochs_left.set(context.epochs_left());
         let times = match &self.args.times {
             Some(file) => file.clone(),
             None => latency_file(&self.selected, folder)?,
@@ -318,11 +301,11 @@ impl Run<'_> {
         );
 
         let chosen = match self.args.by.search() {
-            None => self.bounded(offers, &start, [validated(&start)?, validated(&dense)?])?,
+            None => self.bounded(offers, &start, [validated(&start), validated(&dense)])?,
             Some(method) => self.searched(offers, &start, method)?,
         };
         println!("{}", chosen.selection.mapping);
-        let context = self.context(recipe, 0)?;
+        let context = mapper.context(recipe, 0)?;
         let mut report = summarise(
             &context,
             self.args.arch.name(),
@@ -348,7 +331,7 @@ impl Run<'_> {
         let mut trained = Vec::new();
         let found = within_budget(offers, &self.budget, dense, |selection, effort| {
             let folder = format!("trial-{}", trained.len());
-            let (pruned, accuracy) = self.train(start, selection, effort, (&folder, true))?;
+            let (pruned, accuracy) = self.train(start, selection, effort, &folder)?;
             println!(
                 "{:.3} ms: {:.2} % of the validation images are right after {} training",
                 selection.ms,
@@ -389,43 +372,18 @@ impl Run<'_> {
             .map_or(dense_ms, |bound| bound.of(dense_ms));
         let config = SearchConfig {
             evaluations: self.args.evaluations,
-            seed: self.recipe.seed,
+            seed: self.mapper.recipe.seed,
             ..SearchConfig::new(method, target)
         };
-        let file = self.output.file("search.json");
-        // Of a run that was started anew the times are other ones.
-        let name = json!([offers, config, self.recipe]).to_string();
-        let name = format!("{:016x}", hash(&name));
-        let mut log = SearchLog::open(&file, &name)
-            .map_err(MappingError::from)?
-            .table;
-        let bar = Progress::new("search", config.evaluations as u64);
-        let mut shown = 0;
-        let device = self.selected.device.clone();
         let mut devices = match self.devices.as_slice() {
-            [] => SearchDevices::new([device.clone()])?,
+            [] => SearchDevices::new([self.selected.device.clone()])?,
             devices => SearchDevices::new(devices)?,
         };
-        let found = search(
-            offers,
-            &config,
-            &device,
-            &mut log,
-            |candidates| self.evaluated(candidates, start, &mut devices),
-            |log, done, _| {
-                bar.inc((done - shown) as u64);
-                shown = done;
-                Ok(log.save(&file).map_err(MappingError::from)?)
-            },
-        )?;
-        bar.finish();
-        println!(
-            "the best of {} candidates: {:.3} ms, {:.2} % of the validation images after short training",
-            found.history.len(),
-            found.best.ms,
-            100.0 * found.accuracy
-        );
-        let (pruned, _) = self.train(start, &found.best, Effort::Full, ("best", true))?;
+        let file = self.output.file("search.json");
+        let found = self
+            .mapper
+            .search(offers, &config, start, &mut devices, &file)?;
+        let (pruned, _) = self.train(start, &found.best, Effort::Full, "best")?;
         Ok(Chosen {
             found: json!({"config": config, "search": found}),
             selection: found.best,
@@ -433,61 +391,15 @@ impl Run<'_> {
         })
     }
 
-    /// What the candidates of a round reach after short training.
-    fn evaluated(
-        &self,
-        candidates: &[Selection],
-        start: &Dense<Model>,
-        devices: &mut SearchDevices,
-    ) -> Result<Vec<f64>, TrainingError> {
-        if self.epochs_left.get().is_some() {
-            // Epochs are counted, so one comes after the other.
-            let one = |selection: &Selection| {
-                if selection.mapping.plan()?.rules().is_empty() {
-                    return validated(start);
-                }
-                let trained = self.train(start, selection, Effort::Proxy, ("candidate", false));
-                Ok(trained?.1)
-            };
-            return candidates.iter().map(one).collect();
-        }
-        let (dense, recipe) = (validated(start)?, short(&self.recipe));
-        let (data, config, output) = (&self.data, &self.config, self.output.path());
-        let one = |model: Model, selection: &Selection, device: &Device| {
-            let plan = selection.mapping.plan()?;
-            if plan.rules().is_empty() {
-                return Ok(dense);
-            }
-            let context = Context::new(data, &recipe, device, recipe.pruning_epochs())?;
-            let context = context.quiet();
-            let build = |device: &Device| network(config, device);
-            // Several are written at the same time, and none is needed afterwards.
-            let folder = output.join(format!("candidate-{:016x}", hash(&plan.to_json())));
-            let pruned = prune(&context, build, model, &plan, Method::Oneshot, &folder)?;
-            // One that stays does no harm.
-            let _ = fs::remove_dir_all(&folder);
-            Ok::<f64, TrainingError>(chosen(&pruned.results.retrain, pruned.results.epoch))
-        };
-        let accuracies = devices.evaluate(&start.model, candidates, one);
-        for warning in devices.warnings() {
-            eprintln!("warning: {warning}");
-        }
-        accuracies
-    }
-
-    /// Trains the dense network towards a selection. Short training is an epoch after projection.
+    /// Trains the dense network towards a selection.
     fn train(
         &self,
         dense: &Dense<Model>,
         selection: &Selection,
         effort: Effort,
-        (folder, resumes): (&str, bool),
+        folder: &str,
     ) -> Result<(Pruned<Model>, f64), TrainingError> {
-        let (recipe, method) = match effort {
-            Effort::Full => (self.recipe.clone(), self.args.method),
-            Effort::Proxy => (short(&self.recipe), Method::Oneshot),
-        };
-        let plan: Plan = selection.mapping.plan()?;
+        let plan = selection.mapping.plan()?;
         if plan.rules().is_empty() {
             let reason = format!(
                 "the dense network keeps {} already; ask for more",
@@ -495,20 +407,7 @@ impl Run<'_> {
             );
             return Err(TrainingError::Settings(reason));
         }
-        let context = self.context(&recipe, recipe.pruning_epochs())?;
-        let context = match resumes {
-            true => context,
-            // Too short to be worth a state, and too many.
-            false => context.with_resume(false).quiet(),
-        };
-        let folder = self.output.path().join(folder);
-        let build = |device: &Device| self.build(device);
-        // Running statistics of a clone would be those of the dense network.
-        let model = dense.model.valid().train();
-        let pruned = prune(&context, build, model, &plan, method, &folder)?;
-        self.epochs_left.set(context.epochs_left());
-        let accuracy = chosen(&pruned.results.retrain, pruned.results.epoch);
-        Ok((pruned, accuracy))
+        self.mapper.train(dense, &plan, effort, folder)
     }
 
     fn report(
@@ -552,40 +451,9 @@ impl Run<'_> {
             line("chosen", &mut std::iter::once(&chosen.selection)),
         ];
         if let Some(svg) = figure.draw(&lines)? {
-            self.text("pareto.svg", &svg)?;
+            self.mapper.text("pareto.svg", &svg)?;
             println!("figure: {}", self.output.file("pareto.svg").display());
         }
         Ok(())
     }
-
-    fn text(&self, name: &str, text: &str) -> Result<(), TrainingError> {
-        self.output
-            .write(name, |file| file.write_all(text.as_bytes()))?;
-        Ok(())
-    }
-}
-
-/// An epoch after projection.
-fn short(recipe: &Recipe) -> Recipe {
-    Recipe {
-        admm_iterations: 0,
-        retrain_epochs: 1,
-        ..recipe.clone()
-    }
-}
-
-fn hash(text: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    hasher.finish()
-}
-
-/// On the validation images, in the epoch that was chosen.
-fn chosen(history: &[EpochRecord], epoch: usize) -> f64 {
-    let record = history.iter().find(|record| record.epoch == epoch);
-    record.map_or(0.0, |record| record.valid_accuracy)
-}
-
-fn validated(dense: &Dense<Model>) -> Result<f64, TrainingError> {
-    Ok(chosen(&dense.history, dense.epoch))
 }

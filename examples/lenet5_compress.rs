@@ -16,7 +16,9 @@ use burn::tensor::Device;
 use burn_admm::{AdmmConfig, RhoSchedule};
 use clap::Parser;
 use examples::cli::{CommonArgs, DataArgs, Preset, positive};
-use examples::compress::{Levels, Setting, Table, defaults, one_cell, prune_plan, ratio};
+use examples::compress::{
+    Levels, Setting, Table, defaults, prune_cell, prune_plan, quantise_cell, ratio,
+};
 use examples::data::{ImageDataset, Source, load};
 use examples::training::{
     Context, Dense, Densities, Method, PruneArgs, QuantRecipe, Recipe, SETTINGS, TrainingError,
@@ -40,6 +42,10 @@ pub(crate) struct Args {
     /// Network: lenet5, lenet300, resnet20 or any other of the project
     #[arg(long, default_value = "lenet5", value_name = "NAME")]
     arch: Arch,
+
+    /// What the widths of all layers are multiplied by; not for lenet5, lenet300 and alexnet
+    #[arg(long, value_name = "FACTOR", value_parser = width)]
+    width: Option<f64>,
 
     /// Weights for each that stays, one or several with commas
     #[arg(
@@ -70,9 +76,13 @@ pub(crate) struct Args {
     ///
     /// Kinds: uniform (without zero), powers, codebook, fixed, symmetric, asymmetric, followed by the
     /// bits and, for levels of every output channel, /channel. `*` is all weights, `*.bias` all
-    /// biases.
+    /// biases. Given several times, all are tried on the same pruned networks.
     #[arg(long, value_name = "RULES")]
-    levels: Option<Levels>,
+    levels: Vec<Levels>,
+
+    /// Test with 16 bits as well: weights, and what goes into layers and comes out of them
+    #[arg(long)]
+    halves: bool,
 
     /// Outer iterations of ADMM towards the levels
     #[arg(long, value_name = "N")]
@@ -103,7 +113,10 @@ const HELP: &str = "Examples:
   cargo run --release --example lenet5_compress -- --preset full --ratio 20,85,167,400 \\
       --method admm,oneshot,gradual --seeds 3
   # a CIFAR network with four bits
-  cargo run --release --example lenet5_compress -- --arch resnet20 --dataset cifar10 --ratio 6";
+  cargo run --release --example lenet5_compress -- --arch resnet20 --dataset cifar10 --ratio 6
+  # a codebook beside fixed point, both with 16-bit activations
+  cargo run --release --example lenet5_compress -- --arch resnet20 --dataset cifar10 --ratio 6 \\
+      --levels '*=codebook4' --levels '*=fixed16' --halves";
 
 fn main() -> ExitCode {
     exit_code(run(&Args::parse()))
@@ -165,26 +178,28 @@ pub(crate) fn run(args: &Args) -> Result<Table, TrainingError> {
     println!("{}", data.summary());
     let shape = data.shape;
     check_images(args.arch, [shape.height, shape.width])?;
-    let config = ModelConfig::new(args.arch)
+    let mut config = ModelConfig::new(args.arch)
         .with_classes(data.num_classes())
         .with_input([shape.channels, shape.height, shape.width])
         .with_stem(Stem::Cifar);
+    config.width = args.width;
     let (recipe, quant) = recipes(args);
-    let levels = match &args.levels {
-        Some(levels) => levels.clone(),
-        None => defaults(args.arch)
-            .parse()
-            .map_err(TrainingError::Settings)?,
-    };
+    let mut levels = args.levels.clone();
+    if levels.is_empty() {
+        let usual = defaults(args.arch).parse();
+        levels.push(usual.map_err(TrainingError::Settings)?);
+    }
+    let names: Vec<String> = levels.iter().map(Levels::to_string).collect();
+    let names = names.join(" and ");
     let settings = json!({
         "model": config, "dataset": data.name, "train_images": data.train.len(), "recipe": recipe,
-        "quantisation": quant, "levels": levels, "via": args.via, "densities": args.densities, "device": selected.to_string(),
+        "quantisation": quant, "levels": names, "via": args.via, "densities": args.densities, "device": selected.to_string(),
     });
     settle(&output, &settings, args.common.resume)?;
     let settings = settings_of(args, &levels);
     println!(
         "{} on {selected}, seed {}: {} dense epochs, then {} of pruning and {} of quantising for each of \
-         {} networks; levels {levels}",
+         {} networks; levels {names}",
         args.arch,
         recipe.seed,
         recipe.epochs,
@@ -199,6 +214,7 @@ pub(crate) fn run(args: &Args) -> Result<Table, TrainingError> {
         device: selected.device.clone(),
         data,
         settings,
+        levels: levels.len(),
         epochs_left: StdCell::new(args.prune.stop_after),
     };
     let mut table = Table::default();
@@ -230,19 +246,27 @@ pub(crate) fn run(args: &Args) -> Result<Table, TrainingError> {
     Ok(table)
 }
 
-/// Every method at every ratio.
-fn settings_of(args: &Args, levels: &Levels) -> Vec<Setting> {
+fn width(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value <= 100.0 => Ok(value),
+        _ => Err("expected a factor above 0 and at most 100, such as 0.5".into()),
+    }
+}
+
+/// Every method at every ratio, each with all levels in a row.
+fn settings_of(args: &Args, levels: &[Levels]) -> Vec<Setting> {
     let mut settings = Vec::new();
     for &method in &args.method {
         for &ratio in &args.ratio {
             let via = args.via.iter().copied().filter(|&via| via < ratio);
-            settings.push(Setting {
+            let via: Vec<f64> = via.collect();
+            settings.extend(levels.iter().map(|levels| Setting {
                 method,
                 ratio,
-                via: via.collect(),
+                via: via.clone(),
                 densities: args.densities.clone().unwrap_or_default(),
                 levels: levels.clone(),
-            });
+            }));
         }
     }
     settings
@@ -256,6 +280,8 @@ struct Run<'a> {
     device: Device,
     data: ImageDataset,
     settings: Vec<Setting>,
+    /// How many levels are tried on each pruned network.
+    levels: usize,
     epochs_left: StdCell<Option<usize>>,
 }
 
@@ -276,7 +302,8 @@ impl Run<'_> {
                 + (longest.unwrap_or(1) - 1) * recipe.pruning_epochs(),
             ..recipe.clone()
         };
-        let stages: usize = self.settings.iter().map(|s| s.via.len() + 1).sum();
+        let by_levels = self.settings.chunks(self.levels);
+        let stages: usize = by_levels.clone().map(|s| s[0].via.len() + 1).sum();
         let epochs = recipe.epochs
             + rival.pruning_epochs()
             + stages * recipe.pruning_epochs()
@@ -304,18 +331,15 @@ impl Run<'_> {
         let trained_on = train_on(&longer, build, &dense, &folder.join("dense-on"))?;
         self.epochs_left.set(longer.epochs_left());
         let own = context(recipe, epochs - recipe.epochs - rival.pruning_epochs())?;
-        for setting in &self.settings {
-            let cell = one_cell(
-                &own,
-                self.args.arch,
-                &self.quant,
-                build,
-                (&dense, trained_on.accuracy),
-                setting,
-                folder,
-            )?;
-            println!("{}", cell.file.ledger);
-            table.add(cell);
+        for settings in by_levels {
+            let asked = (&settings[0], self.args.halves);
+            let pruned = prune_cell(&own, self.args.arch, build, &dense, asked, folder)?;
+            for (number, setting) in settings.iter().enumerate() {
+                let network = (&pruned, trained_on.accuracy);
+                let cell = quantise_cell(&own, &self.quant, build, network, (setting, number))?;
+                println!("{}", cell.file.ledger);
+                table.add(cell);
+            }
         }
         self.epochs_left.set(own.epochs_left());
         Ok(())

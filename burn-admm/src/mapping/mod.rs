@@ -19,6 +19,7 @@
 mod accuracy;
 mod budget;
 mod case;
+mod controls;
 mod file;
 mod fit;
 mod measure;

@@ -58,6 +58,13 @@ pub struct Offers {
     pub layers: Vec<OfferedLayer>,
     /// Everything else.
     pub rest: Rest,
+    /// What [`with_whole`](Self::with_whole) multiplied the times of layers by.
+    #[serde(default = "as_it_was")]
+    pub shortened: f64,
+}
+
+fn as_it_was() -> f64 {
+    1.0
 }
 
 /// A network that an [`Offers`] allows.
@@ -164,6 +171,7 @@ impl Offers {
         Ok(Self {
             layers: offered,
             rest,
+            shortened: as_it_was(),
         })
     }
 
@@ -178,9 +186,11 @@ impl Offers {
             self.rest.ms = ms - alone;
             return self;
         }
+        let factor = ms / alone;
         for offer in self.layers.iter_mut().flat_map(|layer| &mut layer.offers) {
-            offer.ms *= ms / alone;
+            offer.ms *= factor;
         }
+        self.shortened *= factor;
         self
     }
 
@@ -193,6 +203,12 @@ impl Offers {
         let sound = |value: f64| value.is_finite() && value >= 0.0;
         if !(sound(self.rest.ms) && sound(self.rest.bytes)) {
             return Err(MappingError::Entry(format!("{:?}", self.rest)));
+        }
+        if !(sound(self.shortened) && self.shortened > 0.0) {
+            return Err(MappingError::Entry(format!(
+                "shortened by {}",
+                self.shortened
+            )));
         }
         for layer in &self.layers {
             let dense = layer
@@ -322,7 +338,12 @@ impl Offers {
         Err(self.selection(&cheapest.collect::<Vec<_>>()))
     }
 
-    pub(super) fn selection(&self, chosen: &[usize]) -> Selection {
+    /// The network whose layers take these offers, one index for each layer.
+    ///
+    /// # Panics
+    /// If there are not as many as layers, or a layer has no such offer.
+    pub fn selection(&self, chosen: &[usize]) -> Selection {
+        assert_eq!(chosen.len(), self.layers.len(), "an offer for each layer");
         let mut layers = Vec::new();
         let mut sum = Offer {
             sparsity: None,

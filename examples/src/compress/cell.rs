@@ -1,17 +1,18 @@
 //! One network: pruned by one method to one ratio from one seed, and quantised.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use burn_admm::{SparsityReport, fold};
+use burn_admm::{Masks, SparsityReport, fold};
 use models::{Arch, Classifier};
 use serde::Serialize;
 
 use super::file::{FromFile, from_file};
+use super::halves::in_halves;
 use super::{Levels, prune_plan};
 use crate::output::write_atomic;
 use crate::training::{
-    Context, Dense, Densities, Method, PruneResults, QuantRecipe, QuantResults, TrainingError,
+    Context, Dense, Densities, Method, PruneResults, QuantRecipe, QuantResults, TrainingError, own,
     prune, quantise,
 };
 
@@ -41,6 +42,8 @@ pub struct Cell {
     pub accuracy_dense: f64,
     /// After pruning and retraining.
     pub accuracy_pruned: f64,
+    /// The same in 16 bits, where that was asked for: weights, and inputs and outputs of layers.
+    pub accuracy_pruned_halves: Option<f64>,
     /// Right after rounding.
     pub accuracy_rounded: f64,
     /// After tuning on the levels.
@@ -57,24 +60,38 @@ pub struct Cell {
     pub quantisation: QuantResults,
 }
 
-/// Prunes, in stages if asked to, quantises, stores and judges a network. `dense` is what it starts
-/// from, and `accuracy_dense` what it is compared with. Stages are kept in `folder` by method and
-/// ratios so far: a network that goes on where another ends is not pruned twice.
+/// A network that was pruned and retrained: what levels are tried on.
+#[derive(Clone, Debug)]
+pub struct PrunedCell<M> {
+    /// The network with its zeros.
+    pub model: M,
+    /// Which of them stay.
+    pub masks: Masks,
+    /// Stages of pruning, the last of them to the ratio that was asked for.
+    pub stages: Vec<PruneResults>,
+    /// Its accuracy on the test images with weights, and inputs and outputs of layers, in 16 bits.
+    pub accuracy_halves: Option<f64>,
+    /// Epochs so far: the data order goes on from there.
+    epochs: usize,
+    folder: PathBuf,
+}
+
+/// Prunes a network, in stages if asked to. `dense` is what it starts from. Stages are kept in `folder` by method
+/// and ratios so far: a network that goes on where another ends is not pruned twice.
 ///
 /// # Errors
 /// Those of training and of files; see [`TrainingError`].
-pub fn one_cell<M: Classifier>(
+pub fn prune_cell<M: Classifier>(
     context: &Context,
     arch: Arch,
-    quant: &QuantRecipe,
     build: impl Fn(&Device) -> M,
-    (dense, accuracy_dense): (&Dense<M>, f64),
-    setting: &Setting,
+    dense: &Dense<M>,
+    (setting, halves): (&Setting, bool),
     folder: &Path,
-) -> Result<Cell, TrainingError> {
+) -> Result<PrunedCell<M>, TrainingError> {
     let recipe = context.recipe;
     let mut model = dense.model.clone();
-    let mut pruning = Vec::new();
+    let mut stages = Vec::new();
     let mut epochs = recipe.epochs;
     let mut name = setting.method.name().to_owned();
     for &ratio in setting.via.iter().chain([&setting.ratio]) {
@@ -87,26 +104,63 @@ pub fn one_cell<M: Classifier>(
         let pruned = prune(context, &build, start, &plan, setting.method, &folder)?;
         epochs += recipe.epochs_of(setting.method);
         model = pruned.model;
-        pruning.push(pruned.results);
+        stages.push(pruned.results);
     }
+    let masks = Masks::attached(&model);
+    let model = fold(model);
+    let in_halves = |_| in_halves(context, Classifier::fold(model.valid()));
+    let accuracy_halves = halves.then_some(()).map(in_halves).transpose()?;
+    Ok(PrunedCell {
+        model,
+        masks,
+        stages,
+        accuracy_halves,
+        epochs,
+        folder: folder.join(name),
+    })
+}
+
+/// Quantises a pruned network to the levels of `setting`, the `number`th that are tried on it, stores it and judges
+/// what comes back from the file, against a dense network of `accuracy_dense`.
+///
+/// # Errors
+/// Those of training and of files; see [`TrainingError`].
+pub fn quantise_cell<M: Classifier>(
+    context: &Context,
+    quant: &QuantRecipe,
+    build: impl Fn(&Device) -> M,
+    (pruned, accuracy_dense): (&PrunedCell<M>, f64),
+    (setting, number): (&Setting, usize),
+) -> Result<Cell, TrainingError> {
+    // Levels that are tried later start from the same running statistics.
+    let model = own(&pruned.model, build(&context.device))?;
+    let model = pruned.masks.attach(model)?;
     let plan = setting.levels.plan(&model)?;
-    let folder = folder.join(&name);
-    let levels = folder.join("levels");
-    let quantised = quantise(context, quant, &build, model, &plan, (&levels, epochs))?;
+    let folder = match number {
+        0 => pruned.folder.clone(),
+        number => pruned.folder.join(format!("levels-{}", number + 1)),
+    };
+    context.say(format!("levels {}", setting.levels));
+    let at = (folder.join("levels"), pruned.epochs);
+    let quantised = quantise(context, quant, &build, model, &plan, (&at.0, at.1))?;
     let folded = Classifier::fold(fold(quantised.model.valid()));
     let report = SparsityReport::new(&folded)?;
-    let file = from_file(context, &build, &quantised.model.valid(), folded, &folder)?;
+    let halves = pruned.accuracy_halves.is_some();
+    let trained = quantised.model.valid();
+    let file = from_file(context, &build, (&trained, folded), (&folder, halves))?;
+    let last = pruned.stages.last();
     let cell = Cell {
         setting: setting.clone(),
-        seed: recipe.seed,
+        seed: context.recipe.seed,
         accuracy_dense,
-        accuracy_pruned: pruning.last().map_or(0.0, |stage| stage.accuracy_masked),
+        accuracy_pruned: last.map_or(0.0, |stage| stage.accuracy_masked),
+        accuracy_pruned_halves: pruned.accuracy_halves,
         accuracy_rounded: quantised.results.accuracy_rounded,
         accuracy_quantised: quantised.results.accuracy_tuned,
         weights: report.weights,
         nnz: report.nnz,
         file,
-        pruning,
+        pruning: pruned.stages.clone(),
         quantisation: quantised.results,
     };
     write_atomic(&folder.join("report.json"), |file| {

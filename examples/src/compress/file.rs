@@ -9,6 +9,7 @@ use burn_sparse::store::compact::{self, Ledger};
 use models::Classifier;
 use serde::Serialize;
 
+use super::halves::in_halves;
 use crate::data::Loader;
 use crate::output::{OutputError, file_size};
 use crate::training::{Context, TrainingError, accuracy};
@@ -26,22 +27,24 @@ pub struct FromFile {
     pub bytes: u64,
     /// Accuracy on the test images of the network that was loaded.
     pub accuracy: f64,
+    /// The same in 16 bits, where that was asked for: weights, and inputs and outputs of layers.
+    pub accuracy_halves: Option<f64>,
     /// Largest difference of any logit from the network that was trained, levels attached.
     pub max_abs_diff: f64,
     /// Where the bytes went.
     pub ledger: Ledger,
 }
 
-/// Stores a network whose levels and norms are folded, loads it into a fresh one and judges that.
+/// Stores a network whose levels and norms are folded, beside the one that was trained, loads it into a fresh one and
+/// judges that, in 16 bits as well if asked to.
 ///
 /// # Errors
 /// Those of files and devices; see [`TrainingError`].
 pub fn from_file<M: Classifier>(
     context: &Context,
     build: impl Fn(&Device) -> M,
-    trained: &M,
-    folded: M,
-    folder: &Path,
+    (trained, folded): (&M, M),
+    (folder, halves): (&Path, bool),
 ) -> Result<FromFile, TrainingError> {
     let device = context.device.clone().inner();
     let stored = stored(&build, &folded, folder, &device)?;
@@ -54,9 +57,11 @@ pub fn from_file<M: Classifier>(
     inputs.extend(test.epoch(0, &device).take(2).map(|batch| batch.images));
     let loaded = &stored.model;
     let difference = verify(|x| trained.forward(x), |x| loaded.forward(x), &inputs);
+    let again = halves.then(|| loaded.clone());
     Ok(FromFile {
         bytes: stored.bytes,
         accuracy: accuracy(loaded, context.data, &context.data.test, &device)?,
+        accuracy_halves: again.map(|model| in_halves(context, model)).transpose()?,
         max_abs_diff: difference.max_abs,
         ledger: stored.ledger,
     })

@@ -3,11 +3,12 @@
 
 mod cell;
 mod file;
+mod halves;
 mod plans;
 mod size;
 mod table;
 
-pub use cell::{Cell, Setting, one_cell};
+pub use cell::{Cell, PrunedCell, Setting, prune_cell, quantise_cell};
 pub use file::{FILE, FromFile, from_file};
 pub use plans::{Levels, defaults, prune_plan, published_ratio, ratio};
 pub use size::{Size, normal_weights, size_of};

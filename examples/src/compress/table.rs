@@ -22,14 +22,19 @@ pub struct Table {
 struct Row {
     method: Method,
     ratio: f64,
+    levels: String,
     seeds: usize,
     /// Weights for each that is not zero, counted in the network.
     fewer: f64,
     accuracy_dense: Moments,
     accuracy_pruned: Moments,
+    /// In 16 bits.
+    accuracy_pruned_halves: Option<Moments>,
     accuracy_quantised: Moments,
     /// Of the network that was read back from its file.
     accuracy_file: Moments,
+    /// In 16 bits.
+    accuracy_file_halves: Option<Moments>,
     /// Dense minus file.
     accuracy_lost: Moments,
     /// Bytes of the weights as f32 over bytes of their codes.
@@ -44,16 +49,23 @@ struct Row {
 impl Row {
     fn of(cells: &[&Cell]) -> Self {
         let mean = |of: fn(&Cell) -> f64| Moments::of(cells.iter().map(|cell| of(cell)));
+        let some = |of: fn(&Cell) -> Option<f64>| {
+            let all: Option<Vec<f64>> = cells.iter().map(|cell| of(cell)).collect();
+            all.map(|all| Moments::of(all.into_iter()))
+        };
         let first = &cells[0].setting;
         Self {
             method: first.method,
             ratio: first.ratio,
+            levels: first.levels.to_string(),
             seeds: cells.len(),
             fewer: mean(|c| c.weights as f64 / c.nnz.max(1) as f64).mean,
             accuracy_dense: mean(|c| c.accuracy_dense),
             accuracy_pruned: mean(|c| c.accuracy_pruned),
+            accuracy_pruned_halves: some(|c| c.accuracy_pruned_halves),
             accuracy_quantised: mean(|c| c.accuracy_quantised),
             accuracy_file: mean(|c| c.file.accuracy),
+            accuracy_file_halves: some(|c| c.file.accuracy_halves),
             accuracy_lost: mean(|c| c.accuracy_dense - c.file.accuracy),
             values_only: mean(|c| c.file.ledger.weights.values_alone()).mean,
             whole_file: mean(|c| c.file.ledger.everything_of_weights()).mean,
@@ -96,9 +108,13 @@ impl Table {
     /// [`FigureError`] where it cannot be drawn.
     pub fn figure(&self) -> Result<Option<String>, FigureError> {
         let rows = self.rows();
+        let several = several_levels(&rows);
         let mut lines: Vec<Line> = Vec::new();
         for row in &rows {
-            let name = row.method.name().to_owned();
+            let name = match several {
+                true => format!("{}, {}", row.method, row.levels),
+                false => row.method.name().to_owned(),
+            };
             let point = (row.fewer, 100.0 * row.accuracy_file.mean);
             match lines.iter_mut().find(|line| line.name == name) {
                 Some(line) => line.points.push(point),
@@ -126,6 +142,11 @@ impl Table {
     }
 }
 
+/// Whether rows differ in their levels.
+fn several_levels(rows: &[Row]) -> bool {
+    rows.iter().any(|row| row.levels != rows[0].levels)
+}
+
 impl Serialize for Table {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut fields = serializer.serialize_struct("Table", 2)?;
@@ -136,9 +157,13 @@ impl Serialize for Table {
 }
 
 impl fmt::Display for Table {
-    /// A line per method and ratio: accuracies in percent, over several seeds as mean ± deviation.
+    /// A line per method, ratio and levels: accuracies in percent, over several seeds as mean ± deviation. Columns of
+    /// 16 bits and of levels are there where they say something.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
+        let rows = self.rows();
+        let halves = rows.iter().any(|row| row.accuracy_file_halves.is_some());
+        let levels = several_levels(&rows);
+        write!(
             f,
             "{:<8} {:>6} {:>5} {:>7} {:>13} {:>13} {:>13} {:>13} {:>8} {:>7} {:>7}",
             "method",
@@ -153,8 +178,12 @@ impl fmt::Display for Table {
             "file",
             "bytes"
         )?;
-        for row in self.rows() {
-            writeln!(
+        if halves {
+            write!(f, " {:>13} {:>13}", "pruned, f16", "file, f16")?;
+        }
+        writeln!(f, "{}", if levels { "  levels" } else { "" })?;
+        for row in &rows {
+            write!(
                 f,
                 "{:<8} {:>5}x {:>5} {:>6.1}x {:>13} {:>13} {:>13} {:>13} {:>7.0}x {:>6.1}x {:>7.0}",
                 row.method,
@@ -169,6 +198,15 @@ impl fmt::Display for Table {
                 row.whole_file,
                 row.bytes,
             )?;
+            if halves {
+                let cells = [row.accuracy_pruned_halves, row.accuracy_file_halves];
+                let [pruned, file] = cells.map(|cell| cell.map_or("-".into(), Moments::percent));
+                write!(f, " {pruned:>13} {file:>13}")?;
+            }
+            match levels {
+                true => writeln!(f, "  {}", row.levels)?,
+                false => writeln!(f)?,
+            }
         }
         Ok(())
     }

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor};
 use burn_admm::mapping::{
-    LatencyCase, LatencyModel, LatencyTable, LayerOptions, MappingError, Network, Offers,
-    OptionConfig, PredictionError, Rest, Sensitivity, layer_options,
+    LatencyCase, LatencyModel, LatencyTable, LayerOptions, Mapping, MappingError, Network, Offers,
+    OptionConfig, PredictionError, Rest, RuleConfig, Sensitivity, cases_of_rules, layer_options,
+    map_by_rules,
 };
 use burn_sparse::cpu;
 use burn_sparse::nn::Trace;
@@ -118,6 +119,8 @@ fn times(
 pub struct Measured {
     /// What can be chosen from.
     pub offers: Offers,
+    /// The layers that the offers are of.
+    pub layers: Vec<LayerOptions>,
     /// Of the device's times, each predicted from those of other layers; none where there are too few.
     pub prediction: Option<PredictionError>,
 }
@@ -163,6 +166,7 @@ pub fn offers<M: Classifier + Sync>(
     let offers = offers.with_whole(whole);
     let measured = Measured {
         offers,
+        layers,
         prediction: LatencyModel::held_out(&table, 5)?,
     };
     write_atomic(&file, |out| {
@@ -171,6 +175,39 @@ pub fn offers<M: Classifier + Sync>(
     })?;
     // As a resumed run will see them, to the last bit.
     checked(&file)
+}
+
+/// What the rules make of a dense network at each of some sparsities, on the device of `selected`; times that are
+/// missing in the file `latency` are measured.
+///
+/// # Errors
+/// [`TrainingError::Mapping`], and those of measuring, reading and writing.
+pub fn by_rules<M: Classifier>(
+    context: &Context,
+    selected: &Selected,
+    dense: &Dense<M>,
+    sparsities: &[f64],
+    latency: &Path,
+) -> Result<Vec<Mapping>, TrainingError> {
+    let model = dense.model.valid();
+    let image = noise(context, 0, &context.device.clone().inner());
+    let trace = Trace::of(|| drop(model.forward(image)));
+    let configs = sparsities.iter().map(|&sparsity| RuleConfig {
+        sparsity,
+        ..RuleConfig::default()
+    });
+    let configs: Vec<RuleConfig> = configs.collect();
+    let mut cases = Vec::new();
+    for config in &configs {
+        for case in cases_of_rules(&model, &trace, config)? {
+            if !cases.contains(&case) {
+                cases.push(case);
+            }
+        }
+    }
+    let table = times(context, selected, &cases, latency)?;
+    let mapped = |config| Ok(map_by_rules(&model, &trace, &table, config)?);
+    configs.iter().map(mapped).collect()
 }
 
 fn checked(file: &Path) -> Result<Measured, TrainingError> {

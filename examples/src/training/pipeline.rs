@@ -144,7 +144,7 @@ pub fn train_on<M: Classifier>(
 
 /// The network in a fresh one, for a stage to start from. Clones would share their running statistics,
 /// and training one would change what all others say.
-pub(super) fn own<M: Classifier>(model: &M, fresh: M) -> Result<M, TrainingError> {
+pub(crate) fn own<M: Classifier>(model: &M, fresh: M) -> Result<M, TrainingError> {
     let (bytes, _) = store::to_bytes(model)?;
     Ok(store::from_bytes(fresh, &bytes)?)
 }
