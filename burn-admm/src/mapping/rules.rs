@@ -238,7 +238,16 @@ fn rule(
         (_, true) if problem.kernel == [3, 3] => "3x3 on easy data: punched blocks are faster",
         (_, true) => "not 3x3, which patterns are for: punched blocks",
     };
-    Ok(Rule::Blocks(schemes.collect::<Result<_, _>>()?, why.into()))
+    let mut schemes = schemes.collect::<Result<Vec<_>, _>>()?;
+    // The coarsest have the fewest groups to keep one of.
+    schemes.retain(|&scheme| {
+        let case = LatencyCase::new(operation, *problem, scheme);
+        !matches!(case.density(), Err(SparseError::EmptiesLayer { .. }))
+    });
+    if schemes.is_empty() {
+        return Ok(Rule::Keep("nothing would stay of it in any blocks".into()));
+    }
+    Ok(Rule::Blocks(schemes, why.into()))
 }
 
 /// The cases whose times [`map_by_rules`] asks for: to [measure](LatencyTable::measure) first.
@@ -278,8 +287,8 @@ pub fn cases_of_rules<M: Module>(
 
 /// Chooses a scheme for every layer by the rules of Gong et al. (2022), section 5: depthwise layers are kept;
 /// 3×3 kernels follow patterns on hard data and are punched in blocks on easy; all others are pruned in blocks.
-/// Blocks are the smallest whose latency is at most `1 + slack` times that of the coarsest, which is one block, or
-/// whole columns; times are those of the table, or of a model fitted to it where it has none. The first convolution
+/// Blocks are the smallest whose latency is at most `1 + slack` times that of the coarsest of which something stays at
+/// this sparsity: one block, or whole columns, if they have enough of them. Times are those of the table, or of a model fitted to it where it has none. The first convolution
 /// and the last linear layer stay dense, and so does a layer that is not faster with its scheme.
 ///
 /// # Errors

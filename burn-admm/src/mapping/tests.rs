@@ -393,6 +393,24 @@ mod by_rules {
     }
 
     #[test]
+    fn blocks_of_which_nothing_stays_are_no_choice() {
+        // One block has nine positions, of which a twentieth is none.
+        let sparse = RuleConfig {
+            sparsity: 0.95,
+            ..RuleConfig::default()
+        };
+        let mapping = map(1.1, &sparse);
+        let body = of(&mapping, "body.weight");
+        assert!(body.sparsity.is_some(), "{body:?}");
+        let device = Device::flex();
+        let net = Net::new(&device);
+        mapping.plan().unwrap().resolve(&net).unwrap();
+        for case in cases_of_rules(&net, &net.trace(&device), &sparse).unwrap() {
+            case.density().unwrap();
+        }
+    }
+
+    #[test]
     fn what_cannot_be_decided_is_said() {
         let device = Device::flex();
         let net = Net::new(&device);

@@ -160,7 +160,8 @@ pub fn offers<M: Classifier + Sync>(
     let mut offers = Offers::new(&layers, &table, &losses, Rest::default())?;
     let folded = Classifier::fold(model.clone());
     let options = TimingOptions::default();
-    let whole = measure(&device, options, || folded.infer(image.clone()))?.median;
+    // As its layers were timed.
+    let whole = cpu::on_pool(|| measure(&device, options, || folded.infer(image.clone())))?.median;
     let [_, bytes] = offers.dense();
     offers.rest.bytes = (4.0 * model.num_params() as f64 - bytes).max(0.0);
     let offers = offers.with_whole(whole);

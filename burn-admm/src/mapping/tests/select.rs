@@ -72,6 +72,33 @@ fn brute(layers: &[OfferedLayer], ms: f64, bytes: f64) -> Option<f64> {
 }
 
 #[test]
+fn a_mapping_from_elsewhere_is_told_its_time() {
+    let offers = ladder();
+    let of = |ms: Option<[f64; 2]>, path: &str| Decision {
+        path: path.into(),
+        sparsity: None,
+        ms,
+        reason: String::new(),
+    };
+    let nothing = Mapping { layers: Vec::new() };
+    assert_eq!(offers.ms_of(&nothing), offers.dense()[0]);
+    // One layer half as fast again, one slower than dense, one without times, and one that has no offers.
+    let layers = vec![
+        of(Some([1.0, 0.5]), "1"),
+        of(Some([1.0, 3.0]), "2"),
+        of(None, "3"),
+        of(Some([1.0, 0.1]), "other"),
+    ];
+    let mapping = Mapping { layers };
+    assert!((offers.ms_of(&mapping) - (offers.dense()[0] - 0.5)).abs() < 1e-12);
+    // In a network that takes half of what its layers take alone, that is worth a quarter.
+    let short = ladder().with_whole(5.0);
+    assert!((short.shortened - 0.5).abs() < 1e-12);
+    assert!((short.ms_of(&mapping) - 4.75).abs() < 1e-12);
+    assert!((short.selection(&[1; 10]).ms - 2.5).abs() < 1e-12);
+}
+
+#[test]
 fn one_bound_is_kept_at_the_least_harm() {
     let rng = &mut ChaCha8Rng::seed_from_u64(1);
     let (mut found, mut refused) = (0, 0);
