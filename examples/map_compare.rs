@@ -18,29 +18,22 @@ use burn_admm::mapping::{
     Bound, Family, MapBudget, Mapping, OptionConfig, SearchConfig, SearchDevices, SearchMethod,
     Searched,
 };
-use burn_admm::{Masks, SparsityReport, fold};
+use burn_admm::{SparsityReport, fold};
 use burn_sparse::SparseError;
-use burn_sparse::cpu;
-use burn_sparse::nn::Trace;
-use burn_sparse::pack::{PackConfig, pack};
 use clap::{Parser, ValueEnum};
 use examples::cli::{CommonArgs, DataArgs, Preset, after_help, positive};
 use examples::data::{ImageDataset, Source, load};
 use examples::device::Selected;
-use examples::timing::{TimingError, TimingOptions, measure};
 use examples::training::{
     Assignment, Contest, Dense, DenseEntry, Entry, Mapper, Measured, Method, PruneArgs, Recipe,
-    SETTINGS, TrainingError, by_rules, check_images, deploy, exit_code, latency_file, offers,
-    recipe_of, resnet_limits, resnet_stem, settle, train_dense, train_on,
+    SETTINGS, TrainingError, by_rules, check_images, deploy, exit_code, in_turns, latency_file,
+    offers, packed_as, recipe_of, resnet_limits, resnet_stem, settle, train_dense, train_on,
 };
 use models::{Arch, Classifier, Model, ModelConfig};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use serde_json::{Value, json};
-
-/// Rounds of timing; each network is timed in every round, so that all see the same moods of the machine.
-const ROUNDS: usize = 11;
 
 /// Which way of choosing schemes is best: the same one everywhere, rules, least harm, or search
 ///
@@ -350,7 +343,8 @@ impl OneSeed<'_> {
             assignments.push(assignment);
             timed.push(packed);
         }
-        let times = in_turns(&timed, self.mapper.data, &self.selected.device)?;
+        let image = image(self.mapper.data, &self.selected.device);
+        let times = in_turns(&timed, &image, &self.selected.device)?;
         let mut times = times.into_iter();
         let mut next = || times.next().unwrap_or(f64::NAN);
         contest.add_dense(DenseEntry {
@@ -504,7 +498,8 @@ impl OneSeed<'_> {
         start: &Dense<Model>,
     ) -> Result<Vec<(Assignment, Model)>, TrainingError> {
         let seed = self.mapper.recipe.seed;
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        // Others than those that the times of offers were fitted to.
+        let mut rng = ChaCha8Rng::seed_from_u64(seed.wrapping_add(1));
         let sparsities = &self.choice.sparsities;
         // Layers without schemes have no offers.
         let options = measured
@@ -531,11 +526,7 @@ impl OneSeed<'_> {
                 choice.push(allowed[rng.random_range(0..allowed.len())]);
             }
             let selection = measured.offers.selection(&choice);
-            let plan = selection.mapping.plan()?.resolve(&model)?;
-            let masked = Masks::project(&model, &plan)?.attach(model.clone())?;
-            let folded = Classifier::fold(fold(masked));
-            let trace = Trace::of(|| drop(folded.forward(image.clone())));
-            let (packed, _) = pack(folded, &PackConfig::default().with_trace(trace))?;
+            let packed = packed_as(&model, &selection, &image)?;
             let assignment = Assignment {
                 seed,
                 each,
@@ -557,35 +548,4 @@ fn of_way(way: Way) -> String {
 fn image(data: &ImageDataset, device: &Device) -> Tensor<4> {
     let shape = data.shape;
     Tensor::zeros([1, shape.channels, shape.height, shape.width], device)
-}
-
-/// Median milliseconds of each network for an image, over rounds in which each has its turn.
-fn in_turns(
-    models: &[Model],
-    data: &ImageDataset,
-    device: &Device,
-) -> Result<Vec<f64>, TimingError> {
-    let x = image(data, device);
-    let options = TimingOptions {
-        warmup: 2,
-        runs: 9,
-        ..TimingOptions::default()
-    };
-    let rounds = || {
-        let mut times = vec![Vec::with_capacity(ROUNDS); models.len()];
-        for _ in 0..ROUNDS {
-            for (model, times) in models.iter().zip(&mut times) {
-                times.push(measure(device, options, || model.infer(x.clone()))?.median);
-            }
-        }
-        Ok::<_, TimingError>(times)
-    };
-    let times = cpu::on_pool(rounds)?;
-    Ok(times
-        .into_iter()
-        .map(|mut times| {
-            times.sort_by(f64::total_cmp);
-            times[times.len() / 2]
-        })
-        .collect())
 }

@@ -14,9 +14,6 @@ use examples::training::{
     Comparison, DENSE_FILE, PACKED_FILE, SETTINGS, Sweep, TrainingError, TuckerTable,
 };
 
-#[path = "../auto_prune.rs"]
-#[allow(dead_code, reason = "its main is for the program")]
-mod auto_prune;
 #[path = "../block_prune.rs"]
 #[allow(dead_code, reason = "its main is for the program")]
 mod block_prune;
@@ -469,6 +466,48 @@ fn mixed(folder: &Path, more: &[&str]) -> Result<Vec<mixed_network::Row>, Traini
 }
 
 #[test]
+fn levels_are_tried_side_by_side_on_one_pruned_network() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+    let pruned = ["--ratio", "4", "--method", "oneshot"];
+    let first = ["--levels", "*=uniform4"];
+    let both = [&first[..], &["--levels", "*=codebook3", "--halves"]].concat();
+    let stopped = compress(&a, &[&pruned[..], &both, &["--stop-after", "8"]].concat());
+    assert!(matches!(stopped, Err(TrainingError::Stopped { .. })));
+    let table = compress(&a, &[&pruned[..], &both, &["--resume"]].concat()).unwrap();
+    let [uniform, codebook] = table.cells() else {
+        panic!("{table}");
+    };
+    assert_eq!(uniform.accuracy_pruned, codebook.accuracy_pruned);
+    assert_eq!(uniform.nnz, codebook.nnz);
+    for cell in [uniform, codebook] {
+        let halves = [cell.accuracy_pruned_halves, cell.file.accuracy_halves];
+        let near = |half: Option<f64>, whole: f64| (half.unwrap() - whole).abs() < 0.11;
+        assert!(near(halves[0], cell.accuracy_pruned), "{cell:?}");
+        assert!(near(halves[1], cell.file.accuracy), "{cell:?}");
+    }
+    let folder = a.join("seed-42/oneshot-4");
+    let bytes = |name: &str| fs::metadata(folder.join(name)).unwrap().len();
+    assert_eq!(bytes(examples::compress::FILE), uniform.file.bytes);
+    let second = format!("levels-2/{}", examples::compress::FILE);
+    assert_eq!(bytes(&second), codebook.file.bytes);
+    let text = table.to_string();
+    assert!(
+        text.contains("file, f16") && text.contains("*=codebook3"),
+        "{text}"
+    );
+
+    // The dense network trains as long as before: levels are alternatives, not stages.
+    let alone = compress(&b, &[&pruned[..], &first].concat()).unwrap();
+    let alone = &alone.cells()[0];
+    assert_eq!(alone.accuracy_dense, uniform.accuracy_dense);
+    assert_eq!(alone.file.accuracy, uniform.file.accuracy);
+    assert_eq!(alone.file.bytes, uniform.file.bytes);
+    assert!(alone.file.accuracy_halves.is_none());
+}
+
+#[test]
 fn a_mixed_network_is_the_masked_one_and_a_second_run_finds_it() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
@@ -771,115 +810,4 @@ fn an_evolution_stopped_and_resumed_ends_the_same() {
     let args = evolve_prune::Args::parse_from([&args[..], &few].concat());
     let error = evolve_prune::run(&args).unwrap_err().to_string();
     assert!(error.contains("step is 1.5"), "{error}");
-}
-
-fn auto(folder: &Path, more: &[&str]) -> Outcome {
-    let output = folder.to_string_lossy();
-    let times = folder.with_extension("times.json");
-    let args = ["x", "--device", "flex", "--output", &output, "--times"];
-    let images = [
-        &times.to_string_lossy(),
-        "--dataset",
-        "shapes",
-        "--image-size",
-        "28",
-    ];
-    let few = ["--arch", "lenet5", "--limit", "60", "--limit-test", "20"];
-    let short = [
-        "--epochs",
-        "1",
-        "--admm-iterations",
-        "1",
-        "--admm-epochs",
-        "1",
-    ];
-    let short = [&short[..], &["--retrain-epochs", "1"]].concat();
-    auto_prune::run(&auto_prune::Args::parse_from(
-        [&args[..], &images, &few, &short, more].concat(),
-    ))
-}
-
-#[test]
-fn schemes_are_chosen_within_a_budget_and_a_resumed_run_keeps_them() {
-    let _alone = alone();
-    let folder = tempfile::tempdir().unwrap();
-    let here = folder.path().join("a");
-    // One epoch of dense training, two on, and the first of training towards the schemes.
-    let budget = ["--budget", "size=0.4x"];
-    let stopped = auto(&here, &[&budget[..], &["--stop-after", "4"]].concat()).unwrap_err();
-    assert!(
-        matches!(stopped, TrainingError::Stopped { .. }),
-        "{stopped}"
-    );
-    let offers = fs::read(here.join("offers.json")).unwrap();
-    let report = auto(&here, &[&budget[..], &["--resume"]].concat()).unwrap();
-    assert_eq!(fs::read(here.join("offers.json")).unwrap(), offers);
-    assert!(report.max_abs_diff < 1e-4, "{}", report.max_abs_diff);
-    assert!(report.bytes_packed_file < report.bytes_dense * 6 / 10);
-    let found = &report.extra["found"];
-    let predicted = report.extra["selection"]["bytes"].as_f64().unwrap();
-    assert!(predicted <= 0.4 * report.extra["predicted_dense"]["bytes"].as_f64().unwrap());
-    assert_eq!(found["trials"].as_array().unwrap().len(), 1);
-    for file in ["network.json", "network.dot", "pareto.svg"] {
-        assert!(here.join(file).is_file(), "{file}");
-    }
-    // Times are kept for the next run, and damage is no obstacle.
-    let times = here.with_extension("times.json");
-    assert!(fs::metadata(&times).unwrap().len() > 1000);
-    fs::write(&times, "{").unwrap();
-    let loss = auto(&here, &["--budget", "loss=100"]).unwrap();
-    let trials = loss.extra["found"]["trials"].as_array().unwrap();
-    let full = trials
-        .iter()
-        .filter(|trial| trial["effort"] == "full")
-        .count();
-    assert!(trials.len() > full && full > 0);
-
-    let nothing = auto(&here, &["--budget", "latency=0.001x"]).unwrap_err();
-    assert!(nothing.to_string().contains("out of reach"), "{nothing}");
-    let twice = auto(&here, &["--budget", "loss=1", "--max-loss", "2"]).unwrap_err();
-    assert!(twice.to_string().contains("differ"), "{twice}");
-    fs::write(here.join("offers.json"), "{}").unwrap();
-    let broken = auto(&here, &["--budget", "latency=0.001x", "--resume"]).unwrap_err();
-    assert!(broken.to_string().contains("offers.json"), "{broken}");
-}
-
-#[test]
-fn a_search_goes_on_where_it_was_stopped() {
-    let _alone = alone();
-    let folder = tempfile::tempdir().unwrap();
-    let (a, b) = (folder.path().join("a"), folder.path().join("b"));
-    let search = [
-        "--budget",
-        "latency=0.9x",
-        "--by",
-        "policy",
-        "--evaluations",
-        "10",
-    ];
-    let stopped = auto(&b, &[&search[..], &["--stop-after", "12"]].concat()).unwrap_err();
-    assert!(
-        matches!(stopped, TrainingError::Stopped { .. }),
-        "{stopped}"
-    );
-    // The first round is kept.
-    let log = fs::read_to_string(b.join("search.json")).unwrap();
-    assert!(log.matches("[[").count() > 0 && log.len() > 100, "{log}");
-    let parts = auto(&b, &[&search[..], &["--resume"]].concat()).unwrap();
-    // The other run sees the same times.
-    fs::create_dir_all(&a).unwrap();
-    auto(&a, &[&search[..], &["--stop-after", "4"]].concat()).unwrap_err();
-    fs::copy(b.join("offers.json"), a.join("offers.json")).unwrap();
-    // Nor does it matter how many devices there are.
-    let two = ["--resume", "--devices", "flex,flex"];
-    let whole = auto(&a, &[&search[..], &two].concat()).unwrap();
-    assert_eq!(whole.extra["found"], parts.extra["found"]);
-    assert_eq!(whole.accuracy_pruned, parts.accuracy_pruned);
-    let history = &whole.extra["found"]["search"]["history"];
-    assert_eq!(history.as_array().unwrap().len(), 10);
-
-    let other = auto(&a, &["--budget", "size=0.5x", "--by", "random"]).unwrap_err();
-    assert!(other.to_string().contains("latency"), "{other}");
-    let none = auto(&a, &["--budget", "size=0.5x", "--devices", "flex"]).unwrap_err();
-    assert!(none.to_string().contains("--by policy"), "{none}");
 }

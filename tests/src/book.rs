@@ -27,6 +27,7 @@ pages! {
     files => "book/src/files.md",
     quantisation => "book/src/quantisation.md",
     tucker => "book/src/tucker.md",
+    ranks => "book/src/ranks.md",
     penni => "book/src/penni.md",
     evolve => "book/src/evolve.md",
     automatic => "book/src/automatic.md",

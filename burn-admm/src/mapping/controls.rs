@@ -66,7 +66,7 @@ impl Offers {
         let of_layer = |path: &str, dense: f64| {
             let decision = mapping.layers.iter().find(|layer| layer.path == path);
             match decision.and_then(|layer| layer.ms) {
-                Some([own, mapped]) => self.shortened * own.min(mapped),
+                Some([own, mapped]) => (self.shortened[0] * own).min(self.shortened[1] * mapped),
                 None => dense,
             }
         };

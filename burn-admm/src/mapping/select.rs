@@ -58,13 +58,38 @@ pub struct Offers {
     pub layers: Vec<OfferedLayer>,
     /// Everything else.
     pub rest: Rest,
-    /// What [`with_whole`](Self::with_whole) multiplied the times of layers by.
+    /// What [`with_whole`](Self::with_whole) or [`with_measured`](Self::with_measured) multiplied the times of
+    /// dense and of packed layers by.
     #[serde(default = "as_it_was")]
-    pub shortened: f64,
+    pub shortened: [f64; 2],
 }
 
-fn as_it_was() -> f64 {
-    1.0
+fn as_it_was() -> [f64; 2] {
+    [1.0; 2]
+}
+
+/// The `x ≥ 0` for which `Σ (row · x − 1)²` is least: one unknown after the other, until nothing changes.
+fn not_negative(rows: &[[f64; 3]], start: [f64; 3]) -> [f64; 3] {
+    let mut x = start;
+    for _ in 0..100_000 {
+        let before = x;
+        for at in 0..x.len() {
+            let square: f64 = rows.iter().map(|row| row[at] * row[at]).sum();
+            let off = |row: &[f64; 3]| {
+                let others = (0..x.len()).filter(|other| *other != at);
+                1.0 - others.map(|other| row[other] * x[other]).sum::<f64>()
+            };
+            let wanted: f64 = rows.iter().map(|row| row[at] * off(row)).sum();
+            // What no network has stays as it is.
+            if square > 0.0 {
+                x[at] = (wanted / square).max(0.0);
+            }
+        }
+        if x == before {
+            break;
+        }
+    }
+    x
 }
 
 /// A network that an [`Offers`] allows.
@@ -186,12 +211,57 @@ impl Offers {
             self.rest.ms = ms - alone;
             return self;
         }
-        let factor = ms / alone;
-        for offer in self.layers.iter_mut().flat_map(|layer| &mut layer.offers) {
-            offer.ms *= factor;
-        }
-        self.shortened *= factor;
+        self.shorten([ms / alone; 2]);
         self
+    }
+
+    /// With milliseconds of some networks as they were measured, each with the offers that its layers take. What layers
+    /// take alone they do not take in a network, where one finds in the caches what the other left there: times of dense
+    /// layers are multiplied by one factor, those of packed ones by another, and the [rest](Self::rest) is set, so that
+    /// `Σ ((rest + f₀·Σ dense + f₁·Σ packed) / ms − 1)²` over the networks is least, none of the three below 0.
+    ///
+    /// The dense network and a few of all kinds will do. With a single network this is
+    /// [`with_whole`](Self::with_whole), and without any nothing changes.
+    ///
+    /// # Panics
+    /// As [`selection`](Self::selection).
+    #[must_use]
+    pub fn with_measured(mut self, networks: &[(Vec<usize>, f64)]) -> Self {
+        let Some(((_, first), others)) = networks.split_first() else {
+            return self;
+        };
+        if others.is_empty() {
+            return self.with_whole(*first);
+        }
+        let row = |(chosen, ms): &(Vec<usize>, f64)| {
+            assert_eq!(chosen.len(), self.layers.len(), "an offer for each layer");
+            let mut sums = [1.0, 0.0, 0.0];
+            for (layer, &at) in self.layers.iter().zip(chosen) {
+                sums[1 + usize::from(at > 0)] += layer.offers[at].ms;
+            }
+            sums.map(|sum| sum / ms)
+        };
+        let rows: Vec<[f64; 3]> = networks.iter().map(row).collect();
+        let [rest, dense, packed] = not_negative(&rows, [0.0, 1.0, 1.0]);
+        // A form that takes no time at all could not be chosen between.
+        let least = f64::MIN_POSITIVE.sqrt();
+        self.shorten([dense.max(least), packed.max(least)]);
+        self.rest.ms = rest;
+        self
+    }
+
+    /// Multiplies the times of dense and of packed layers. A packed one that is now slower stays dense.
+    fn shorten(&mut self, [dense, packed]: [f64; 2]) {
+        for layer in &mut self.layers {
+            let Some((first, others)) = layer.offers.split_first_mut() else {
+                continue;
+            };
+            first.ms *= dense;
+            for offer in others {
+                offer.ms = first.ms.min(packed * offer.ms);
+            }
+        }
+        self.shortened = [self.shortened[0] * dense, self.shortened[1] * packed];
     }
 
     /// Whether these can be chosen from: every layer has a dense offer first, and all numbers are finite and at
@@ -204,11 +274,10 @@ impl Offers {
         if !(sound(self.rest.ms) && sound(self.rest.bytes)) {
             return Err(MappingError::Entry(format!("{:?}", self.rest)));
         }
-        if !(sound(self.shortened) && self.shortened > 0.0) {
-            return Err(MappingError::Entry(format!(
-                "shortened by {}",
-                self.shortened
-            )));
+        let sound_factor = |factor: f64| sound(factor) && factor > 0.0;
+        if !self.shortened.into_iter().all(sound_factor) {
+            let reason = format!("shortened by {:?}", self.shortened);
+            return Err(MappingError::Entry(reason));
         }
         for layer in &self.layers {
             let dense = layer

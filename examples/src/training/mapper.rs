@@ -94,7 +94,7 @@ impl Mapper<'_> {
         let context = match resumes {
             true => context,
             // Too short to be worth a state, and too many.
-            false => context.with_resume(false).quiet(),
+            false => context.with_resume(false).quiet().without_tests(),
         };
         let folder = self.folder.join(folder);
         let build = |device: &Device| self.build(device);
@@ -177,7 +177,7 @@ impl Mapper<'_> {
                 return Ok(dense);
             }
             let context = Context::new(data, &recipe, device, recipe.pruning_epochs())?;
-            let context = context.quiet();
+            let context = context.quiet().without_tests();
             let build = |device: &Device| network(config, device);
             // Several are written at the same time, and none is needed afterwards.
             let folder = folder.join(format!("candidate-{:016x}", hash(&plan.to_json())));

@@ -55,7 +55,7 @@ pub use evaluate::{accuracy, hits, mean_loss};
 pub use lenet::lenet_recipe;
 pub use mapper::{Mapper, validated};
 pub use moments::Moments;
-pub use offers::{Measured, by_rules, latency_file, network_of, offers};
+pub use offers::{Measured, by_rules, in_turns, latency_file, network_of, offers, packed_as};
 pub use penni::{PenniRecipe, Shared, SharedResults, share};
 pub(crate) use pipeline::own;
 pub use pipeline::{Dense, PruneResults, Pruned, check_plan, prune, train_dense, train_on};

@@ -8,12 +8,16 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Tensor};
 use burn_admm::mapping::{
     LatencyCase, LatencyModel, LatencyTable, LayerOptions, Mapping, MappingError, Network, Offers,
-    OptionConfig, PredictionError, Rest, RuleConfig, Sensitivity, cases_of_rules, layer_options,
-    map_by_rules,
+    OptionConfig, PredictionError, Rest, RuleConfig, Selection, Sensitivity, cases_of_rules,
+    layer_options, map_by_rules,
 };
+use burn_admm::{Masks, fold};
 use burn_sparse::cpu;
 use burn_sparse::nn::Trace;
+use burn_sparse::pack::{PackConfig, pack};
 use models::Classifier;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::evaluate::mean_loss;
@@ -24,13 +28,19 @@ use crate::data::cache_folder;
 use crate::device::{Backend, Selected};
 use crate::output::{OutputError, write_atomic};
 use crate::progress::Progress;
-use crate::timing::{TimingOptions, measure};
+use crate::timing::{TimingError, TimingOptions, measure};
 
 /// Validation images on which losses are measured.
 const IMAGES: usize = 1000;
 
 /// Measurements after which a file is written anew.
 const EVERY: usize = 16;
+
+/// Networks by chance that tell what layers take in a network.
+const BY_CHANCE: usize = 6;
+
+/// Rounds of timing whole networks.
+const ROUNDS: usize = 15;
 
 /// Where the times of layers on a device are kept: by default in the user's cache, one file for each device.
 ///
@@ -158,13 +168,10 @@ pub fn offers<M: Classifier + Sync>(
     let losses = losses(context, &model, &layers, &folder.join("sensitivity.json"))?;
 
     let mut offers = Offers::new(&layers, &table, &losses, Rest::default())?;
-    let folded = Classifier::fold(model.clone());
-    let options = TimingOptions::default();
-    // As its layers were timed.
-    let whole = cpu::on_pool(|| measure(&device, options, || folded.infer(image.clone())))?.median;
     let [_, bytes] = offers.dense();
     offers.rest.bytes = (4.0 * model.num_params() as f64 - bytes).max(0.0);
-    let offers = offers.with_whole(whole);
+    let networks = networks(context, &model, &offers)?;
+    let offers = offers.with_measured(&networks);
     let measured = Measured {
         offers,
         layers,
@@ -176,6 +183,79 @@ pub fn offers<M: Classifier + Sync>(
     })?;
     // As a resumed run will see them, to the last bit.
     checked(&file)
+}
+
+/// The dense network and some by chance, packed, each with the offers that its layers take and its milliseconds.
+fn networks<M: Classifier + Sync>(
+    context: &Context,
+    model: &M,
+    offers: &Offers,
+) -> Result<Vec<(Vec<usize>, f64)>, TrainingError> {
+    let device = context.device.clone().inner();
+    let image = noise(context, 0, &device);
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    let mut chosen = vec![vec![0; offers.layers.len()]];
+    for _ in 0..BY_CHANCE {
+        let layers = offers.layers.iter();
+        let one = layers.map(|layer| rng.random_range(0..layer.offers.len()));
+        chosen.push(one.collect());
+    }
+    let mut packed = Vec::new();
+    for choice in &chosen {
+        packed.push(packed_as(model, &offers.selection(choice), &image)?);
+    }
+    let times = in_turns(&packed, &image, &device)?;
+    Ok(chosen.into_iter().zip(times).collect())
+}
+
+/// A network projected as a selection says, and packed.
+///
+/// # Errors
+/// [`TrainingError::Mapping`], and those of packing.
+pub fn packed_as<M: Classifier>(
+    model: &M,
+    selection: &Selection,
+    image: &Tensor<4>,
+) -> Result<M, TrainingError> {
+    let plan = selection.mapping.plan()?.resolve(model)?;
+    let masked = Masks::project(model, &plan)?.attach(model.clone())?;
+    let folded = Classifier::fold(fold(masked));
+    let trace = Trace::of(|| drop(folded.forward(image.clone())));
+    let (packed, _) = pack(folded, &PackConfig::default().with_trace(trace))?;
+    Ok(packed)
+}
+
+/// Milliseconds of each network for an image: medians of some runs, and the middle one of all rounds, in which each
+/// has its turn. Small networks take so little time that all runs of one measurement fall into the same mood of the
+/// machine.
+///
+/// # Errors
+/// [`TimingError`] if the device fails.
+pub fn in_turns<M: Classifier + Sync>(
+    models: &[M],
+    x: &Tensor<4>,
+    device: &Device,
+) -> Result<Vec<f64>, TimingError> {
+    let options = TimingOptions {
+        warmup: 2,
+        runs: 9,
+        ..TimingOptions::default()
+    };
+    let rounds = || {
+        let mut times = vec![Vec::with_capacity(ROUNDS); models.len()];
+        for _ in 0..ROUNDS {
+            for (model, times) in models.iter().zip(&mut times) {
+                times.push(measure(device, options, || model.infer(x.clone()))?.median);
+            }
+        }
+        Ok::<_, TimingError>(times)
+    };
+    let times = cpu::on_pool(rounds)?;
+    let middle = |mut times: Vec<f64>| {
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    };
+    Ok(times.into_iter().map(middle).collect())
 }
 
 /// What the rules make of a dense network at each of some sparsities, on the device of `selected`; times that are

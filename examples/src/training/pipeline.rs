@@ -348,6 +348,9 @@ fn compression<M: Classifier>(
 }
 
 pub(super) fn test<M: Classifier>(context: &Context, model: &M) -> Result<f64, TrainingError> {
+    if !context.tests {
+        return Ok(0.0);
+    }
     accuracy(model, context.data, &context.data.test, &context.device)
 }
 

@@ -30,6 +30,8 @@ pub struct Context<'a> {
     pub resume: bool,
     /// Whether to print.
     pub verbose: bool,
+    /// Whether to look at the test images.
+    pub tests: bool,
     clock: RefCell<Clock>,
     epochs_left: Cell<Option<usize>>,
 }
@@ -72,6 +74,7 @@ impl<'a> Context<'a> {
             device: device.clone().autodiff(),
             resume: false,
             verbose: true,
+            tests: true,
             clock: RefCell::new(clock),
             epochs_left: Cell::new(None),
         })
@@ -88,6 +91,14 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn quiet(mut self) -> Self {
         self.verbose = false;
+        self
+    }
+
+    /// Leaves the test images alone: accuracies of them are 0. For networks that are judged by validation images and
+    /// reported nowhere.
+    #[must_use]
+    pub fn without_tests(mut self) -> Self {
+        self.tests = false;
         self
     }
 

@@ -72,6 +72,37 @@ fn brute(layers: &[OfferedLayer], ms: f64, bytes: f64) -> Option<f64> {
 }
 
 #[test]
+fn measured_networks_tell_the_rest_and_what_layers_take_in_a_network() {
+    let some = |count: usize| -> Vec<usize> { (0..10).map(|at| usize::from(at < count)).collect() };
+    // Ten layers of 1 ms each alone, half as long where they are pruned; less in a network.
+    let ms = |count: usize| 2.0 + 0.8 * (10 - count) as f64 + 0.6 * 0.5 * count as f64;
+    let networks: Vec<(Vec<usize>, f64)> = [0, 3, 10].map(|count| (some(count), ms(count))).into();
+    let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-6, "{a} and {b}");
+    let told = ladder().with_measured(&networks);
+    near(told.rest.ms, 2.0);
+    near(told.shortened[0], 0.8);
+    near(told.shortened[1], 0.6);
+    near(told.selection(&some(5)).ms, ms(5));
+    near(told.dense()[0], ms(0));
+    told.check().unwrap();
+    // A rest below nothing is none.
+    let short = [0, 3, 10].map(|count| (some(count), ms(count) - 4.0));
+    let told = ladder().with_measured(&short);
+    assert_eq!(told.rest.ms, 0.0);
+    told.check().unwrap();
+    // One network tells what the whole does.
+    let whole = ladder().with_whole(7.0);
+    let one = ladder().with_measured(&[(some(0), 7.0)]);
+    assert_eq!(one, whole);
+    // Pruned networks that take longer: no layer is chosen for its time.
+    let odd = ladder().with_measured(&[(some(0), 7.0), (some(10), 9.0)]);
+    odd.check().unwrap();
+    let chosen = odd.front(3);
+    assert_eq!(chosen.len(), 1, "{chosen:?}");
+    assert_eq!(ladder().with_measured(&[]), ladder());
+}
+
+#[test]
 fn a_mapping_from_elsewhere_is_told_its_time() {
     let offers = ladder();
     let of = |ms: Option<[f64; 2]>, path: &str| Decision {
@@ -93,7 +124,7 @@ fn a_mapping_from_elsewhere_is_told_its_time() {
     assert!((offers.ms_of(&mapping) - (offers.dense()[0] - 0.5)).abs() < 1e-12);
     // In a network that takes half of what its layers take alone, that is worth a quarter.
     let short = ladder().with_whole(5.0);
-    assert!((short.shortened - 0.5).abs() < 1e-12);
+    assert_eq!(short.shortened, [0.5; 2]);
     assert!((short.ms_of(&mapping) - 4.75).abs() < 1e-12);
     assert!((short.selection(&[1; 10]).ms - 2.5).abs() < 1e-12);
 }
