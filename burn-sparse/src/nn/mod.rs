@@ -7,6 +7,7 @@
 
 mod batch;
 mod batch_norm;
+mod condense;
 mod conv1d;
 mod conv2d;
 mod factors;
@@ -28,6 +29,7 @@ mod weight;
 pub use crate::ops::Activation;
 pub use batch::{at_once, early_and_late, image_by_image};
 pub use batch_norm::batch_norm;
+pub use condense::condense_batch_norms;
 pub use conv1d::{Conv1d, Conv1dConfig};
 pub use conv2d::{Conv2d, Conv2dConfig};
 pub use factors::{FactorForm, Factors};

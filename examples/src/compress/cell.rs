@@ -143,11 +143,11 @@ pub fn quantise_cell<M: Classifier>(
     context.say(format!("levels {}", setting.levels));
     let at = (folder.join("levels"), pruned.epochs);
     let quantised = quantise(context, quant, &build, model, &plan, (&at.0, at.1))?;
-    let folded = Classifier::fold(fold(quantised.model.valid()));
-    let report = SparsityReport::new(&folded)?;
+    let unmasked = fold(quantised.model.valid());
+    let report = SparsityReport::new(&unmasked)?;
     let halves = pruned.accuracy_halves.is_some();
     let trained = quantised.model.valid();
-    let file = from_file(context, &build, (&trained, folded), (&folder, halves))?;
+    let file = from_file(context, &build, (&trained, unmasked), (&folder, halves))?;
     let last = pruned.stages.last();
     let cell = Cell {
         setting: setting.clone(),

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use burn::tensor::Device;
+use burn_sparse::nn::condense_batch_norms;
 use burn_sparse::pack::{random_inputs, verify};
 use burn_sparse::store::compact::{self, Ledger};
 use models::Classifier;
@@ -16,6 +17,9 @@ use crate::training::{Context, TrainingError, accuracy};
 
 /// Name of the compressed file.
 pub const FILE: &str = "compressed.bsc";
+
+/// That of the batch norms of all networks of the project.
+const EPSILON: f64 = 1e-5;
 
 /// Images of a batch of the comparison.
 const BATCH: usize = 32;
@@ -35,19 +39,19 @@ pub struct FromFile {
     pub ledger: Ledger,
 }
 
-/// Stores a network whose levels and norms are folded, beside the one that was trained, loads it into a fresh one and
-/// judges that, in 16 bits as well if asked to.
+/// Stores a network whose levels are folded, beside the one that was trained, loads it into a fresh one, folds its batch
+/// norms and judges that, in 16 bits as well if asked to.
 ///
 /// # Errors
 /// Those of files and devices; see [`TrainingError`].
 pub fn from_file<M: Classifier>(
     context: &Context,
     build: impl Fn(&Device) -> M,
-    (trained, folded): (&M, M),
+    (trained, unmasked): (&M, M),
     (folder, halves): (&Path, bool),
 ) -> Result<FromFile, TrainingError> {
     let device = context.device.clone().inner();
-    let stored = stored(&build, &folded, folder, &device)?;
+    let stored = stored(&build, &unmasked, folder, &device)?;
 
     let shape = context.data.shape;
     device.seed(context.recipe.seed);
@@ -74,17 +78,19 @@ pub(super) struct Stored<M> {
     pub(super) ledger: Ledger,
 }
 
-/// Writes a folded network into `folder` and reads it into a fresh one.
+/// Writes a network into `folder`, its batch norms condensed: folded, they would take weights from their levels. Reads it
+/// into a fresh one, and folds that.
 pub(super) fn stored<M: Classifier>(
     build: impl Fn(&Device) -> M,
-    folded: &M,
+    model: &M,
     folder: &Path,
     device: &Device,
 ) -> Result<Stored<M>, TrainingError> {
     fs::create_dir_all(folder).map_err(|e| OutputError::from_io(folder, e))?;
     let path = folder.join(FILE);
-    let ledger = compact::save(folded, &path)?;
-    let model = compact::load(Classifier::fold(build(device)), &path)?;
+    let condensed = condense_batch_norms(model, EPSILON);
+    let ledger = compact::save(&condensed, &path)?;
+    let model = Classifier::fold(compact::load(build(device), &path)?);
     Ok(Stored {
         model,
         bytes: file_size(&path)?,

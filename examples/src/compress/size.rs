@@ -55,9 +55,9 @@ pub fn size_of<M: Classifier>(
     let plan = prune_plan(arch, &model, ratio, &Densities::default())?.resolve(&model)?;
     let masked = Masks::project(&model, &plan)?.attach(model)?;
     let rounded = levels.plan(&masked)?.attach(masked)?;
-    let folded = Classifier::fold(fold(rounded.clone()));
-    let report = SparsityReport::new(&folded)?;
-    let stored = stored(&build, &folded, folder, &device)?;
+    let unmasked = fold(rounded.clone());
+    let report = SparsityReport::new(&unmasked)?;
+    let stored = stored(&build, &unmasked, folder, &device)?;
     let inputs = random_inputs([1, image[0], image[1], image[2]], 1, &device);
     let difference = verify(|x| rounded.forward(x), |x| stored.model.forward(x), &inputs);
     Ok(Size {
@@ -74,14 +74,26 @@ pub fn size_of<M: Classifier>(
 }
 
 /// Draws all weights of layers from normal distributions of variance `1 / fan_in`. Initial weights of
-/// some layers are uniform: of those, pruning would leave only the two ends.
+/// some layers are uniform: of those, pruning would leave only the two ends. What batch norms multiply by and add is drawn
+/// as well: all alike, as they start, they would take no room in a file.
 pub fn normal_weights<M: Module>(model: M) -> M {
-    struct Normal;
+    struct Normal {
+        /// Whether this is a field of a batch norm that training changes.
+        norm: bool,
+    }
     impl ModuleMapper for Normal {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.norm = container == "Struct:BatchNorm" && ["gamma", "beta"].contains(&name);
+        }
+
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
             let fan_in = match *param.lazy_shape().as_slice() {
                 [inputs, _] => inputs,
                 [_, channels, height, width] => channels * height * width,
+                [_] if self.norm => {
+                    let drawn = Distribution::Uniform(0.5, 1.5);
+                    return param.map(|old| Tensor::random(old.dims(), drawn, &old.device()));
+                }
                 _ => return param,
             };
             let deviation = 1.0 / (fan_in.max(1) as f64).sqrt();
@@ -91,5 +103,5 @@ pub fn normal_weights<M: Module>(model: M) -> M {
             })
         }
     }
-    model.map(&mut Normal)
+    model.map(&mut Normal { norm: false })
 }
