@@ -119,7 +119,7 @@ impl ModuleMapper for Replace {
 /// let x = Tensor::<4>::random([2, 3, 4, 4], Distribution::Default, &device);
 /// let difference = (condensed.forward(x.clone()) - norm.forward(x)).abs().max();
 /// assert!(difference.into_scalar::<f32>() < 1e-5);
-/// assert_eq!(condensed.running_mean.value().into_data().to_vec::<f32>().unwrap(), [0.0; 3]);
+/// assert_eq!(condensed.running_mean.value().into_data().try_to_vec::<f32>().unwrap(), [0.0; 3]);
 /// ```
 #[must_use]
 pub fn condense_batch_norms<M: Module>(model: &M, epsilon: f64) -> M {
@@ -204,7 +204,7 @@ mod tests {
         let weight = |net: &Net| net.conv.weight.val().into_data();
         assert_eq!(weight(&condensed), weight(&net));
         for norm in condensed.norms.iter().flatten() {
-            let data = |tensor: Tensor<1>| tensor.into_data().to_vec::<f32>().unwrap();
+            let data = |tensor: Tensor<1>| tensor.into_data().try_to_vec::<f32>().unwrap();
             assert_eq!(data(norm.running_mean.value()), [0.0; 4]);
             assert_eq!(data(norm.running_var.value()), [1.0; 4]);
         }
