@@ -174,10 +174,12 @@ mod tests {
                     ..norm
                 }
             };
-            Self {
+            let net = Self {
                 conv: Conv2dConfig::new([2, 4], [3, 3]).init(device),
                 norms: vec![Some(norm(1e-3)), None, Some(norm(1e-3))],
-            }
+            };
+            // Settles the updates.
+            net.valid()
         }
 
         fn forward(&self, x: Tensor<4>) -> Tensor<4> {

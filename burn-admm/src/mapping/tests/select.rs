@@ -73,29 +73,51 @@ fn brute(layers: &[OfferedLayer], ms: f64, bytes: f64) -> Option<f64> {
 
 #[test]
 fn measured_networks_tell_the_rest_and_what_layers_take_in_a_network() {
-    let some = |count: usize| -> Vec<usize> { (0..10).map(|at| usize::from(at < count)).collect() };
-    // Ten layers of 1 ms each alone, half as long where they are pruned; less in a network.
-    let ms = |count: usize| 2.0 + 0.8 * (10 - count) as f64 + 0.6 * 0.5 * count as f64;
-    let networks: Vec<(Vec<usize>, f64)> = [0, 3, 10].map(|count| (some(count), ms(count))).into();
-    let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-6, "{a} and {b}");
-    let told = ladder().with_measured(&networks);
+    // Layers of 1 ms each alone, some more and some less where they are pruned; less in a network.
+    let uneven = || {
+        let mut offers = ladder();
+        for (at, layer) in offers.layers.iter_mut().enumerate() {
+            layer.offers[1].ms = 0.05 * (at + 1) as f64;
+        }
+        offers
+    };
+    let some = |first: usize, end: usize| -> Vec<usize> {
+        let pruned = |at: &usize| (first..end).contains(at);
+        (0..10).map(|at| usize::from(pruned(&at))).collect()
+    };
+    let ms = |chosen: &[usize]| {
+        let layers = chosen.iter().enumerate();
+        let of_layer = |(at, &pruned)| match pruned {
+            0 => 0.8,
+            _ => 0.6 * 0.05 * (at + 1) as f64,
+        };
+        2.0 + layers.map(of_layer).sum::<f64>()
+    };
+    let chosen = [some(0, 0), some(0, 10), some(0, 4), some(3, 9), some(5, 10)];
+    let networks = |off: f64| {
+        chosen
+            .clone()
+            .map(|chosen| (chosen.clone(), ms(&chosen) + off))
+    };
+    let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-4, "{a} and {b}");
+    let told = uneven().with_measured(&networks(0.0));
     near(told.rest.ms, 2.0);
     near(told.shortened[0], 0.8);
     near(told.shortened[1], 0.6);
-    near(told.selection(&some(5)).ms, ms(5));
-    near(told.dense()[0], ms(0));
+    let other = some(2, 7);
+    near(told.selection(&other).ms, ms(&other));
+    near(told.dense()[0], 10.0);
     told.check().unwrap();
     // A rest below nothing is none.
-    let short = [0, 3, 10].map(|count| (some(count), ms(count) - 4.0));
-    let told = ladder().with_measured(&short);
+    let told = uneven().with_measured(&networks(-2.5));
     assert_eq!(told.rest.ms, 0.0);
     told.check().unwrap();
     // One network tells what the whole does.
     let whole = ladder().with_whole(7.0);
-    let one = ladder().with_measured(&[(some(0), 7.0)]);
+    let one = ladder().with_measured(&[(some(0, 0), 7.0)]);
     assert_eq!(one, whole);
     // Pruned networks that take longer: no layer is chosen for its time.
-    let odd = ladder().with_measured(&[(some(0), 7.0), (some(10), 9.0)]);
+    let odd = ladder().with_measured(&[(some(0, 0), 7.0), (some(0, 10), 9.0)]);
     odd.check().unwrap();
     let chosen = odd.front(3);
     assert_eq!(chosen.len(), 1, "{chosen:?}");
