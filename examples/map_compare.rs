@@ -320,6 +320,10 @@ impl OneSeed<'_> {
                         "seed": recipe.seed, "by": way, "target": target, "reward": found.reward,
                         "accuracy": found.accuracy, "candidates": found.history,
                     }));
+                    if found.best.mapping.plan()?.rules().is_empty() {
+                        println!("{}, {target}x: all layers stay dense", of_way(way));
+                        continue;
+                    }
                     candidates.push(Candidate {
                         way: of_way(way),
                         uniform: false,
