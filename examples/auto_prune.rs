@@ -19,7 +19,7 @@ use burn_admm::mapping::{
     within_budget,
 };
 use clap::{Parser, ValueEnum};
-use examples::cli::{CommonArgs, DataArgs, Preset, after_help, positive};
+use examples::cli::{CommonArgs, DataArgs, after_help, factor, positive};
 use examples::data::{Source, load};
 use examples::device::{DeviceChoice, Selected, select};
 use examples::figure::{Figure, Line};
@@ -27,10 +27,10 @@ use examples::output::OutputDir;
 use examples::report::Report;
 use examples::training::{
     Dense, Mapper, Measured, Method, PruneArgs, Pruned, SETTINGS, TrainingError, check_images,
-    deploy, exit_code, latency_file, network_of, offers, recipe_of, resnet_limits, resnet_stem,
+    config_of, deploy, exit_code, latency_file, network_of, offers, recipe_of, resnet_limits,
     settle, summarise, train_dense, train_on, validated,
 };
-use models::{Arch, Model, ModelConfig};
+use models::{Arch, Model};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -52,7 +52,7 @@ pub(crate) struct Args {
     arch: Arch,
 
     /// What the widths of all layers are multiplied by
-    #[arg(long, value_name = "FACTOR", value_parser = width)]
+    #[arg(long, value_name = "FACTOR", value_parser = factor)]
     width: Option<f64>,
 
     /// Bounds with commas: latency=0.5x, latency=3ms, size=0.2x, size=100KB, loss=1.0
@@ -121,13 +121,6 @@ impl By {
             Self::Random => Some(SearchMethod::Random),
             Self::Evolution => Some(SearchMethod::Evolution),
         }
-    }
-}
-
-fn width(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(value) if value > 0.0 && value <= 100.0 => Ok(value),
-        _ => Err("expected a factor above 0 and at most 100, such as 0.5".into()),
     }
 }
 
@@ -211,11 +204,7 @@ pub(crate) fn run(args: &Args) -> Result<Report, TrainingError> {
     let shape = data.shape;
     let size = [shape.height, shape.width];
     check_images(args.arch, size)?;
-    let mut config = ModelConfig::new(args.arch)
-        .with_classes(data.num_classes())
-        .with_input([shape.channels, shape.height, shape.width])
-        .with_stem(resnet_stem(args.arch, Preset::Full, size));
-    config.width = args.width;
+    let config = config_of(args.arch, args.width, &data);
     let choice = OptionConfig::default();
     let settings = json!({
         "model": config, "dataset": data.name, "train_images": data.train.len(), "options": choice,

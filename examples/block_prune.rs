@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use burn::tensor::Device;
 use clap::Parser;
-use examples::cli::{CommonArgs, DataArgs, Preset, after_help, positive, sparsity};
+use examples::cli::{CommonArgs, DataArgs, Preset, after_help, factor, positive, sparsity};
 use examples::data::{ImageDataset, Source, load};
 use examples::device::Selected;
 use examples::training::{
@@ -52,7 +52,7 @@ pub(crate) struct Args {
     ///
     /// By default a quarter in the quick preset, for networks that are wider than they are fast to
     /// train here, and one in the full preset.
-    #[arg(long, value_name = "FACTOR", value_parser = width)]
+    #[arg(long, value_name = "FACTOR", value_parser = factor)]
     width: Option<f64>,
 
     /// Which weights may stay, one or several with commas
@@ -96,13 +96,6 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     common: CommonArgs,
-}
-
-fn width(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(value) if value > 0.0 && value <= 100.0 => Ok(value),
-        _ => Err("expected a factor above 0 and at most 100, such as 0.5".into()),
-    }
 }
 
 fn main() -> ExitCode {

@@ -17,14 +17,14 @@ use std::process::ExitCode;
 use burn::tensor::Device;
 use burn_admm::Plan;
 use clap::{Args as ClapArgs, Parser, ValueEnum};
-use examples::cli::{CommonArgs, DataArgs, Preset, after_help, positive, sparsity};
+use examples::cli::{CommonArgs, DataArgs, Preset, after_help, factor, positive, sparsity};
 use examples::data::{ImageDataset, Source, load};
 use examples::device::Selected;
 use examples::report::Report;
 use examples::training::{
     Comparison, Context, Dense, EvolveRecipe, Method, Pattern, PruneArgs, Pruned, Recipe, SETTINGS,
-    TrainingError, check_images, check_plan, deploy, exit_code, network, prune, recipe_of,
-    resnet_limits, resnet_stem, settle, summarise, train_dense,
+    TrainingError, check_images, check_plan, config_of, deploy, exit_code, network, prune,
+    recipe_of, resnet_limits, settle, summarise, train_dense,
 };
 use models::{Arch, Model, ModelConfig};
 use serde_json::json;
@@ -166,13 +166,6 @@ fn methods(ways: &[Way]) -> Vec<Method> {
     asked.map(|(_, method)| method).collect()
 }
 
-fn factor(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(value) if value > 0.0 && value <= 100.0 => Ok(value),
-        _ => Err("expected a number above 0 and at most 100".into()),
-    }
-}
-
 fn main() -> ExitCode {
     exit_code(run(&Args::parse()))
 }
@@ -210,11 +203,7 @@ pub(crate) fn run(args: &Args) -> Result<Comparison, TrainingError> {
     check_images(args.arch, size)?;
     let mut recipe = args.prune.apply(recipe_of(args.arch, preset, seed));
     recipe.evolve = args.evolve.apply(recipe.evolve)?;
-    let mut config = ModelConfig::new(args.arch)
-        .with_classes(data.num_classes())
-        .with_input([shape.channels, shape.height, shape.width])
-        .with_stem(resnet_stem(args.arch, Preset::Full, size));
-    config.width = args.width;
+    let config = config_of(args.arch, args.width, &data);
     let settings = json!({
         "model": config, "dataset": data.name, "train_images": data.train.len(),
         "sparsity": args.sparsity, "pattern": args.pattern, "most": args.evolve.most,

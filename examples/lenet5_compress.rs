@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use burn::tensor::Device;
 use burn_admm::{AdmmConfig, RhoSchedule};
 use clap::Parser;
-use examples::cli::{CommonArgs, DataArgs, Preset, positive};
+use examples::cli::{CommonArgs, DataArgs, Preset, factor, positive};
 use examples::compress::{
     Levels, Setting, Table, defaults, prune_cell, prune_plan, quantise_cell, ratio,
 };
@@ -44,7 +44,7 @@ pub(crate) struct Args {
     arch: Arch,
 
     /// What the widths of all layers are multiplied by; not for lenet5, lenet300 and alexnet
-    #[arg(long, value_name = "FACTOR", value_parser = width)]
+    #[arg(long, value_name = "FACTOR", value_parser = factor)]
     width: Option<f64>,
 
     /// Weights for each that stays, one or several with commas
@@ -244,13 +244,6 @@ pub(crate) fn run(args: &Args) -> Result<Table, TrainingError> {
         println!("figure: {}", output.file("accuracy-ratio.svg").display());
     }
     Ok(table)
-}
-
-fn width(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(value) if value > 0.0 && value <= 100.0 => Ok(value),
-        _ => Err("expected a factor above 0 and at most 100, such as 0.5".into()),
-    }
 }
 
 /// Every method at every ratio, each with all levels in a row.

@@ -21,15 +21,15 @@ use burn_admm::mapping::{
 use burn_admm::{SparsityReport, fold};
 use burn_sparse::SparseError;
 use clap::{Parser, ValueEnum};
-use examples::cli::{CommonArgs, DataArgs, Preset, after_help, positive};
+use examples::cli::{CommonArgs, DataArgs, after_help, factor, positive};
 use examples::data::{ImageDataset, Source, load};
 use examples::device::Selected;
 use examples::training::{
     Assignment, Contest, Dense, DenseEntry, Entry, Mapper, Measured, Method, PruneArgs, Recipe,
-    SETTINGS, TrainingError, by_rules, check_images, deploy, exit_code, in_turns, latency_file,
-    offers, packed_as, recipe_of, resnet_limits, resnet_stem, settle, train_dense, train_on,
+    SETTINGS, TrainingError, by_rules, check_images, config_of, deploy, exit_code, in_turns,
+    latency_file, offers, packed_as, recipe_of, resnet_limits, settle, train_dense, train_on,
 };
-use models::{Arch, Classifier, Model, ModelConfig};
+use models::{Arch, Classifier, Model};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
@@ -56,11 +56,11 @@ pub(crate) struct Args {
     arch: Arch,
 
     /// What the widths of all layers are multiplied by
-    #[arg(long, value_name = "FACTOR", value_parser = part)]
+    #[arg(long, value_name = "FACTOR", value_parser = factor)]
     width: Option<f64>,
 
     /// Bounds on the time of an image, as parts of what the dense network takes
-    #[arg(long, value_name = "PARTS", value_delimiter = ',', default_value = "0.7,0.5,0.35", value_parser = part)]
+    #[arg(long, value_name = "PARTS", value_delimiter = ',', default_value = "0.7,0.5,0.35", value_parser = factor)]
     latency: Vec<f64>,
 
     /// Ways of choosing schemes
@@ -73,7 +73,7 @@ pub(crate) struct Args {
     by: Vec<Way>,
 
     /// Bounds at which searches are made; all of them unless set
-    #[arg(long, value_name = "PARTS", value_delimiter = ',', value_parser = part)]
+    #[arg(long, value_name = "PARTS", value_delimiter = ',', value_parser = factor)]
     searched: Vec<f64>,
 
     /// Networks that a search trains for an epoch each
@@ -135,13 +135,6 @@ impl Way {
     }
 }
 
-fn part(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(value) if value > 0.0 && value <= 100.0 => Ok(value),
-        _ => Err("expected a factor above 0 and at most 100, such as 0.5".into()),
-    }
-}
-
 /// As tables name it.
 fn name(family: Family) -> String {
     match family {
@@ -190,11 +183,7 @@ pub(crate) fn run(args: &Args) -> Result<Contest, TrainingError> {
     let shape = data.shape;
     let size = [shape.height, shape.width];
     check_images(args.arch, size)?;
-    let mut config = ModelConfig::new(args.arch)
-        .with_classes(data.num_classes())
-        .with_input([shape.channels, shape.height, shape.width])
-        .with_stem(resnet_stem(args.arch, Preset::Full, size));
-    config.width = args.width;
+    let config = config_of(args.arch, args.width, &data);
     let recipe = args.prune.apply(recipe_of(args.arch, preset, seed));
     let choice = OptionConfig::default();
     let settings = json!({

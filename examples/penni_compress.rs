@@ -15,15 +15,15 @@ use burn_admm::penni::{Penni, PenniPlan};
 use burn_admm::{SparsityReport, fold};
 use burn_sparse::nn::Trace;
 use clap::Parser;
-use examples::cli::{CommonArgs, DataArgs, Preset, after_help, positive};
+use examples::cli::{CommonArgs, DataArgs, after_help, positive};
 use examples::data::{Source, load};
 use examples::report::Report;
 use examples::training::{
     Context, Dense, PenniArgs, PenniRecipe, SETTINGS, Shared, TrainingError, check_images,
-    deploy_shared, exit_code, network, recipe_of, resnet_limits, resnet_stem, settle, share,
+    config_of, deploy_shared, exit_code, network, recipe_of, resnet_limits, settle, share,
     train_dense, train_on,
 };
-use models::{Arch, Classifier, Model, ModelConfig};
+use models::{Arch, Classifier, Model};
 use serde_json::{Map, Value, json, to_value};
 
 /// Share kernels between the channels of a network, with sparse coefficients (PENNI)
@@ -101,11 +101,7 @@ pub(crate) fn run(args: &Args) -> Result<Report, TrainingError> {
     let shape = data.shape;
     let size = [shape.height, shape.width];
     check_images(args.arch, size)?;
-    let mut config = ModelConfig::new(args.arch)
-        .with_classes(data.num_classes())
-        .with_input([shape.channels, shape.height, shape.width])
-        .with_stem(resnet_stem(args.arch, Preset::Full, size));
-    config.width = args.width;
+    let config = config_of(args.arch, args.width, &data);
     let plan = PenniPlan::new(args.kernels).with_pointwise(args.pointwise);
     let settings = json!({
         "model": config, "dataset": data.name, "train_images": data.train.len(),

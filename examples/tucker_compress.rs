@@ -19,14 +19,14 @@ use burn_admm::decompose::{
 };
 use burn_sparse::nn::Trace;
 use clap::{Parser, ValueEnum};
-use examples::cli::{CommonArgs, DataArgs, Preset, after_help, positive};
+use examples::cli::{CommonArgs, DataArgs, after_help, positive};
 use examples::data::{ImageDataset, Source, load};
 use examples::device::Selected;
 use examples::report::Report;
 use examples::training::{
     Context, Dense, Factored, PruneArgs, RankMethod, Recipe, SETTINGS, TrainingError, TuckerCell,
-    TuckerTable, check_images, decompose, deploy_factored, exit_code, network, rank_times,
-    recipe_of, resnet_limits, resnet_stem, settle, train_dense, train_on,
+    TuckerTable, check_images, config_of, decompose, deploy_factored, exit_code, network,
+    rank_times, recipe_of, resnet_limits, settle, train_dense, train_on,
 };
 use models::{Arch, Classifier, Model, ModelConfig};
 use serde_json::{Map, Value, json, to_value};
@@ -265,12 +265,7 @@ pub(crate) fn run(args: &Args) -> Result<TuckerTable, TrainingError> {
     let recipe = args.prune.apply(recipe_of(args.arch, preset, seed));
     let shape = data.shape;
     check_images(args.arch, [shape.height, shape.width])?;
-    let size = [shape.height, shape.width];
-    let mut config = ModelConfig::new(args.arch)
-        .with_classes(data.num_classes())
-        .with_input([shape.channels, shape.height, shape.width])
-        .with_stem(resnet_stem(args.arch, Preset::Full, size));
-    config.width = args.width;
+    let config = config_of(args.arch, args.width, &data);
     let settings = json!({
         "model": config, "dataset": data.name, "train_images": data.train.len(),
         "budget": args.limit(), "distillation": args.taught(), "recipe": recipe,

@@ -149,6 +149,17 @@ impl DataArgs {
     }
 }
 
+/// Reads a factor above 0 and at most 100, as widths and bounds are multiplied by.
+///
+/// # Errors
+/// A sentence for the command line.
+pub fn factor(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value <= 100.0 => Ok(value),
+        _ => Err("expected a factor above 0 and at most 100, such as 0.5".into()),
+    }
+}
+
 /// Reads a number of at least one.
 ///
 /// # Errors

@@ -70,19 +70,18 @@ fn as_it_was() -> [f64; 2] {
 
 /// The `x ≥ 0` for which `Σ (row · x − 1)²` is least: one unknown after the other, until nothing changes.
 fn not_negative(rows: &[[f64; 3]], start: [f64; 3]) -> [f64; 3] {
+    let sum = |of: &dyn Fn(&[f64; 3]) -> f64| rows.iter().map(of).sum::<f64>();
+    let products = [0, 1, 2].map(|i| [0, 1, 2].map(|j| sum(&|row| row[i] * row[j])));
+    let wanted = [0, 1, 2].map(|i| sum(&|row| row[i]));
     let mut x = start;
     for _ in 0..100_000 {
         let before = x;
-        for at in 0..x.len() {
-            let square: f64 = rows.iter().map(|row| row[at] * row[at]).sum();
-            let off = |row: &[f64; 3]| {
-                let others = (0..x.len()).filter(|other| *other != at);
-                1.0 - others.map(|other| row[other] * x[other]).sum::<f64>()
-            };
-            let wanted: f64 = rows.iter().map(|row| row[at] * off(row)).sum();
+        for i in 0..3 {
+            let others = (0..3).filter(|j| *j != i);
+            let others: f64 = others.map(|j| products[i][j] * x[j]).sum();
             // What no network has stays as it is.
-            if square > 0.0 {
-                x[at] = (wanted / square).max(0.0);
+            if products[i][i] > 0.0 {
+                x[i] = ((wanted[i] - others) / products[i][i]).max(0.0);
             }
         }
         if x == before {

@@ -61,7 +61,9 @@ pub(crate) use pipeline::own;
 pub use pipeline::{Dense, PruneResults, Pruned, check_plan, prune, train_dense, train_on};
 pub use quantize::{QuantRecipe, QuantResults, Quantised, quantise};
 pub use recipe::{EvolveRecipe, LearningRate, Method, Optimizer, Recipe};
-pub use resnet::{check_images, network, recipe_of, resnet_limits, resnet_recipe, resnet_stem};
+pub use resnet::{
+    check_images, config_of, network, recipe_of, resnet_limits, resnet_recipe, resnet_stem,
+};
 pub use scheme::Scheme;
 pub use snapshots::{Snapshot, Snapshots};
 pub use stage::Context;

@@ -6,6 +6,7 @@ use models::{Arch, Model, ModelConfig, Stem};
 use super::args::admm;
 use super::{EvolveRecipe, Optimizer, Recipe, TrainingError, lenet_recipe};
 use crate::cli::Preset;
+use crate::data::ImageDataset;
 
 /// Largest image that the full preset gives to a stem without stride.
 const SMALL_IMAGE: usize = 64;
@@ -89,6 +90,18 @@ pub fn check_images(arch: Arch, size: [usize; 2]) -> Result<(), TrainingError> {
         )));
     }
     Ok(())
+}
+
+/// The network for these images, with the stem of the full preset.
+#[must_use]
+pub fn config_of(arch: Arch, width: Option<f64>, data: &ImageDataset) -> ModelConfig {
+    let shape = data.shape;
+    let mut config = ModelConfig::new(arch)
+        .with_classes(data.num_classes())
+        .with_input([shape.channels, shape.height, shape.width])
+        .with_stem(resnet_stem(arch, Preset::Full, [shape.height, shape.width]));
+    config.width = width;
+    config
 }
 
 /// A fresh network. Residual branches start at zero: few steps are enough to see accuracy rise.
