@@ -15,7 +15,8 @@ const STEPS: usize = 8192;
 /// The multiple-choice knapsack, by dynamic programming over the budget beyond the cheapest options, in
 /// `STEPS` steps; costs are rounded up to steps, so that the result fits for certain. What rounding left
 /// is spent on the best single exchanges. The sum of harms is at most the least one possible for a budget
-/// that is smaller by a step for each group.
+/// that is smaller by a step for each group. A limit that the cheapest options exceed only by what sums of
+/// so many numbers are rounded by is theirs: limits are often told as a part of a sum.
 ///
 /// # Errors
 /// The sum of the cheapest options, where that is above the limit.
@@ -25,9 +26,11 @@ const STEPS: usize = 8192;
 pub(crate) fn choose(groups: &[Vec<Choice>], limit: f64) -> Result<Vec<usize>, f64> {
     let fronts: Vec<Vec<usize>> = groups.iter().map(|group| front(group)).collect();
     let cheapest: f64 = groups.iter().zip(&fronts).map(|(g, f)| g[f[0]].cost).sum();
-    if cheapest > limit {
+    let rounding = f64::EPSILON * (groups.len() + 2) as f64;
+    if cheapest > limit + rounding * cheapest.abs() {
         return Err(cheapest);
     }
+    let limit = limit.max(cheapest);
     let step = (limit - cheapest) / STEPS as f64;
     // Least harm for every number of steps, and the option of each group that gave it.
     let mut least = vec![0.0; STEPS + 1];
@@ -188,5 +191,26 @@ mod tests {
         assert_eq!(choose(&groups, f64::MAX), Ok(vec![0, 0]));
         assert_eq!(choose(&groups, 5.9), Err(6.0));
         assert_eq!(choose(&[], 0.0), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_limit_told_as_the_part_that_is_least_is_kept() {
+        let rng = &mut ChaCha8Rng::seed_from_u64(2);
+        for case in 0..1000 {
+            let choice = |cost: f64| Choice { cost, harm: cost };
+            let dense: Vec<f64> = (0..20).map(|_| rng.random_range(0.001..1.0)).collect();
+            let rest: f64 = rng.random_range(0.0..1.0);
+            let groups: Vec<Vec<Choice>> = dense
+                .iter()
+                .map(|&cost| vec![choice(cost), choice(0.5 * cost)])
+                .collect();
+            let whole: f64 = dense.iter().sum();
+            // Summed from the other end, and told as a part of the whole.
+            let least: f64 = dense.iter().rev().map(|cost| 0.5 * cost).sum();
+            let chosen = choose(&groups, (least + rest) / whole * whole - rest);
+            assert_eq!(chosen, Ok(vec![1; 20]), "case {case}");
+            let chosen = choose(&groups, least * (1.0 - 1e-9));
+            assert!(chosen.is_err(), "case {case}");
+        }
     }
 }
