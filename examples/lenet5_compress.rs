@@ -21,8 +21,9 @@ use examples::compress::{
 };
 use examples::data::{ImageDataset, Source, load};
 use examples::training::{
-    Context, Dense, Densities, Method, PruneArgs, QuantRecipe, Recipe, SETTINGS, TrainingError,
-    check_images, exit_code, network, recipe_of, resnet_limits, settle, train_dense, train_on,
+    Context, Dense, Densities, Method, Optimizer, PruneArgs, QuantRecipe, Recipe, SETTINGS,
+    TrainingError, check_images, exit_code, network, recipe_of, resnet_limits, settle, train_dense,
+    train_on,
 };
 use models::{Arch, Model, ModelConfig, Stem};
 use serde_json::json;
@@ -68,7 +69,8 @@ pub(crate) struct Args {
     /// Parts of layers that stay, relative to each other, as in conv1=0.3,fc1=0.01
     ///
     /// They take the place of the published densities of lenet5, lenet300 and alexnet, which other layers
-    /// keep. Of other networks, name every layer that is to be pruned. --ratio holds for all together.
+    /// keep. Of other networks, name every layer that is to be pruned, or write erk for all that are not
+    /// named: densities by the shapes of layers, wide ones sparser. --ratio holds for all together.
     #[arg(long, value_name = "DENSITIES")]
     densities: Option<Densities>,
 
@@ -91,6 +93,10 @@ pub(crate) struct Args {
     /// Epochs of tuning on the levels
     #[arg(long, value_name = "N")]
     tune_epochs: Option<usize>,
+
+    /// Peak learning rate towards and on the levels; by Adam that of retraining, by SGD a fifth of it
+    #[arg(long, value_name = "RATE", value_parser = factor)]
+    quant_lr: Option<f64>,
 
     /// Repeat with so many seeds, from --seed on, and print mean and deviation
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = positive)]
@@ -144,11 +150,16 @@ fn recipes(args: &Args) -> (Recipe, QuantRecipe) {
         factor: 2.0,
         max: 1.0,
     };
+    // At the full rate, momentum takes weights further from their levels than they come back.
+    let part = match recipe.optimizer {
+        Optimizer::Sgd { .. } => 0.2,
+        Optimizer::Adam { .. } => 1.0,
+    };
     let quant = QuantRecipe {
         iterations: args.quant_iterations.unwrap_or(iterations),
         iteration_epochs: recipe.admm_epochs,
         tune_epochs: args.tune_epochs.unwrap_or(tune_epochs),
-        lr: recipe.retrain_lr,
+        lr: args.quant_lr.unwrap_or(recipe.retrain_lr * part),
         admm: AdmmConfig::new().with_rho(5e-2).with_schedule(growing),
     };
     (recipe, quant)

@@ -15,7 +15,7 @@ use crate::plan::ResolvedLayer;
 /// | levels | what trains | gradient |
 /// |---|---|---|
 /// | equal intervals, fixed point, integers and a scale | the weights, and the intervals | straight through rounding; learned step size |
-/// | codebooks | the numbers of the codebook; codes stay | the sum of its weights' |
+/// | codebooks | the numbers of the codebook; codes stay | the mean of its weights' |
 /// | powers of two | nothing here: biases, norms and other layers make up for it | none |
 ///
 /// [`QuantPlan::attach`] attaches it to a model that knows nothing of it. It is saved in the model's
@@ -82,7 +82,7 @@ impl Layer {
                     let code = levels.partition_point(|level| *level < nearest);
                     (index * entries + code) as i64
                 });
-                Rounding::Shared(Shared::new(codebook, codes, true, device))
+                Rounding::Shared(Shared::new(codebook, codes, &self.keep, device))
             }
             LevelKind::PowersOfTwo => {
                 let unit = |grid: &Grid| {

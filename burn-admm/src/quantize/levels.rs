@@ -31,12 +31,18 @@ pub(super) struct Multiples {
     gradient: f64,
 }
 
-/// A number of the codebook for each weight; the gradients of its weights reach it together (Han et
-/// al., "Deep Compression", ICLR 2016, section 3.3).
+/// A number of the codebook for each weight, which trains by the *mean* gradient of its weights.
+///
+/// Where Han et al. ("Deep Compression", ICLR 2016, section 3.3) sum the gradients, a step of gradient descent
+/// moves a number that stands for a thousand weights a thousand times as far as it would move one of them.
+/// With the mean, the step is the one that the weights would take by themselves, projected onto weights that
+/// share numbers: a learning rate at which they train is none at which their codebook diverges.
 #[derive(Module, Debug)]
 pub(super) struct Shared {
     /// All codebooks, one after the other.
     codebook: Param<Tensor<1>>,
+    /// What a weight counts in the gradient of each number: one part in so many as share it.
+    share: Param<Tensor<1>>,
     /// Where in them the number of each weight stands, in storage order.
     codes: Param<Tensor<1, Int>>,
 }
@@ -59,6 +65,12 @@ fn integers(values: Vec<i64>, device: &Device) -> Param<Tensor<1, Int>> {
     let len = values.len();
     let tensor = Tensor::from_data(TensorData::new(values, [len]), device);
     Param::initialized(ParamId::new(), tensor)
+}
+
+/// A tensor at exactly its value, with the gradient that `scale` makes of its own.
+fn scaled(tensor: Tensor<1>, scale: impl FnOnce(Tensor<1>) -> Tensor<1>) -> Tensor<1> {
+    let moving = tensor.clone() - tensor.clone().detach();
+    tensor.detach() + scale(moving)
 }
 
 impl Multiples {
@@ -108,10 +120,7 @@ impl Multiples {
 
     pub(super) fn apply<const D: usize>(&self, weight: Tensor<D>) -> Tensor<D> {
         let dtype = weight.dtype();
-        let growth = self.growth.val();
-        // The scaled gradient, at exactly the value.
-        let moving = growth.clone() - growth.clone().detach();
-        let growth = growth.detach() + moving.mul_scalar(self.gradient);
+        let growth = scaled(self.growth.val(), |moving| moving.mul_scalar(self.gradient));
         let scale = self.scale.val() * growth.exp();
         let scale: Tensor<D> = self.along(scale.cast(dtype));
         let bound = |of: &Param<Tensor<1, Int>>| self.along(of.val().float().cast(dtype));
@@ -141,17 +150,24 @@ fn round<const D: usize>(steps: Tensor<D>, zero: bool) -> Tensor<D> {
 }
 
 impl Shared {
-    /// Codes of weights in storage order in a codebook.
-    pub(super) fn new(codebook: Vec<f32>, codes: Vec<i64>, learn: bool, device: &Device) -> Self {
+    /// Codes of weights in storage order in a codebook; weights that are not kept count for nothing.
+    pub(super) fn new(codebook: Vec<f32>, codes: Vec<i64>, keep: &[bool], device: &Device) -> Self {
+        let mut counts = vec![0.0_f32; codebook.len()];
+        for (&code, _) in codes.iter().zip(keep).filter(|(_, keep)| **keep) {
+            counts[code as usize] += 1.0;
+        }
+        let share = counts.into_iter().map(|count| 1.0 / count.max(1.0));
         Self {
-            codebook: floats(codebook, device, learn),
+            codebook: floats(codebook, device, true),
+            share: floats(share.collect(), device, false),
             codes: integers(codes, device),
         }
     }
 
     pub(super) fn apply<const D: usize>(&self, weight: Tensor<D>) -> Tensor<D> {
         let (shape, dtype) = (weight.shape(), weight.dtype());
-        let values = self.codebook.val().select(0, self.codes.val());
+        let codebook = scaled(self.codebook.val(), |moving| moving * self.share.val());
+        let values = codebook.select(0, self.codes.val());
         values.reshape(shape).cast(dtype)
     }
 }

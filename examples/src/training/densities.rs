@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use burn::module::Module;
 use burn_admm::{Plan, PlanError};
-use burn_sparse::nn::weights;
+use burn_sparse::nn::{NamedWeight, weights};
 use burn_sparse::{Budget, Sparsity};
 use serde::{Deserialize, Serialize};
 
@@ -38,22 +38,36 @@ const DENSITIES_ALEXNET: [(&str, f64); 8] = [
 /// Densities of layers relative to each other: `conv1=0.3,fc1=0.01`. A common factor gives the ratio that
 /// is asked for.
 ///
+/// `erk` stands for all layers that are not named. A layer with `o × i` channels and kernels of `h × w` then has
+/// the density `(o + i + h + w) / (o · i · h · w)`: wide layers become much sparser than narrow ones, which have
+/// less to spare. It is the *Erdős–Rényi kernel* of Evci et al., *Rigging the lottery: making all tickets
+/// winners*, ICML 2020, section 3.
+///
 /// ```
 /// use examples::training::Densities;
 ///
 /// let densities: Densities = "conv1=0.3,fc1=0.01".parse()?;
 /// assert_eq!(densities.to_string(), "conv1=0.3,fc1=0.01");
 /// assert!("conv1=none".parse::<Densities>().is_err());
+/// let all: Densities = "erk,fc=0.02".parse()?;
+/// assert_eq!(all.to_string(), "erk,fc=0.02");
 /// # Ok::<(), String>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Densities(Vec<(String, f64)>);
+pub struct Densities {
+    layers: Vec<(String, f64)>,
+    /// Whether layers that are not named have densities by their shape.
+    erk: bool,
+}
 
 impl Densities {
     /// Those of a publication.
     fn published(densities: &[(&str, f64)]) -> Self {
-        Self(densities.iter().map(|&(n, d)| (n.to_owned(), d)).collect())
+        Self {
+            layers: densities.iter().map(|&(n, d)| (n.to_owned(), d)).collect(),
+            erk: false,
+        }
     }
 
     /// That of Zhang et al. (2018) for LeNet-5.
@@ -74,26 +88,26 @@ impl Densities {
         Self::published(&DENSITIES_ALEXNET)
     }
 
-    /// Whether no layer is named.
+    /// Whether no layer is named, nor all of them.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.layers.is_empty() && !self.erk
     }
 
     /// These with the densities of the layers that `other` names instead of their own.
     #[must_use]
     pub fn with(mut self, other: &Self) -> Self {
-        for (name, density) in &other.0 {
-            match self.0.iter_mut().find(|(own, _)| own == name) {
+        for (name, density) in &other.layers {
+            match self.layers.iter_mut().find(|(own, _)| own == name) {
                 Some((_, own)) => *own = *density,
-                None => self.0.push((name.clone(), *density)),
+                None => self.layers.push((name.clone(), *density)),
             }
         }
+        self.erk |= other.erk;
         self
     }
 
-    /// The plan that leaves `1 - sparsity` of the weights of the layers that are named, unstructured to
-    /// the very weight, row-balanced to the nearest whole number per output channel.
+    /// The plan that leaves `1 - sparsity` of the weights of these layers, unstructured to the very weight, row-balanced to the nearest whole number per output channel.
     ///
     /// # Errors
     /// [`TrainingError::Settings`] for a network without one of these layers.
@@ -103,8 +117,31 @@ impl Densities {
         sparsity: f64,
         pattern: Pattern,
     ) -> Result<Plan, TrainingError> {
-        plan(model, &self.0, sparsity, pattern)
+        let mut layers = self.layers.clone();
+        if self.erk {
+            let named = |layer: &str| self.layers.iter().any(|(name, _)| is(layer, name));
+            let rest = weights(model).into_iter();
+            let rest = rest.filter(|layer| !named(&layer.layer));
+            layers.extend(rest.map(|layer| (layer.layer.clone(), erk(&layer))));
+        }
+        plan(model, &layers, sparsity, pattern)
     }
+}
+
+/// The density of a layer by its shape, not above 1.
+fn erk(layer: &NamedWeight) -> f64 {
+    let shape = layer.weight.shape();
+    let (sum, product) = (
+        shape.iter().sum::<usize>() as f64,
+        shape.iter().product::<usize>() as f64,
+    );
+    (sum / product).min(1.0)
+}
+
+/// Whether a layer goes by a name. The network may be part of another module, whose field then stands before it.
+fn is(layer: &str, name: &str) -> bool {
+    let inside = layer.strip_suffix(name);
+    inside.is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }
 
 impl FromStr for Densities {
@@ -117,19 +154,33 @@ impl FromStr for Densities {
             let fits = !name.is_empty() && density > 0.0 && density <= 1.0;
             fits.then(|| (name.to_owned(), density))
         };
-        let layers = text.split(',').map(|text| {
-            layer(text).ok_or_else(|| {
-                format!("`{text}` is no density; write layer=part that stays, as in conv1=0.3")
-            })
-        });
-        Ok(Self::default().with(&Self(layers.collect::<Result<_, String>>()?)))
+        let mut all = Self::default();
+        for text in text.split(',') {
+            if text == "erk" {
+                all.erk = true;
+                continue;
+            }
+            let named = layer(text).ok_or_else(|| {
+                format!(
+                    "`{text}` is no density; write layer=part that stays, as in conv1=0.3, or erk for densities \
+                     by the shapes of layers"
+                )
+            })?;
+            all = all.with(&Self {
+                layers: vec![named],
+                erk: false,
+            });
+        }
+        Ok(all)
     }
 }
 
 impl fmt::Display for Densities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let layers = self.0.iter().map(|(name, part)| format!("{name}={part}"));
-        f.pad(&layers.collect::<Vec<_>>().join(","))
+        let erk = self.erk.then(|| "erk".to_owned());
+        let layers = self.layers.iter();
+        let layers = layers.map(|(name, part)| format!("{name}={part}"));
+        f.pad(&erk.into_iter().chain(layers).collect::<Vec<_>>().join(","))
     }
 }
 
@@ -207,13 +258,7 @@ fn plan<M: Module>(
     pattern: Pattern,
 ) -> Result<Plan, TrainingError> {
     let layers = weights(model);
-    // The network may be part of another module, whose field then stands before the name.
-    let find = |name: &str| {
-        let inside = format!(".{name}");
-        layers
-            .iter()
-            .find(|layer| layer.layer == name || layer.layer.ends_with(&inside))
-    };
+    let find = |name: &str| layers.iter().find(|layer| is(&layer.layer, name));
     let size = |name| find(name).map_or(0, |layer| layer.weight.matrix().iter().product());
     let sizes: Vec<usize> = densities.iter().map(|(name, _)| size(name)).collect();
     if let Some(i) = sizes.iter().position(|&size| size == 0) {
@@ -300,5 +345,42 @@ mod tests {
         assert!((20_000..23_000).contains(&nnz), "{nnz}");
         let other = models::ResNetConfig::resnet20(10).init(&device);
         assert!(lenet_plan(&other, 0.9, Pattern::Unstructured).is_err());
+    }
+
+    #[cfg(feature = "flex")]
+    #[test]
+    fn shapes_give_every_layer_a_density_of_which_some_are_replaced() {
+        let device = burn::tensor::Device::flex();
+        let model = models::ResNetConfig::resnet20(10).init(&device);
+        let all = weights(&model);
+        let total: usize = all
+            .iter()
+            .map(|l| l.weight.shape().iter().product::<usize>())
+            .sum();
+        let parts = |densities: &str, sparsity: f64| {
+            let densities: Densities = densities.parse().unwrap();
+            let plan = densities
+                .plan(&model, sparsity, Pattern::Unstructured)
+                .unwrap();
+            let resolved = plan.resolve(&model).unwrap();
+            assert_eq!(resolved.layers().len(), all.len());
+            let keep = (1.0 - sparsity) * total as f64;
+            assert_eq!(resolved.nnz(), keep.round() as usize);
+            let layers = resolved.layers().iter();
+            let part = layers.map(|l| (l.path.clone(), l.nnz as f64 / l.weights() as f64));
+            part.collect::<std::collections::HashMap<_, _>>()
+        };
+        let erk = parts("erk", 0.9);
+        // (16 + 16 + 3 + 3) / (16 * 16 * 9) against (64 + 64 + 3 + 3) / (64 * 64 * 9).
+        let ratio = erk["layer1.0.conv1.weight"] / erk["layer3.1.conv1.weight"];
+        assert!(
+            (ratio / (38.0 * 16.0 / 134.0) - 1.0).abs() < 0.01,
+            "{ratio}"
+        );
+        let replaced = parts("layer3.1.conv1=1,erk", 0.5);
+        assert_eq!(replaced["layer3.1.conv1.weight"], 1.0);
+        let half = parts("erk", 0.5);
+        assert_eq!(half["fc.weight"], 1.0, "whole where the factor exceeds it");
+        assert!("erk".parse::<Densities>().is_ok_and(|all| !all.is_empty()));
     }
 }

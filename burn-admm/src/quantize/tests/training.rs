@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::{AdamConfig, GradientsParams, SgdConfig};
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
-use burn_sparse::Sparsity;
+use burn_sparse::{Budget, Sparsity};
 
 use super::super::{QuantPlan, Quantization, QuantizeError, Scope};
 use crate::testing::{get, set};
@@ -151,6 +151,34 @@ fn gradients_go_straight_through_and_the_interval_learns() {
     let expected = 0.5 * sum / 8.0f32.sqrt();
     let scale = scale.expect("the interval has a gradient")[0];
     assert!((scale - expected).abs() < 1e-6, "{scale} and {expected}");
+}
+
+/// One step of gradient descent on the codebook is the weights' own, projected onto those that share numbers.
+#[test]
+fn numbers_of_a_codebook_move_as_the_mean_of_their_weights() {
+    let device = device();
+    let model: Linear = LinearConfig::new(1, 6).with_bias(false).init(&device);
+    let model = set(model, "weight", vec![-1.0, 0.5, 0.01, -1.1, 0.6, 0.7]);
+    let plan = Plan::new(Sparsity::Unstructured(Budget::Nnz(5))).with_last_linear_kept(false);
+    let plan = plan.resolve(&model).unwrap();
+    let masks = Masks::project(&model, &plan).unwrap();
+    let plan = QuantPlan::new(Quantization::codebook(1).unwrap());
+    let attached = plan.attach(masks.attach(model).unwrap()).unwrap();
+    let before = get(&attached, "weight");
+    assert_eq!(before[2].to_bits(), 0);
+    // The gradients of the weights are 1 to 6.
+    let slopes = Tensor::<2>::from_data([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]], &device);
+    let loss = (attached.forward(Tensor::ones([1, 1], &device)) * slopes).sum();
+    let gradients = GradientsParams::from_grads(loss.backward(), &attached);
+    let mut optimizer = SgdConfig::new().init();
+    let stepped = get(&optimizer.step(0.01, attached, gradients), "weight");
+    let means = [2.5, 13.0 / 3.0, 0.0, 2.5, 13.0 / 3.0, 13.0 / 3.0];
+    for ((before, after), mean) in before.iter().zip(&stepped).zip(means) {
+        assert!(
+            (before - after - 0.01 * mean).abs() < 1e-6,
+            "{before} to {after}"
+        );
+    }
 }
 
 /// An interval far below the learning rate, which an optimiser that trained it as a number would take
