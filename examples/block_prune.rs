@@ -43,8 +43,7 @@ use serde_json::json;
      "--scheme compare --sparsity 0.8,0.9,0.95 --seeds 3"),
 ]))]
 pub(crate) struct Args {
-    /// The network: lenet5, resnet18 to resnet152, resnet20, resnet32, resnet56, vgg16, vgg16bn or
-    /// mobilenetv2
+    /// The network: vgg16bn, resnet20 or any other of the project
     #[arg(long, default_value_t = Arch::Vgg16Bn)]
     arch: Arch,
 

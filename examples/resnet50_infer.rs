@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! resnet50_infer --weights W.safetensors --input X.safetensors --output Y.safetensors \
-//!     [--pack auto|csr|dense] [--repeat N] [--threads N] [--profile] [--json F] [--device NAME]
+//!     [--arch NAME] [--pack auto|thorough|csr|dense] [--repeat N] [--threads N] [--profile] [--json F] [--device NAME]
 //! ```
 //!
 //! Loads weights by torchvision's names (`.safetensors`, or `.pth`), folds the batch norms, packs

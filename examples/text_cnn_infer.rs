@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! text_cnn_infer --weights W.safetensors --input X.safetensors --output Y.safetensors \
-//!     [--part network|conv0|conv1|conv2] [--pack auto|csr|dense] [--repeat N] [--threads N] [--json F]
+//!     [--part network|conv0|conv1|conv2] [--pack auto|thorough|csr|dense] [--repeat N] [--threads N] [--json F] \
+//!     [--device NAME]
 //! ```
 //!
 //! Loads the weights of a `models::TextCnn`, packs what holds zeros, runs the tensor `input`
