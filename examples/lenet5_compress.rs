@@ -69,8 +69,8 @@ pub(crate) struct Args {
     /// Parts of layers that stay, relative to each other, as in conv1=0.3,fc1=0.01
     ///
     /// They take the place of the published densities of lenet5, lenet300 and alexnet, which other layers
-    /// keep. Of other networks, name every layer that is to be pruned, or write erk for all that are not
-    /// named: densities by the shapes of layers, wide ones sparser. --ratio holds for all together.
+    /// keep. Of other networks, name every layer that is to be pruned. Or write erk, for layers of any
+    /// network that are not named: densities by their shapes, wide ones sparser. --ratio holds for all together.
     #[arg(long, value_name = "DENSITIES")]
     densities: Option<Densities>,
 

@@ -40,7 +40,7 @@ const DENSITIES_ALEXNET: [(&str, f64); 8] = [
 ///
 /// `erk` stands for all layers that are not named. A layer with `o × i` channels and kernels of `h × w` then has
 /// the density `(o + i + h + w) / (o · i · h · w)`: wide layers become much sparser than narrow ones, which have
-/// less to spare. It is the *Erdős–Rényi kernel* of Evci et al., *Rigging the lottery: making all tickets
+/// less to spare. Named densities are on the same scale: with 1 a layer stays whole. It is the *Erdős–Rényi kernel* of Evci et al., *Rigging the lottery: making all tickets
 /// winners*, ICML 2020, section 3.
 ///
 /// ```
@@ -94,20 +94,24 @@ impl Densities {
         self.layers.is_empty() && !self.erk
     }
 
-    /// These with the densities of the layers that `other` names instead of their own.
+    /// These with the densities of the layers that `other` names instead of their own, or `other` alone if it
+    /// has densities for all layers.
     #[must_use]
     pub fn with(mut self, other: &Self) -> Self {
+        if other.erk {
+            return other.clone();
+        }
         for (name, density) in &other.layers {
             match self.layers.iter_mut().find(|(own, _)| own == name) {
                 Some((_, own)) => *own = *density,
                 None => self.layers.push((name.clone(), *density)),
             }
         }
-        self.erk |= other.erk;
         self
     }
 
-    /// The plan that leaves `1 - sparsity` of the weights of these layers, unstructured to the very weight, row-balanced to the nearest whole number per output channel.
+    /// The plan that leaves `1 - sparsity` of the weights of these layers, unstructured to the very
+    /// weight, row-balanced to the nearest whole number per output channel.
     ///
     /// # Errors
     /// [`TrainingError::Settings`] for a network without one of these layers.
@@ -303,6 +307,8 @@ mod tests {
         let all = Densities::lenet().with(&given);
         let text = "conv1=0.5,conv2=0.08,fc1=0.009,fc2=0.07,extra=1";
         assert_eq!(all.to_string(), text);
+        let shapes: Densities = "fc2=1,erk".parse().unwrap();
+        assert_eq!(Densities::lenet().with(&shapes).to_string(), "erk,fc2=1");
         for wrong in [
             "",
             "conv1",
