@@ -19,15 +19,15 @@ use burn_admm::mapping::{
     within_budget,
 };
 use clap::{Parser, ValueEnum};
-use examples::cli::{CommonArgs, DataArgs, after_help, factor, positive};
+use examples::cli::{ArchParser, CommonArgs, DataArgs, after_help, factor, positive};
 use examples::data::{Source, load};
 use examples::device::{DeviceChoice, Selected, select};
 use examples::figure::{Figure, Line};
 use examples::output::OutputDir;
 use examples::report::Report;
 use examples::training::{
-    Dense, Mapper, Measured, Method, PruneArgs, Pruned, SETTINGS, TrainingError, check_images,
-    config_of, deploy, exit_code, latency_file, network_of, offers, recipe_of, resnet_limits,
+    Dense, Mapper, Measured, Method, PruneArgs, Pruned, SETTINGS, StartArgs, TrainingError,
+    check_images, deploy, exit_code, latency_file, network_of, offers, recipe_of, resnet_limits,
     settle, summarise, train_dense, train_on, validated,
 };
 use models::{Arch, Model};
@@ -46,9 +46,8 @@ use serde_json::{Value, json};
     ("a small file", "--arch lenet5 --dataset mnist --budget size=0.1x"),
 ]))]
 pub(crate) struct Args {
-    /// The network: cifar6, resnet20, resnet32, resnet56, resnet18 to resnet152, vgg16, vgg16bn, mobilenetv2,
-    /// alexnet, lenet5, lenet300 or densenet121 to densenet201
-    #[arg(long, default_value_t = Arch::ResNet20)]
+    /// The network
+    #[arg(long, value_parser = ArchParser, default_value_t = Arch::ResNet20)]
     arch: Arch,
 
     /// What the widths of all layers are multiplied by
@@ -87,6 +86,9 @@ pub(crate) struct Args {
     /// How to prune
     #[arg(long, value_enum, default_value_t)]
     method: Method,
+
+    #[command(flatten)]
+    start: StartArgs,
 
     #[command(flatten)]
     prune: PruneArgs,
@@ -201,14 +203,16 @@ pub(crate) fn run(args: &Args) -> Result<Report, TrainingError> {
     }
 
     let recipe = args.prune.apply(recipe_of(args.arch, preset, seed));
+    let recipe = args.start.apply(recipe, args.prune.epochs);
     let shape = data.shape;
     let size = [shape.height, shape.width];
     check_images(args.arch, size)?;
-    let config = config_of(args.arch, args.width, &data);
+    let config = args.start.config(args.arch, args.width, &data)?;
     let choice = OptionConfig::default();
     let settings = json!({
         "model": config, "dataset": data.name, "train_images": data.train.len(), "options": choice,
         "budget": budget, "by": args.by, "evaluations": args.evaluations, "method": args.method, "recipe": recipe, "device": selected.to_string(),
+        "weights": args.start.weights,
     });
     settle(&output, &settings, resume)?;
     println!(
@@ -232,6 +236,7 @@ pub(crate) fn run(args: &Args) -> Result<Report, TrainingError> {
             device: selected.device.clone(),
             folder: output.path().to_path_buf(),
             resume,
+            weights: args.start.weights.clone(),
             epochs_left: Cell::new(args.prune.stop_after),
         },
         selected,

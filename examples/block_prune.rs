@@ -12,12 +12,14 @@ use std::process::ExitCode;
 
 use burn::tensor::Device;
 use clap::Parser;
-use examples::cli::{CommonArgs, DataArgs, Preset, after_help, factor, positive, sparsity};
+use examples::cli::{
+    ArchParser, CommonArgs, DataArgs, Preset, after_help, factor, positive, sparsity,
+};
 use examples::data::{ImageDataset, Source, load};
 use examples::device::Selected;
 use examples::training::{
-    Cell, Context, Method, PruneArgs, Recipe, SETTINGS, Scheme, Sweep, TrainingError, check_images,
-    check_plan, cut, deploy, exit_code, network, prune, recipe_of, resnet_limits, resnet_stem,
+    Cell, Context, Method, PruneArgs, Recipe, SETTINGS, Scheme, StartArgs, Sweep, TrainingError,
+    check_images, check_plan, cut, deploy, exit_code, network, prune, recipe_of, resnet_limits,
     settle, summarise, train_dense, train_on,
 };
 use models::{Arch, ModelConfig};
@@ -37,14 +39,15 @@ use serde_json::json;
 #[command(version, after_help = after_help("block_prune", &[
     ("one scheme, minutes", ""),
     ("kernel patterns on a narrow VGG-16", "--arch vgg16bn --width 0.25 --scheme kernels8"),
+    ("your own trained weights", "--arch resnet50 --weights mine.pth --data my_images --dataset folder"),
     ("whole filters, cut out of the network", "--scheme filters --sparsity 0.5"),
     ("within the epochs of dense training", "--method clicktrain --scheme kernels8"),
     ("which scheme keeps most accuracy, and which is fastest",
      "--scheme compare --sparsity 0.8,0.9,0.95 --seeds 3"),
 ]))]
 pub(crate) struct Args {
-    /// The network: vgg16bn, resnet20 or any other of the project
-    #[arg(long, default_value_t = Arch::Vgg16Bn)]
+    /// The network
+    #[arg(long, value_parser = ArchParser, default_value_t = Arch::Vgg16Bn)]
     arch: Arch,
 
     /// What the widths of all layers are multiplied by
@@ -88,6 +91,9 @@ pub(crate) struct Args {
     seeds: usize,
 
     #[command(flatten)]
+    start: StartArgs,
+
+    #[command(flatten)]
     prune: PruneArgs,
 
     #[command(flatten)]
@@ -113,6 +119,10 @@ pub(crate) fn run(args: &Args) -> Result<Sweep, TrainingError> {
         ..
     } = args.common;
     let cells = cells(args).map_err(TrainingError::Settings)?;
+    if args.method == Method::Clicktrain && args.start.weights.is_some() {
+        let reason = "clicktrain prunes while it trains from fresh weights: leave --weights out, or take another --method";
+        return Err(TrainingError::Settings(reason.into()));
+    }
     let selected = args.common.select_device()?;
     selected.warn();
     let output = args.common.open_output("block_prune", SETTINGS)?;
@@ -122,27 +132,23 @@ pub(crate) fn run(args: &Args) -> Result<Sweep, TrainingError> {
     println!("{}", data.summary());
 
     let recipe = args.prune.apply(recipe_of(args.arch, preset, seed));
+    let recipe = args.start.apply(recipe, args.prune.epochs);
     let shape = data.shape;
     check_images(args.arch, [shape.height, shape.width])?;
-    let mut config = ModelConfig::new(args.arch)
-        .with_classes(data.num_classes())
-        .with_input([shape.channels, shape.height, shape.width])
-        .with_stem(resnet_stem(
-            args.arch,
-            Preset::Full,
-            [shape.height, shape.width],
-        ));
-    config.width = args.width.or(match (preset, args.arch) {
+    let narrow = match (preset, args.arch) {
+        _ if args.start.weights.is_some() => None,
         (
             Preset::Quick,
             Arch::LeNet5 | Arch::LeNet300 | Arch::ResNet20 | Arch::ResNet32 | Arch::ResNet56,
         ) => None,
         (Preset::Quick, _) => Some(0.25),
         (Preset::Full, _) => None,
-    });
+    };
+    let config = args.start.config(args.arch, args.width.or(narrow), &data)?;
     let settings = json!({
         "model": config, "dataset": data.name, "train_images": data.train.len(),
         "method": args.method, "recipe": recipe, "device": selected.to_string(),
+        "weights": args.start.weights,
     });
     settle(&output, &settings, resume)?;
     println!(
@@ -246,6 +252,7 @@ impl Run<'_> {
         let epochs = epochs + if click { 0 } else { recipe.pruning_epochs() };
         let context = Context::new(&self.data, recipe, &self.selected.device, epochs)?
             .with_resume(args.common.resume)
+            .with_weights(args.start.weights.clone())
             .with_stop_after(self.epochs_left.get());
         // Hours of training should not end in a scheme that does not fit.
         let fresh = build(&context.device);

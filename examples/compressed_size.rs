@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use burn::module::Module;
 use burn::tensor::Device;
 use clap::Parser;
-use examples::cli::{CommonArgs, Preset, after_help, command_line};
+use examples::cli::{ArchParser, CommonArgs, Preset, after_help, command_line};
 use examples::compress::{
     FILE, Levels, Size, defaults, normal_weights, published_ratio, ratio, size_of,
 };
@@ -41,7 +41,7 @@ use serde_json::json;
 ]))]
 pub(crate) struct Args {
     /// Networks; by default lenet5, lenet300 and resnet20, or alexnet, vgg16 and resnet50 with --preset full
-    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    #[arg(long, value_parser = ArchParser, value_delimiter = ',', value_name = "NAMES")]
     arch: Vec<Arch>,
 
     /// Weights for each that stays; as published where it is, and 6 elsewhere, unless set

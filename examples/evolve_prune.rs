@@ -17,7 +17,9 @@ use std::process::ExitCode;
 use burn::tensor::Device;
 use burn_admm::Plan;
 use clap::{Args as ClapArgs, Parser, ValueEnum};
-use examples::cli::{CommonArgs, DataArgs, Preset, after_help, factor, positive, sparsity};
+use examples::cli::{
+    ArchParser, CommonArgs, DataArgs, Preset, after_help, factor, positive, sparsity,
+};
 use examples::data::{ImageDataset, Source, load};
 use examples::device::Selected;
 use examples::report::Report;
@@ -41,8 +43,8 @@ use serde_json::json;
     ("how far uniform pruning gets", "--method evolve,gradual --sparsity 0.9,0.95,0.98"),
 ]))]
 pub(crate) struct Args {
-    /// The network: lenet5, cifar6, resnet20 or any other of the project
-    #[arg(long, default_value_t = Arch::LeNet5, value_name = "NAME")]
+    /// The network
+    #[arg(long, value_parser = ArchParser, default_value_t = Arch::LeNet5, value_name = "NAME")]
     arch: Arch,
 
     /// What the widths of all layers are multiplied by

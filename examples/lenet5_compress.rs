@@ -15,17 +15,17 @@ use std::process::ExitCode;
 use burn::tensor::Device;
 use burn_admm::{AdmmConfig, RhoSchedule};
 use clap::Parser;
-use examples::cli::{CommonArgs, DataArgs, Preset, factor, positive};
+use examples::cli::{ArchParser, CommonArgs, DataArgs, Preset, factor, positive};
 use examples::compress::{
     Levels, Setting, Table, defaults, prune_cell, prune_plan, quantise_cell, ratio,
 };
 use examples::data::{ImageDataset, Source, load};
 use examples::training::{
     Context, Dense, Densities, Method, Optimizer, PruneArgs, QuantRecipe, Recipe, SETTINGS,
-    TrainingError, check_images, exit_code, network, recipe_of, resnet_limits, settle, train_dense,
-    train_on,
+    StartArgs, TrainingError, check_images, exit_code, network, recipe_of, resnet_limits, settle,
+    train_dense, train_on,
 };
-use models::{Arch, Model, ModelConfig, Stem};
+use models::{Arch, Model, ModelConfig};
 use serde_json::json;
 
 /// Prune and quantise LeNet-5, and see how small its file becomes
@@ -40,8 +40,8 @@ use serde_json::json;
 #[derive(Parser, Debug)]
 #[command(version, after_help = HELP)]
 pub(crate) struct Args {
-    /// Network: lenet5, lenet300, resnet20 or any other of the project
-    #[arg(long, default_value = "lenet5", value_name = "NAME")]
+    /// The network
+    #[arg(long, value_parser = ArchParser, default_value = "lenet5", value_name = "NAME")]
     arch: Arch,
 
     /// What the widths of all layers are multiplied by; not for lenet5, lenet300 and alexnet
@@ -103,6 +103,9 @@ pub(crate) struct Args {
     seeds: usize,
 
     #[command(flatten)]
+    start: StartArgs,
+
+    #[command(flatten)]
     prune: PruneArgs,
 
     #[command(flatten)]
@@ -142,6 +145,7 @@ fn recipes(args: &Args) -> (Recipe, QuantRecipe) {
         };
     }
     let recipe = args.prune.apply(recipe);
+    let recipe = args.start.apply(recipe, args.prune.epochs);
     let (iterations, tune_epochs) = match preset {
         Preset::Quick => (2, 3),
         Preset::Full => (2, 4),
@@ -189,11 +193,7 @@ pub(crate) fn run(args: &Args) -> Result<Table, TrainingError> {
     println!("{}", data.summary());
     let shape = data.shape;
     check_images(args.arch, [shape.height, shape.width])?;
-    let mut config = ModelConfig::new(args.arch)
-        .with_classes(data.num_classes())
-        .with_input([shape.channels, shape.height, shape.width])
-        .with_stem(Stem::Cifar);
-    config.width = args.width;
+    let config = args.start.config(args.arch, args.width, &data)?;
     let (recipe, quant) = recipes(args);
     let mut levels = args.levels.clone();
     if levels.is_empty() {
@@ -205,6 +205,7 @@ pub(crate) fn run(args: &Args) -> Result<Table, TrainingError> {
     let settings = json!({
         "model": config, "dataset": data.name, "train_images": data.train.len(), "recipe": recipe,
         "quantisation": quant, "levels": names, "via": args.via, "densities": args.densities, "device": selected.to_string(),
+        "weights": args.start.weights,
     });
     settle(&output, &settings, args.common.resume)?;
     let settings = settings_of(args, &levels);
@@ -317,6 +318,7 @@ impl Run<'_> {
             Ok::<_, TrainingError>(
                 context
                     .with_resume(self.args.common.resume)
+                    .with_weights(self.args.start.weights.clone())
                     .with_stop_after(self.epochs_left.get()),
             )
         };

@@ -21,7 +21,7 @@ use burn_admm::mapping::{
 use burn_admm::{SparsityReport, fold};
 use burn_sparse::SparseError;
 use clap::{Parser, ValueEnum};
-use examples::cli::{CommonArgs, DataArgs, after_help, factor, positive};
+use examples::cli::{ArchParser, CommonArgs, DataArgs, after_help, factor, positive};
 use examples::data::{ImageDataset, Source, load};
 use examples::device::Selected;
 use examples::training::{
@@ -51,8 +51,8 @@ use serde_json::{Value, json};
     ("a residual network over three seeds", "--arch resnet20 --seeds 3"),
 ]))]
 pub(crate) struct Args {
-    /// The network: cifar6, resnet20 or any other of the project
-    #[arg(long, default_value_t = Arch::Cifar6)]
+    /// The network
+    #[arg(long, value_parser = ArchParser, default_value_t = Arch::Cifar6)]
     arch: Arch,
 
     /// What the widths of all layers are multiplied by
@@ -220,6 +220,7 @@ pub(crate) fn run(args: &Args) -> Result<Contest, TrainingError> {
                 data: &data,
                 device: selected.device.clone(),
                 resume,
+                weights: None,
                 epochs_left: Cell::new(epochs_left.get()),
             },
         };

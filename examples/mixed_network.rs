@@ -20,7 +20,7 @@ use burn_sparse::pack::{Mixed, MixedConfig, PackConfig, mix_with, pack, verify};
 use burn_sparse::{Sparsity, cpu};
 use clap::Parser;
 use examples::bench::Dtype;
-use examples::cli::{CommonArgs, Preset, after_help, command_line, positive, sparsity};
+use examples::cli::{ArchParser, CommonArgs, Preset, after_help, command_line, positive, sparsity};
 use examples::compress::{Levels, normal_weights};
 use examples::device::Backend;
 use examples::output::OutputDir;
@@ -47,7 +47,7 @@ use serde_json::json;
 ]))]
 pub(crate) struct Args {
     /// Networks; by default vgg16bn for CIFAR images, or vgg16, resnet50 and densenet121 with --preset full
-    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    #[arg(long, value_parser = ArchParser, value_delimiter = ',', value_name = "NAMES")]
     arch: Vec<Arch>,
 
     /// Zeros in every output channel of every layer, one or several with commas

@@ -15,12 +15,12 @@ use burn_admm::penni::{Penni, PenniPlan};
 use burn_admm::{SparsityReport, fold};
 use burn_sparse::nn::Trace;
 use clap::Parser;
-use examples::cli::{CommonArgs, DataArgs, after_help, positive};
+use examples::cli::{ArchParser, CommonArgs, DataArgs, after_help, positive};
 use examples::data::{Source, load};
 use examples::report::Report;
 use examples::training::{
-    Context, Dense, PenniArgs, PenniRecipe, SETTINGS, Shared, TrainingError, check_images,
-    config_of, deploy_shared, exit_code, network, recipe_of, resnet_limits, settle, share,
+    Context, Dense, PenniArgs, PenniRecipe, SETTINGS, Shared, StartArgs, TrainingError,
+    check_images, deploy_shared, exit_code, network, recipe_of, resnet_limits, settle, share,
     train_dense, train_on,
 };
 use models::{Arch, Classifier, Model};
@@ -36,12 +36,12 @@ use serde_json::{Map, Value, json, to_value};
 #[command(version, after_help = after_help("penni_compress", &[
     ("a small network, minutes", ""),
     ("three kernels, more zeros", "--arch vgg16bn --width 0.25 --kernels 3 --lambda 1e-3"),
+    ("your own trained weights", "--arch resnet50 --weights mine.pth --data my_images --dataset folder"),
     ("the published numbers of epochs", "--preset full"),
 ]))]
 pub(crate) struct Args {
-    /// The network: resnet18 to resnet152, resnet20, resnet32, resnet56, vgg16, vgg16bn, densenet121 to
-    /// densenet201, mobilenetv2, alexnet or lenet5
-    #[arg(long, default_value_t = Arch::ResNet20)]
+    /// The network, one with convolutions
+    #[arg(long, value_parser = ArchParser, default_value_t = Arch::ResNet20)]
     arch: Arch,
 
     /// What the widths of all layers are multiplied by
@@ -55,6 +55,9 @@ pub(crate) struct Args {
     /// Penalise and prune the weights of 1x1 convolutions too
     #[arg(long)]
     pointwise: bool,
+
+    #[command(flatten)]
+    start: StartArgs,
 
     #[command(flatten)]
     penni: PenniArgs,
@@ -98,14 +101,16 @@ pub(crate) fn run(args: &Args) -> Result<Report, TrainingError> {
 
     let recipe = recipe_of(args.arch, preset, seed);
     let (recipe, penni) = args.penni.apply(recipe, PenniRecipe::of(preset));
+    let recipe = args.start.apply(recipe, args.penni.epochs);
     let shape = data.shape;
     let size = [shape.height, shape.width];
     check_images(args.arch, size)?;
-    let config = config_of(args.arch, args.width, &data);
+    let config = args.start.config(args.arch, args.width, &data)?;
     let plan = PenniPlan::new(args.kernels).with_pointwise(args.pointwise);
     let settings = json!({
         "model": config, "dataset": data.name, "train_images": data.train.len(),
         "plan": plan, "penni": penni, "recipe": recipe, "device": selected.to_string(),
+        "weights": args.start.weights,
     });
     settle(&output, &settings, resume)?;
     println!(
@@ -123,6 +128,7 @@ pub(crate) fn run(args: &Args) -> Result<Report, TrainingError> {
     let epochs = recipe.epochs + 2 * recipe.pruning_epochs();
     let context = Context::new(&data, &recipe, &selected.device, epochs)?
         .with_resume(resume)
+        .with_weights(args.start.weights.clone())
         .with_stop_after(args.penni.stop_after);
     // Which convolutions have groups: a forward pass tells. Hours of training should not end in a plan that
     // fits nothing.

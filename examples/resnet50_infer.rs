@@ -20,7 +20,7 @@ use burn_sparse::cpu::{self, Peak};
 use burn_sparse::nn::{Profile, at_once};
 use burn_sparse::pack::PackReport;
 use clap::Parser;
-use examples::cli::positive;
+use examples::cli::{ArchParser, positive};
 use examples::device::{Backend, DeviceChoice, select};
 use examples::infer::{Packing, count, read_input, store, write_logits};
 use examples::output::write_atomic;
@@ -53,7 +53,7 @@ struct Args {
     output: PathBuf,
 
     /// The architecture; classes, channels and stem show in the weights
-    #[arg(long, default_value_t = Arch::ResNet50)]
+    #[arg(long, value_parser = ArchParser, default_value_t = Arch::ResNet50)]
     arch: Arch,
 
     /// How the layers are stored

@@ -19,13 +19,13 @@ use burn_admm::decompose::{
 };
 use burn_sparse::nn::Trace;
 use clap::{Parser, ValueEnum};
-use examples::cli::{CommonArgs, DataArgs, after_help, positive};
+use examples::cli::{ArchParser, CommonArgs, DataArgs, after_help, positive};
 use examples::data::{ImageDataset, Source, load};
 use examples::device::Selected;
 use examples::report::Report;
 use examples::training::{
-    Context, Dense, Factored, PruneArgs, RankMethod, Recipe, SETTINGS, TrainingError, TuckerCell,
-    TuckerTable, check_images, config_of, decompose, deploy_factored, exit_code, network,
+    Context, Dense, Factored, PruneArgs, RankMethod, Recipe, SETTINGS, StartArgs, TrainingError,
+    TuckerCell, TuckerTable, check_images, decompose, deploy_factored, exit_code, network,
     rank_times, recipe_of, resnet_limits, settle, train_dense, train_on,
 };
 use models::{Arch, Classifier, Model, ModelConfig};
@@ -45,12 +45,12 @@ use serde_json::{Map, Value, json, to_value};
     ("four times fewer weights", "--size 4"),
     ("ranks by the clock: half the time of the layers", "--time 2 --arch resnet18"),
     ("the rule that TDC published, beside ours", "--choose tdc --flops 2.5 --arch resnet18"),
+    ("your own trained weights", "--arch resnet50 --weights mine.pth --data my_images --dataset folder"),
     ("columns and rows instead of Tucker's three", "--factors spatial --flops 1.5"),
 ]))]
 pub(crate) struct Args {
-    /// The network: resnet18 to resnet152, resnet20, resnet32, resnet56, vgg16, vgg16bn, densenet121 to
-    /// densenet201, mobilenetv2, alexnet or lenet5
-    #[arg(long, default_value_t = Arch::ResNet20)]
+    /// The network, one with convolutions
+    #[arg(long, value_parser = ArchParser, default_value_t = Arch::ResNet20)]
     arch: Arch,
 
     /// What the widths of all layers are multiplied by
@@ -109,6 +109,9 @@ pub(crate) struct Args {
     /// Repeat with so many seeds, from --seed on
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = positive)]
     seeds: usize,
+
+    #[command(flatten)]
+    start: StartArgs,
 
     #[command(flatten)]
     prune: PruneArgs,
@@ -207,6 +210,9 @@ impl Args {
             _ if self.times.is_some() && !self.by_clock() => {
                 "nothing is timed: --times goes with --time or --choose tdc"
             }
+            _ if self.start.weights.is_some() && self.method.contains(&RankMethod::Scratch) => {
+                "scratch trains for as long as the dense network did, which --weights does not say: leave one of them out"
+            }
             _ => return Ok(()),
         };
         Err(TrainingError::Settings(wrong.into()))
@@ -263,13 +269,14 @@ pub(crate) fn run(args: &Args) -> Result<TuckerTable, TrainingError> {
     println!("{}", data.summary());
 
     let recipe = args.prune.apply(recipe_of(args.arch, preset, seed));
+    let recipe = args.start.apply(recipe, args.prune.epochs);
     let shape = data.shape;
     check_images(args.arch, [shape.height, shape.width])?;
-    let config = config_of(args.arch, args.width, &data);
+    let config = args.start.config(args.arch, args.width, &data)?;
     let settings = json!({
         "model": config, "dataset": data.name, "train_images": data.train.len(),
         "budget": args.limit(), "distillation": args.taught(), "recipe": recipe,
-        "device": selected.to_string(),
+        "device": selected.to_string(), "weights": args.start.weights,
     });
     settle(&output, &settings, resume)?;
     println!(
@@ -349,6 +356,7 @@ impl Run<'_> {
             + usize::from(scratch) * recipe.epochs;
         let context = Context::new(&self.data, recipe, &self.selected.device, epochs)?
             .with_resume(args.common.resume)
+            .with_weights(args.start.weights.clone())
             .with_stop_after(self.epochs_left.get());
         // Hours of training should not end in a budget that no ranks fit.
         self.ranks(&build(&context.device))?;

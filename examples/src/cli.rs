@@ -1,9 +1,12 @@
 //! The arguments that every example understands, so that what is learnt with one serves the next.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::builder::{PossibleValue, TypedValueParser};
+use clap::{Arg, Args, Command, ValueEnum};
+use models::Arch;
 use serde::{Deserialize, Serialize};
 
 use crate::data::{LoadOptions, Source};
@@ -160,6 +163,29 @@ pub fn factor(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Reads the name of a network as [`Arch`] does, whatever its case; `--help` lists all that there are.
+#[derive(Clone, Copy, Debug)]
+pub struct ArchParser;
+
+impl TypedValueParser for ArchParser {
+    type Value = Arch;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        arg: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<Arch, clap::Error> {
+        let parse = |text: &str| text.parse::<Arch>();
+        parse.parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let names = Arch::ALL.map(Arch::name);
+        Some(Box::new(names.into_iter().map(PossibleValue::new)))
+    }
+}
+
 /// Reads a number of at least one.
 ///
 /// # Errors
@@ -247,12 +273,25 @@ mod tests {
         common: CommonArgs,
         #[command(flatten)]
         data: DataArgs,
+        #[arg(long, value_parser = ArchParser, default_value_t = Arch::LeNet5)]
+        arch: Arch,
         #[arg(long, value_parser = sparsity, default_value_t = 0.9, allow_negative_numbers = true)]
         sparsity: f64,
     }
 
     fn parse(args: &[&str]) -> Result<Example, clap::Error> {
         Example::try_parse_from([&["example"], args].concat())
+    }
+
+    #[test]
+    fn help_lists_the_networks_and_names_are_read_as_people_write_them() {
+        let help = Example::command().render_long_help().to_string();
+        for arch in Arch::ALL {
+            assert!(help.contains(arch.name()), "{arch} is not in {help}");
+        }
+        assert_eq!(parse(&["--arch", "VGG16-BN"]).unwrap().arch, Arch::Vgg16Bn);
+        let error = parse(&["--arch", "resnet19"]).unwrap_err().to_string();
+        assert!(error.contains("resnet20"), "{error}");
     }
 
     #[test]

@@ -426,6 +426,14 @@ fn a_network_is_decomposed_within_a_budget_and_timed() {
         assert!(row["rounds"].as_u64().unwrap() <= 1);
         assert!((0.0..1.0).contains(&row["relative_error"].as_f64().unwrap()));
     }
+    let some = rows.len();
+    let all = [&asked[..], &["--all"], &common].concat();
+    bench(&all).unwrap();
+    let text = std::fs::read_to_string(dir.path().join("report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let rows = report["rows"].as_array().unwrap();
+    // The shortcuts of resnet20 have no weights: the classifier is all that comes on top.
+    assert!(rows.len() >= some && rows.len() <= 20, "{}", rows.len());
     // No ranks take a thousandth of the work.
     let asked = ["decompose", "--arch", "resnet20", "--flops", "1000"];
     assert!(bench(&[&asked[..], &common].concat()).is_err());

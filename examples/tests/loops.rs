@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use burn::tensor::Device;
 use burn_admm::decompose::RankTimes;
 use clap::Parser;
 use examples::compress::{Size, Table};
@@ -13,6 +14,7 @@ use examples::report::Report;
 use examples::training::{
     Comparison, DENSE_FILE, PACKED_FILE, SETTINGS, Sweep, TrainingError, TuckerTable,
 };
+use models::{Arch, ModelConfig, Stem, weights};
 
 #[path = "../block_prune.rs"]
 #[allow(dead_code, reason = "its main is for the program")]
@@ -317,6 +319,8 @@ fn ways_to_factors_stopped_and_resumed_end_the_same() {
     }
     let table = whole.to_string();
     assert!(table.contains("| scratch | 1 |"), "{table}");
+    let json_of = |method: usize| &json["rows"][method]["accuracy_towards"];
+    assert!(json_of(0)["mean"].is_number() && json_of(1).is_null());
 
     // One run is one report, as everywhere.
     let one = ["--width", "0.5", "--size", "3", "--multiple", "4"];
@@ -734,6 +738,74 @@ fn shared_kernels_stopped_and_resumed_end_the_same() {
     file.set_len(len / 2).unwrap();
     let error = penni(&b, &["--resume"]).unwrap_err();
     assert!(error.to_string().contains("penni-1"), "{error}");
+}
+
+#[test]
+fn examples_start_from_trained_weights() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    // Other networks than the default one, with a stem and a head that the file tells.
+    let device = Device::flex();
+    for (arch, classes) in [
+        (Arch::Cifar6, 10),
+        (Arch::ResNet18, 10),
+        (Arch::ResNet20, 7),
+    ] {
+        let config = ModelConfig::new(arch)
+            .with_classes(classes)
+            .with_input([3, 8, 8])
+            .with_stem(Stem::Cifar)
+            .with_width(0.125);
+        weights::save(&config.init(&device), at(arch.name())).unwrap();
+    }
+    let started = |name: &str, more: &[&'static str]| -> Vec<String> {
+        let output = at("run").to_string_lossy().into_owned();
+        let file = at(name).to_string_lossy().into_owned();
+        let images = ["--dataset", "shapes", "--image-size", "8"];
+        let few = ["--limit", "40", "--limit-test", "20", "--width", "0.125"];
+        let args = ["x", "--device", "flex", "--arch", name, "--weights", &file];
+        [&args[..], &["--output", &output], &images, &few, more]
+            .concat()
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    };
+    let short = ["--admm-iterations", "1", "--retrain-epochs", "1"];
+    let tucker = |name: &str, more: &[&'static str]| {
+        let args = started(name, &[&short[..], more].concat());
+        tucker_compress::run(&tucker_compress::Args::parse_from(args))
+    };
+    let table = tucker("cifar6", &["--method", "admm,direct"]).unwrap();
+    for cell in table.runs() {
+        assert_eq!(cell.report.extra["recipe"]["epochs"], 0);
+        assert!(cell.report.max_abs_diff < 1e-3);
+    }
+    let stem = fs::read_to_string(at("run").join(SETTINGS)).unwrap();
+    assert!(stem.contains("cifar6"), "{stem}");
+    let report = penni_compress::run(&penni_compress::Args::parse_from(started(
+        "resnet18",
+        &["--alternate-epochs", "1", "--tune-epochs", "1"],
+    )));
+    let report = report.unwrap();
+    assert_eq!(report.extra["recipe"]["epochs"], 0);
+    assert!(report.max_abs_diff < 1e-4, "{}", report.max_abs_diff);
+    let blocks = |more: &[&'static str]| {
+        let args = started("cifar6", &[&short[..], more].concat());
+        block_prune::run(&block_prune::Args::parse_from(args))
+    };
+    let sweep = blocks(&["--scheme", "blocks4", "--epochs", "1"]).unwrap();
+    assert_eq!(sweep.cells()[0].report.extra["recipe"]["epochs"], 1);
+
+    let seven = tucker("resnet20", &[]).unwrap_err().to_string();
+    assert!(
+        seven.contains("7 classes") && seven.contains("--dataset"),
+        "{seven}"
+    );
+    let scratch = tucker("cifar6", &["--method", "scratch"]).unwrap_err();
+    assert!(scratch.to_string().contains("--weights"), "{scratch}");
+    let click = blocks(&["--method", "clicktrain"]).unwrap_err();
+    assert!(click.to_string().contains("--weights"), "{click}");
 }
 
 fn evolve(folder: &Path, more: &[&str]) -> Result<Comparison, TrainingError> {

@@ -16,7 +16,7 @@ use examples::training::{
     Context, DENSE_FILE, EvolveRecipe, Method, Optimizer, PACKED_FILE, Pattern, Recipe, Scheme,
     TrainingError, deploy, lenet_plan, prune, summarise, train_dense,
 };
-use models::weights::to_bytes;
+use models::weights::{save, to_bytes};
 use models::{Cifar6Config, Classifier, LeNet5Config, ResNetConfig};
 
 /// Initial weights come from the device's generator, which all threads share: one test at a time.
@@ -269,4 +269,51 @@ fn a_learning_rate_out_of_reason_is_an_error_that_says_so() {
     let error = train_dense(&context, build, folder.path()).unwrap_err();
     assert!(matches!(error, TrainingError::Diverged { .. }), "{error}");
     assert!(error.to_string().contains("--lr"), "{error}");
+}
+
+#[test]
+fn trained_weights_are_taken_as_they_are_or_trained_on() {
+    let _alone = alone();
+    let data = images(16, true);
+    let config = LeNet5Config::new(10).with_input([1, 16, 16]);
+    let build = |device: &Device| config.init(device);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mine.safetensors");
+    let device = Device::flex();
+    device.seed(99);
+    let mine = build(&device);
+    save(&mine, &file).unwrap();
+
+    let recipe = Recipe {
+        epochs: 0,
+        ..recipe(Optimizer::Adam { weight_decay: 0.0 })
+    };
+    let train = |recipe: &Recipe, resume, file: &Path, to: &str| {
+        let context = Context::new(&data, recipe, &device, recipe.epochs)?
+            .with_resume(resume)
+            .with_weights(Some(file.into()))
+            .quiet();
+        train_dense(&context, build, &folder.path().join(to))
+    };
+    let bytes = |model: &_| to_bytes(model).unwrap();
+    let as_they_are = train(&recipe, false, &file, "a").unwrap();
+    assert_eq!(bytes(&as_they_are.model.valid()), bytes(&mine));
+    assert_eq!((as_they_are.epoch, as_they_are.history.len()), (0, 0));
+
+    // What was started from is kept, whatever becomes of the file.
+    device.seed(100);
+    save(&build(&device), &file).unwrap();
+    let again = train(&recipe, true, &file, "a").unwrap();
+    assert_eq!(bytes(&again.model.valid()), bytes(&mine));
+    assert_eq!(again.accuracy, as_they_are.accuracy);
+
+    save(&mine, &file).unwrap();
+    let longer = Recipe {
+        epochs: 3,
+        ..recipe
+    };
+    let on = train(&longer, false, &file, "b").unwrap();
+    assert_eq!(on.history.len(), 3);
+    let none = train(&recipe, false, &folder.path().join("none"), "c").unwrap_err();
+    assert!(matches!(none, TrainingError::Weights(_)), "{none}");
 }

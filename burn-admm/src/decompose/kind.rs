@@ -75,14 +75,6 @@ impl FactorKind {
             .map_or_else(|| Ranks::full(shape), |most| Ranks::new(most, most))
     }
 
-    /// The largest ranks that a fixed rule may come to: those of all channels.
-    pub(super) fn all(self, shape: WeightShape) -> Ranks {
-        self.most(shape).map_or_else(
-            || Ranks::new(shape.rows, shape.channels),
-            |most| Ranks::new(most, most),
-        )
-    }
-
     /// Weights of the factors. With `d` for the one rank:
     ///
     /// ```text

@@ -9,7 +9,7 @@ use super::{DecomposeError, FactorKind, Ranks, Spectra, evbmf_rank};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RankRule {
-    /// These, or as many as the layer has.
+    /// These. A layer with fewer channels is refused by its path: give it a rule of its own.
     Fixed(Ranks),
     /// The smallest that keep this part of the squared norm for certain: each mode may discard half of
     /// what may go, so that the error of the HOSVD stays below `(1 − part) · ‖K‖²`. Where there is one rank, it
@@ -106,7 +106,7 @@ impl RankChoice {
     /// The Tucker ranks of a layer, whatever the [kind](Self::kind).
     ///
     /// # Errors
-    /// [`DecomposeError::Rank`] for fixed ranks of 0, [`DecomposeError::Setting`] for a part of the energy
+    /// [`DecomposeError::Rank`] for fixed ranks of 0 or above the layer's, [`DecomposeError::Setting`] for a part of the energy
     /// outside `(0, 1]` and for multiples of 0.
     pub fn ranks(&self, spectra: &Spectra) -> Result<Ranks, DecomposeError> {
         let shape = spectra.shape();
@@ -168,8 +168,7 @@ impl RankChoice {
         let RankRule::Fixed(ranks) = self.rule else {
             return Ok(None);
         };
-        // Zero is a mistake; too many is the same as all.
-        check_rank(self.kind, ranks.min(self.kind.all(shape)), shape)?;
+        check_rank(self.kind, ranks, shape)?;
         Ok(Some(self.rounded(ranks, shape)))
     }
 

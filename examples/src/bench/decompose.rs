@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use burn_admm::decompose::{
     Decomposed, HooiConfig, RankBudget, RankChoice, RankPlan, RankPlanError, RankRule, Ranks,
 };
-use burn_sparse::nn::Trace;
+use burn_sparse::nn::{Trace, weights};
 use burn_sparse::{WeightShape, cpu};
 use clap::Args;
 use models::{Arch, Classifier, ModelConfig};
@@ -15,21 +15,24 @@ use serde::Serialize;
 use super::commands::{Ending, prepare};
 use super::table::{Table, digits};
 use super::{BenchError, CommonArgs, Machine};
-use crate::cli::command_line;
+use crate::cli::{ArchParser, command_line};
 use crate::device::Backend;
 use crate::progress::Progress;
 
 /// Arguments of `bench decompose`.
 #[derive(Args, Clone, Debug)]
 pub struct DecomposeArgs {
-    /// Network: resnet18, resnet32, resnet50, vgg16bn, densenet121 or another of the project's; resnet18 in
-    /// the quick preset, resnet50 in the full one
-    #[arg(long, value_name = "NAME")]
+    /// The network; resnet18 in the quick preset, resnet50 in the full one
+    #[arg(long, value_name = "NAME", value_parser = ArchParser)]
     pub arch: Option<Arch>,
 
-    /// Multiply-adds of the dense network over those that are wanted; 1x1 convolutions keep theirs
+    /// Multiply-adds of the dense network over those that are wanted; without --all, 1x1 convolutions and linear layers keep theirs
     #[arg(long, default_value_t = 1.5, value_name = "RATIO", value_parser = ratio)]
     pub flops: f64,
+
+    /// Decompose 1x1 convolutions and linear layers as well, by a truncated SVD
+    #[arg(long)]
+    pub all: bool,
 
     /// Rounds of HOOI at most; 0 leaves it at the HOSVD
     #[arg(long, value_name = "N")]
@@ -94,8 +97,15 @@ pub fn decompose(args: &DecomposeArgs) -> Result<Ending, BenchError> {
     let [channels, height, width] = config.input;
     let x = Tensor::<4>::zeros([1, channels, height, width], device);
     let trace = Trace::of(|| drop(model.forward(x)));
-    let eligible = RankPlan::new(RankChoice::new(RankRule::Energy(1.0)));
-    let eligible = eligible.with_geometry(&model, &trace);
+    let choice = RankChoice::new(RankRule::Energy(1.0));
+    let mut eligible = RankPlan::new(choice).with_geometry(&model, &trace);
+    if args.all {
+        // By name, for they have no other way in.
+        for named in weights(&model) {
+            let rule = eligible.with_rule(named.path, choice);
+            eligible = rule.map_err(|error| BenchError::Settings(format!("{arch}: {error}")))?;
+        }
+    }
     let mut hooi = HooiConfig::default();
     hooi.iterations = args.rounds.unwrap_or(hooi.iterations);
 

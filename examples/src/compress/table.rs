@@ -51,7 +51,7 @@ impl Row {
         let mean = |of: fn(&Cell) -> f64| Moments::of(cells.iter().map(|cell| of(cell)));
         let some = |of: fn(&Cell) -> Option<f64>| {
             let all: Option<Vec<f64>> = cells.iter().map(|cell| of(cell)).collect();
-            all.map(|all| Moments::of(all.into_iter()))
+            all.map(Moments::of)
         };
         let first = &cells[0].setting;
         Self {

@@ -39,6 +39,8 @@ pub struct Mapper<'a> {
     pub folder: PathBuf,
     /// Whether to continue from them.
     pub resume: bool,
+    /// Trained weights that the dense network starts from.
+    pub weights: Option<PathBuf>,
     /// Epochs after which to stop.
     pub epochs_left: Cell<Option<usize>>,
 }
@@ -61,6 +63,7 @@ impl Mapper<'_> {
         let context = Context::new(self.data, recipe, &self.device, epochs)?;
         Ok(context
             .with_resume(self.resume)
+            .with_weights(self.weights.clone())
             .with_stop_after(self.epochs_left.get()))
     }
 

@@ -33,6 +33,7 @@ mod resnet;
 mod scheme;
 mod snapshots;
 mod stage;
+mod start;
 mod state;
 mod summary;
 mod sweep;
@@ -67,6 +68,7 @@ pub use resnet::{
 pub use scheme::Scheme;
 pub use snapshots::{Snapshot, Snapshots};
 pub use stage::Context;
+pub use start::StartArgs;
 pub use state::{EpochRecord, IterationRecord, SETTINGS, read_json, settle, short};
 pub use summary::summarise;
 pub use sweep::{Cell, Sweep};

@@ -11,7 +11,7 @@ use burn_admm::plan::ResolvedPlan;
 use burn_admm::reweighted::{Reweighted, ReweightedConfig};
 use burn_admm::{Admm, Masks, Plan};
 use burn_sparse::store;
-use models::Classifier;
+use models::{Classifier, weights};
 use serde::{Deserialize, Serialize};
 
 use super::compression::Compression;
@@ -66,7 +66,8 @@ pub struct PruneResults {
     pub trials: Vec<Verdict>,
 }
 
-/// Trains the dense network in `folder`.
+/// Trains the dense network in `folder`, from random weights or from those of
+/// [`with_weights`](Context::with_weights), which are themselves the result if no epoch makes them better.
 ///
 /// # Errors
 /// Those of training, saving and reading; see [`TrainingError`].
@@ -85,11 +86,18 @@ pub fn train_dense<M: Classifier>(
         first_epoch: 0,
         lr: dense_rate(context),
         first_step: 0,
-        choice: Choice::Best,
+        choice: match context.weights {
+            Some(_) => Choice::BestOrStart,
+            None => Choice::Best,
+        },
         compression: Compression::None,
     };
     let fresh = || build(&context.device);
-    dense_stage(context, stage, fresh(), fresh)
+    let start = match &context.weights {
+        Some(path) => weights::load(fresh(), path)?,
+        None => fresh(),
+    };
+    dense_stage(context, stage, start, fresh)
 }
 
 fn dense_stage<M: Classifier>(

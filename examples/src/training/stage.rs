@@ -32,6 +32,8 @@ pub struct Context<'a> {
     pub verbose: bool,
     /// Whether to look at the test images.
     pub tests: bool,
+    /// Trained weights that the dense network starts from.
+    pub weights: Option<PathBuf>,
     clock: RefCell<Clock>,
     epochs_left: Cell<Option<usize>>,
 }
@@ -75,6 +77,7 @@ impl<'a> Context<'a> {
             resume: false,
             verbose: true,
             tests: true,
+            weights: None,
             clock: RefCell::new(clock),
             epochs_left: Cell::new(None),
         })
@@ -84,6 +87,13 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn with_resume(mut self, resume: bool) -> Self {
         self.resume = resume;
+        self
+    }
+
+    /// Starts the dense network from the trained weights in a file, instead of random ones.
+    #[must_use]
+    pub fn with_weights(mut self, file: Option<PathBuf>) -> Self {
+        self.weights = file;
         self
     }
 
@@ -238,6 +248,9 @@ impl Stage {
                 dir.clear();
                 if self.choice == Choice::BestOrStart {
                     state.best = Some(self.start(context, &dir, &model)?);
+                    if self.epochs == 0 {
+                        dir.commit(&state)?;
+                    }
                 }
             }
         }

@@ -61,7 +61,7 @@ impl Row {
                 all.entry(*batch).or_default().push(time);
             }
             all.into_iter()
-                .map(|(batch, times)| (batch, Moments::of(times.into_iter()).mean))
+                .map(|(batch, times)| (batch, Moments::of(times).mean))
                 .collect()
         };
         Self {

@@ -34,6 +34,9 @@ struct Row {
     /// How many times fewer weights.
     fewer: f64,
     accuracy_dense: Moments,
+    /// Of ADMM, before its network was decomposed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accuracy_towards: Option<Moments>,
     accuracy_decomposed: Moments,
     accuracy_tuned: Moments,
     /// Dense minus fine-tuned.
@@ -59,11 +62,17 @@ impl Row {
             let ratio = times.map(|time| time.dense / time.packed);
             (batch, Moments::of(ratio).mean)
         });
+        let towards = |report: &Report| {
+            let results = report.extra.get("decomposition")?;
+            results.get("accuracy_towards")?.as_f64()
+        };
+        let towards: Option<Vec<f64>> = reports().map(towards).collect();
         Some(Self {
             method,
             seeds: reports().count(),
             fewer: mean(|r| r.weights as f64 / r.nnz.max(1) as f64).mean,
             accuracy_dense: mean(|r| r.accuracy_dense),
+            accuracy_towards: towards.map(Moments::of),
             accuracy_decomposed: mean(|r| r.accuracy_projected),
             accuracy_tuned: mean(|r| r.accuracy_pruned),
             accuracy_lost: mean(|r| r.accuracy_dense - r.accuracy_pruned),
@@ -98,21 +107,22 @@ impl fmt::Display for TuckerTable {
         };
         write!(
             f,
-            "| factors by | seeds | weights | dense % | decomposed % | fine-tuned % | lost | file |"
+            "| factors by | seeds | weights | dense % | before % | decomposed % | fine-tuned % | lost | file |"
         )?;
         for batch in &batches {
             write!(f, " speed, batch {batch} |")?;
         }
-        write!(f, "\n|---|--:|--:|--:|--:|--:|--:|--:|")?;
+        write!(f, "\n|---|--:|--:|--:|--:|--:|--:|--:|--:|")?;
         writeln!(f, "{}", "--:|".repeat(batches.len()))?;
         for row in &self.rows {
             write!(
                 f,
-                "| {} | {} | {:.2}× fewer | {} | {} | {} | {} | {:.2}× smaller |",
+                "| {} | {} | {:.2}× fewer | {} | {} | {} | {} | {} | {:.2}× smaller |",
                 row.method,
                 row.seeds,
                 row.fewer,
                 row.accuracy_dense.percent(),
+                row.accuracy_towards.map_or("–".into(), |m| m.percent()),
                 row.accuracy_decomposed.percent(),
                 row.accuracy_tuned.percent(),
                 row.accuracy_lost.percent(),

@@ -66,7 +66,13 @@ fn rules_give_ranks_that_devices_like() {
     let of = |rule| RankChoice::new(rule).ranks(&spectra).unwrap();
     assert_eq!(of(RankRule::Energy(0.999_999)), Ranks::new(5, 3));
     assert_eq!(of(RankRule::Fixed(Ranks::new(4, 9))), Ranks::new(4, 9));
-    assert_eq!(of(RankRule::Fixed(Ranks::new(400, 9))), Ranks::new(24, 9));
+    for ranks in [Ranks::new(25, 9), Ranks::new(4, 21)] {
+        let error = RankChoice::new(RankRule::Fixed(ranks)).ranks(&spectra);
+        assert!(
+            matches!(error, Err(DecomposeError::Rank { .. })),
+            "{error:?}"
+        );
+    }
     let choice = RankChoice::new(RankRule::Energy(0.999_999)).with_multiple(8);
     assert_eq!(choice.ranks(&spectra).unwrap(), Ranks::new(8, 8));
     let least = choice.with_least(17).ranks(&spectra).unwrap();

@@ -158,6 +158,9 @@ fn rules_win_in_order_and_may_name_anything_with_two_sides() {
     ));
     let zero = RankPlan::new(fixed(0, 1)).resolve(&model).unwrap_err();
     assert!(zero.to_string().contains("body.weight"), "{zero}");
+    let too_many = RankPlan::new(fixed(9, 6)).resolve(&model).unwrap_err();
+    let says = "parameter `body.weight`: the output rank is 9";
+    assert!(too_many.to_string().starts_with(says), "{too_many}");
     let broken = set(model, "body.weight", vec![f32::NAN; 8 * 6 * 9]);
     let error = RankPlan::new(fixed(2, 2)).explain(&broken).unwrap_err();
     assert!(matches!(error, RankPlanError::Layer { .. }));
