@@ -12,7 +12,7 @@ import unittest
 import unittest.mock
 from pathlib import Path
 
-from bench import cards, gpu_table, pytorch, table
+from bench import cards, gpu_table, pytorch, table, tucker_card
 from bench.cache import Network
 from bench.files import Tensor, read_tensor, read_tensors, replacing, write_json, write_tensors
 from bench.gpu_table import CardCell, Entry
@@ -473,6 +473,61 @@ def gpu_row(**entries: Entry) -> gpu_table.Row:
     return gpu_table.Row(
         VARIANTS["90"], 1, usual | {"ours": entry("ours", {"ours": result(2)})} | entries
     )
+
+
+class TuckerOnCards(unittest.TestCase):
+    """Factors beside cuDNN's."""
+
+    ROW = {
+        "name": "layer", "batch": 2, "dtype": "f32", "flop_ratio": 2.5,
+        "ranks": {"output": 6, "input": 4},
+        "problem": {"in_channels": 8, "out_channels": 6, "input": [7, 5], "kernel": [3, 3], "stride": [2, 2]},
+    }
+
+    def test_parts(self) -> None:
+        """A factor of all channels is none."""
+        [dense] = tucker_card.parts(self.ROW, "dense")
+        self.assertEqual((dense.inputs, dense.outputs, dense.kernel, dense.stride), (8, 6, 3, 2))
+        reduce, core = tucker_card.parts(self.ROW, "three")
+        self.assertEqual((reduce.inputs, reduce.outputs, reduce.kernel, reduce.stride), (8, 4, 1, 1))
+        self.assertEqual((core.inputs, core.outputs, core.kernel, core.stride), (4, 6, 3, 2))
+
+    def test_fastest(self) -> None:
+        """Layout changes count, unless a network would make none."""
+        ways = {
+            "contiguous": {"times": [3.0, 2.0, 9.0]},
+            "channels-last": {"times": [2.5, 2.5]},
+            "channels-last+inside": {"times": [1.0]},
+            "contiguous+graph": {"failure": "no"},
+        }
+        self.assertEqual(tucker_card.fastest(ways, inside=False), 2.5)
+        self.assertEqual(tucker_card.fastest(ways, inside=True), 1.0)
+        self.assertIsNone(tucker_card.fastest({"contiguous": {"failure": "no"}}, inside=False))
+
+    def test_rendering(self) -> None:
+        """A row that failed says why, and columns that nobody has are left out."""
+        times = {"f32 dense": 3.0, "f32 three": 1.5, "factors": 2.0}
+        text = tucker_card.render([self.ROW | {"milliseconds": times}, self.ROW | {"failed": "no memory"}])
+        head, rule, row, failed = text.splitlines()
+        self.assertEqual({line.count("|") for line in (head, rule, row, failed)}, {head.count("|")})
+        self.assertNotIn("TF32", head)
+        self.assertIn("| 1.50 | 0.75 |", row)
+        self.assertIn("no memory", failed)
+
+    @unittest.skipIf(torch is None, "needs PyTorch")
+    def test_sessions(self) -> None:
+        """All layouts compute the same, and the three have the shape of the one."""
+        from bench.torch_layers import Layer
+        layer = Layer(self.ROW, torch.device("cpu"), torch.float32, 0)
+        for form in tucker_card.FORMS:
+            results = [
+                layer.session(form, layout)()
+                for layout in tucker_card.LAYOUTS.values()
+                if not layout.graph
+            ]
+            for result in results:
+                self.assertEqual(list(result.shape), [2, 6, 4, 3])
+                self.assertTrue(torch.allclose(result, results[0], atol=1e-5))
 
 
 class GpuTable(unittest.TestCase):

@@ -77,8 +77,14 @@ fn plan(net: &Net, ranks: [usize; 5], kind: FactorKind) -> RankPlan {
 fn all_channels_between_change_nothing() {
     let device = Device::flex();
     let net = Net::new(&device);
-    // As many as there can be, whatever is asked for.
-    let plan = plan(&net, [1000; 5], FactorKind::Spatial);
+    // As many as there can be, and no more.
+    let too_many = plan(&net, [9, 28, 6, 6, 5], FactorKind::Spatial);
+    let error = too_many.explain(&net).unwrap_err().to_string();
+    assert!(
+        error.contains("strided.weight") && error.contains("28"),
+        "{error}"
+    );
+    let plan = plan(&net, [9, 27, 6, 6, 5], FactorKind::Spatial);
     let report = plan.explain(&net).unwrap();
     let most = [(9, "stem"), (27, "strided"), (6, "tall")];
     for (rank, name) in most {
