@@ -108,3 +108,41 @@ fn what_a_device_cannot_do_is_an_error_that_says_so() {
         }
     }
 }
+
+/// Every form that a device has gives what Burn's convolutions give, and those that it lacks are named.
+#[test]
+fn factors_are_verified_and_timed_on_every_device() {
+    let dir = tempfile::tempdir().unwrap();
+    let suite = dir.path().join("suite.txt");
+    // A factor on each side of the core, and one on one side.
+    let layers = "\
+both kind=conv in=12 out=16 size=9x7 kernel=3 stride=2 padding=1
+one kind=conv in=8 out=20 size=6 kernel=3 padding=1
+";
+    fs::write(&suite, layers).unwrap();
+    let (suite, output) = (suite.to_str().unwrap(), dir.path().to_str().unwrap());
+    for (name, _) in devices() {
+        let args = [
+            "tucker", "--suite", suite, "--output", output, "--device", name,
+        ];
+        let what = [
+            "--ranks", "8,8", "--batch", "3", "--runs", "3", "--budget", "0.1",
+        ];
+        let ending = bench(&[&args[..], &what].concat()).unwrap();
+        let text = fs::read_to_string(dir.path().join("report.json")).unwrap();
+        let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(ending, Ending::Well, "{text}");
+        let rows = report["rows"].as_array().unwrap();
+        assert_eq!(rows.len(), 2, "{name}");
+        for row in rows {
+            assert!(
+                row["max_rel_diff"].as_f64().unwrap() <= 1e-4,
+                "{name}: {row}"
+            );
+            let known = |key: &str| row[key].as_array().unwrap().len();
+            assert_eq!(known("forms") + known("absent"), 7, "{name}: {row}");
+            let factors = row["forms"].as_array().unwrap();
+            assert!(factors.iter().any(|form| form["name"] == "factors"));
+        }
+    }
+}

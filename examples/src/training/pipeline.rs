@@ -220,6 +220,9 @@ pub fn prune<M: Classifier>(
         };
         let result = stage.run(context, compressed, load)?;
         (compressed, history, seconds) = (result.model, result.history, result.seconds);
+        if let Some(hint) = far_off(&history) {
+            context.say(format!("{method}: {hint}"));
+        }
         masks = result.compression.masks()?;
         trials = result.compression.trials();
         // A resumed run goes on with the kernel patterns that it was started with.
@@ -274,6 +277,24 @@ pub fn prune<M: Classifier>(
             trials,
         },
         seconds: seconds + retrained.seconds,
+    })
+}
+
+/// Primal residual from which on projecting throws the weights far off.
+const FAR: f64 = 0.1;
+
+/// What to do if ADMM did not bring the weights near what they are projected to.
+pub(crate) fn far_off(history: &[EpochRecord]) -> Option<String> {
+    let residual = history
+        .iter()
+        .rev()
+        .find_map(|epoch| epoch.primal_residual)?;
+    (residual > FAR).then(|| {
+        format!(
+            "the weights are still {:.0} % away from their projection; a larger --rho, a larger --rho-growth or more \
+             --admm-iterations bring them closer",
+            100.0 * residual
+        )
     })
 }
 
@@ -386,5 +407,32 @@ pub(super) fn rate(
         peak,
         warmup: ((warmup_epochs * steps as f64).round() as usize).min(steps * epochs / 2),
         period: steps * epochs,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_residual_comes_with_a_hint() {
+        let after = |primal_residual| EpochRecord {
+            epoch: 1,
+            loss: 1.0,
+            train_accuracy: 0.5,
+            valid_accuracy: 0.5,
+            primal_residual,
+            dual_residual: None,
+            sparsity: None,
+        };
+        assert_eq!(far_off(&[]), None);
+        assert_eq!(far_off(&[after(None)]), None);
+        // The last outer iteration counts, whatever epochs follow it.
+        assert_eq!(
+            far_off(&[after(Some(0.9)), after(Some(0.02)), after(None)]),
+            None
+        );
+        let hint = far_off(&[after(Some(0.02)), after(Some(0.35)), after(None)]).unwrap();
+        assert!(hint.contains("35 %") && hint.contains("--rho"), "{hint}");
     }
 }

@@ -14,7 +14,7 @@ use models::Classifier;
 use serde::{Deserialize, Serialize};
 
 use super::compression::Compression;
-use super::pipeline::{own, rate, test};
+use super::pipeline::{far_off, own, rate, test};
 use super::stage::{Choice, Context, Stage};
 use super::taught::Teacher;
 use super::{Dense, EpochRecord, TrainingError};
@@ -128,6 +128,9 @@ pub fn decompose<M: Classifier + 'static>(
         };
         let result = stage.run(context, model, || Ok(build(&context.device)))?;
         (model, results.towards, seconds) = (result.model, result.history, result.seconds);
+        if let Some(hint) = far_off(&results.towards) {
+            context.say(format!("{method}: {hint}"));
+        }
         let accuracy = test(context, &model)?;
         context.say(format!(
             "{method}: {:.2} % of the test images are right before decomposition",
