@@ -7,22 +7,24 @@
 //! ```
 
 use std::cell::Cell as StdCell;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
 use burn::tensor::Device;
+use burn_admm::Plan;
 use clap::Parser;
 use examples::cli::{
     ArchParser, CommonArgs, DataArgs, Preset, after_help, factor, positive, sparsity,
 };
 use examples::data::{ImageDataset, Source, load};
-use examples::device::Selected;
+use examples::device::{DeviceChoice, Selected, select};
 use examples::training::{
-    Cell, Context, Method, PruneArgs, Recipe, SETTINGS, Scheme, StartArgs, Sweep, TrainingError,
-    check_images, check_plan, cut, deploy, exit_code, network, prune, recipe_of, resnet_limits,
-    settle, summarise, train_dense, train_on,
+    Cell, Context, Method, PruneArgs, Recipe, ReweightedArgs, SETTINGS, Scheme, StartArgs, Sweep,
+    TrainingError, check_images, check_plan, cut, deploy, deploy_on, exit_code, network, prune,
+    recipe_of, resnet_limits, settle, summarise, train_dense, train_on,
 };
-use models::{Arch, ModelConfig};
+use models::{Arch, Classifier, ModelConfig};
 use serde_json::json;
 
 /// Prune any network by any scheme: blocks, patterns, columns, single weights
@@ -42,6 +44,8 @@ use serde_json::json;
     ("your own trained weights", "--arch resnet50 --weights mine.pth --data my_images --dataset folder"),
     ("whole filters, cut out of the network", "--scheme filters --sparsity 0.5"),
     ("within the epochs of dense training", "--method clicktrain --scheme kernels8"),
+    ("every layer finds its own rate", "--method reweighted --lambda 0.001 --threshold 0.5"),
+    ("a finished run, measured on another device", "--resume --measure-on vulkan"),
     ("which scheme keeps most accuracy, and which is fastest",
      "--scheme compare --sparsity 0.8,0.9,0.95 --seeds 3"),
 ]))]
@@ -86,15 +90,29 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value_t)]
     method: Method,
 
+    /// Where a rate would empty a layer of few filters, channels, columns or kernels, keep one of them,
+    /// instead of refusing the rate
+    #[arg(long)]
+    keep_one: bool,
+
     /// Repeat with so many seeds, from --seed on
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = positive)]
     seeds: usize,
+
+    /// Pack, verify and time the pruned networks on these devices as well, one or several with commas
+    ///
+    /// With --resume a finished run is measured there, and nothing is trained again.
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    measure_on: Vec<DeviceChoice>,
 
     #[command(flatten)]
     start: StartArgs,
 
     #[command(flatten)]
     prune: PruneArgs,
+
+    #[command(flatten)]
+    reweighted: ReweightedArgs,
 
     #[command(flatten)]
     data: DataArgs,
@@ -125,6 +143,12 @@ pub(crate) fn run(args: &Args) -> Result<Sweep, TrainingError> {
     }
     let selected = args.common.select_device()?;
     selected.warn();
+    let mut elsewhere = Vec::new();
+    for &choice in &args.measure_on {
+        let other = select(choice)?;
+        other.warn();
+        elsewhere.push(other);
+    }
     let output = args.common.open_output("block_prune", SETTINGS)?;
     let (limit, test_limit) = resnet_limits(preset);
     let options = args.data.options(seed, limit, test_limit);
@@ -133,6 +157,7 @@ pub(crate) fn run(args: &Args) -> Result<Sweep, TrainingError> {
 
     let recipe = args.prune.apply(recipe_of(args.arch, preset, seed));
     let recipe = args.start.apply(recipe, args.prune.epochs);
+    let recipe = args.reweighted.apply(recipe, args.method)?;
     let shape = data.shape;
     check_images(args.arch, [shape.height, shape.width])?;
     let narrow = match (preset, args.arch) {
@@ -172,6 +197,7 @@ pub(crate) fn run(args: &Args) -> Result<Sweep, TrainingError> {
         args,
         config,
         selected,
+        elsewhere,
         data,
         cells,
         epochs_left: StdCell::new(args.prune.stop_after),
@@ -188,6 +214,9 @@ pub(crate) fn run(args: &Args) -> Result<Sweep, TrainingError> {
     let path = output.file("report.json");
     if let [only] = sweep.cells() {
         only.report.save(&path)?;
+        if !only.on.is_empty() {
+            println!("\n{sweep}");
+        }
         println!("\n{}\nreport: {}", only.report.table(), path.display());
         return Ok(sweep);
     }
@@ -206,8 +235,13 @@ pub(crate) fn run(args: &Args) -> Result<Sweep, TrainingError> {
     Ok(sweep)
 }
 
-/// Every scheme at every sparsity; a scheme that has only one sparsity comes once.
+/// Every scheme at every sparsity; a scheme that has only one sparsity comes once, and so does each where layers
+/// find their own by a threshold.
 fn cells(args: &Args) -> Result<Vec<(Scheme, f64)>, String> {
+    let sparsities = match args.reweighted.threshold {
+        Some(_) => &[0.0],
+        None => args.sparsity.as_slice(),
+    };
     let mut schemes = Vec::new();
     for name in &args.scheme {
         match name.as_str() {
@@ -217,7 +251,7 @@ fn cells(args: &Args) -> Result<Vec<(Scheme, f64)>, String> {
     }
     let mut cells: Vec<(Scheme, f64)> = Vec::new();
     for scheme in schemes {
-        for &asked in &args.sparsity {
+        for &asked in sparsities {
             let cell = (scheme, scheme.fixed_sparsity().unwrap_or(asked));
             if !cells.contains(&cell) {
                 cells.push(cell);
@@ -232,12 +266,29 @@ struct Run<'a> {
     args: &'a Args,
     config: ModelConfig,
     selected: Selected,
+    /// Where pruned networks are measured beside that.
+    elsewhere: Vec<Selected>,
     data: ImageDataset,
     cells: Vec<(Scheme, f64)>,
     epochs_left: StdCell<Option<usize>>,
 }
 
+/// What a plan whose budgets are not used asks for: every scheme can have it.
+const UNUSED: f64 = 0.75;
+
 impl Run<'_> {
+    /// The plan of a cell.
+    fn plan<M: Classifier>(
+        &self,
+        scheme: Scheme,
+        model: &M,
+        asked: f64,
+    ) -> Result<Plan, TrainingError> {
+        let by_threshold = self.args.reweighted.threshold.is_some();
+        let plan = scheme.plan(model, if by_threshold { UNUSED } else { asked })?;
+        Ok(plan.with_one_group_kept(self.args.keep_one || by_threshold))
+    }
+
     /// Trains the dense network of a seed, trains it on, and prunes it in every way.
     fn one_seed(
         &self,
@@ -257,7 +308,12 @@ impl Run<'_> {
         // Hours of training should not end in a scheme that does not fit.
         let fresh = build(&context.device);
         for &(scheme, asked) in cells {
-            check_plan(&context, &fresh, &scheme.plan(&fresh, asked)?, args.method)?;
+            check_plan(
+                &context,
+                &fresh,
+                &self.plan(scheme, &fresh, asked)?,
+                args.method,
+            )?;
         }
         let start = train_dense(&context, build, &folder.join("dense"))?;
         let dense = if click {
@@ -270,8 +326,15 @@ impl Run<'_> {
             dense_seconds += dense.seconds;
         }
         for &(scheme, asked) in cells {
-            let plan = scheme.plan(&start.model, asked)?;
-            println!("{scheme} at {:.1} %, seed {}", 100.0 * asked, recipe.seed);
+            let plan = self.plan(scheme, &start.model, asked)?;
+            match recipe.reweighted.threshold {
+                Some(threshold) => println!(
+                    "{scheme} by a threshold of {}, seed {}",
+                    threshold.tau(),
+                    recipe.seed
+                ),
+                None => println!("{scheme} at {:.1} %, seed {}", 100.0 * asked, recipe.seed),
+            }
             let folder = folder.join(format!("{}-{scheme}-{asked}", args.method));
             let model = start.model.clone();
             let pruned = prune(&context, build, model, &plan, args.method, &folder)?;
@@ -310,11 +373,20 @@ impl Run<'_> {
                     Err(error) => return Err(error),
                 }
             }
+            let mut on = BTreeMap::new();
+            for there in &self.elsewhere {
+                let found = deploy_on(&context, build, &pruned, there, &folder)?;
+                on.insert(there.to_string(), found);
+            }
+            if !on.is_empty() {
+                report.extra.insert("on".into(), json!(on));
+            }
             report.save(&folder.join("report.json"))?;
             sweep.add(Cell {
                 scheme,
                 asked,
                 report,
+                on,
             });
         }
         self.epochs_left.set(context.epochs_left());

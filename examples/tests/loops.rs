@@ -217,6 +217,112 @@ fn emptied_filters_are_cut_out() {
 }
 
 #[test]
+fn layers_find_their_own_rates_by_a_threshold() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let more = [
+        "--arch",
+        "resnet20",
+        "--width",
+        "0.5",
+        "--scheme",
+        "punched4x4,columns",
+    ];
+    let by = [
+        "--method",
+        "reweighted",
+        "--lambda",
+        "0.01",
+        "--threshold",
+        "0.9",
+    ];
+    let more = [&more[..], &by].concat();
+    let whole = blocks(&at("a"), &more).unwrap();
+    assert_eq!(whole.cells().len(), 2);
+    for cell in whole.cells() {
+        assert_eq!(cell.asked, 0.0);
+        // Groups of about one size: a threshold just below it parts layers differently.
+        let rates: Vec<f64> = cell.report.layers.iter().map(|l| l.sparsity).collect();
+        assert!(rates.iter().any(|&rate| rate > 0.05), "{rates:?}");
+        assert!(
+            rates.iter().any(|&rate| (rate - rates[2]).abs() > 0.02),
+            "{rates:?}"
+        );
+        assert!(cell.report.max_abs_diff < 1e-3);
+    }
+    assert!(
+        whole.to_string().lines().nth(1).unwrap().contains(" - "),
+        "{whole}"
+    );
+    let error = blocks(&at("b"), &[&more[..], &["--stop-after", "3"]].concat());
+    assert!(matches!(error, Err(TrainingError::Stopped { .. })));
+    let parts = blocks(&at("b"), &[&more[..], &["--resume"]].concat()).unwrap();
+    let steady = |sweep: &Sweep| -> Vec<Report> {
+        let cells = sweep.cells().iter();
+        cells.map(|cell| untimed(&cell.report)).collect()
+    };
+    assert_eq!(steady(&parts), steady(&whole));
+    // Where no penalty is, nothing can be below it.
+    for name in ["--threshold", "--lambda"] {
+        let error = blocks(&at("c"), &[name, "0.5"]).unwrap_err().to_string();
+        assert!(
+            error.contains(name) && error.contains("reweighted"),
+            "{error}"
+        );
+    }
+}
+
+/// The networks that have other layers than a ResNet, with the schemes that follow their channels.
+#[test]
+fn other_networks_are_pruned_by_other_schemes() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().to_string_lossy();
+    for (arch, width, schemes) in [
+        ("vgg16bn", "0.125", "columns,filters"),
+        ("mobilenetv2", "0.25", "punched8x4,channels"),
+    ] {
+        let data = ["--dataset", "shapes", "--image-size", "32", "--limit", "20"];
+        let short = ["--limit-test", "10", "--epochs", "1", "--method", "oneshot"];
+        let short = [
+            &short[..],
+            &["--admm-iterations", "1", "--retrain-epochs", "1"],
+        ]
+        .concat();
+        let of = ["--arch", arch, "--width", width, "--scheme", schemes];
+        let common = [
+            "x",
+            "--device",
+            "flex",
+            "--output",
+            &output,
+            "--sparsity",
+            "0.9",
+        ];
+        let args = [&common[..], &data, &short, &of, &["--keep-one"]].concat();
+        let sweep = block_prune::run(&block_prune::Args::parse_from(args)).unwrap();
+        assert_eq!(sweep.cells().len(), 2, "{arch}");
+        for cell in sweep.cells() {
+            let report = &cell.report;
+            assert!(report.sparsity > 0.5, "{arch}: {}", report.sparsity);
+            assert!(
+                report.max_abs_diff < 1e-3,
+                "{arch}: {}",
+                report.max_abs_diff
+            );
+            // Whole channels go, or the report says which layer keeps them.
+            let cut = ["cut", "cut_refused"].map(|key| report.extra.contains_key(key));
+            assert_eq!(
+                cut.contains(&true),
+                cell.scheme.empties_channels(),
+                "{arch}"
+            );
+        }
+    }
+}
+
+#[test]
 fn ranks_by_the_clock_are_measured_once() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();

@@ -13,8 +13,8 @@ use burn_sparse::Sparsity;
 use examples::data::{ImageDataset, LoadOptions, Source, load};
 use examples::report::Report;
 use examples::training::{
-    Context, DENSE_FILE, EvolveRecipe, Method, Optimizer, PACKED_FILE, Pattern, Recipe, Scheme,
-    TrainingError, deploy, lenet_plan, prune, summarise, train_dense,
+    Context, DENSE_FILE, EvolveRecipe, Method, Optimizer, PACKED_FILE, Pattern, Recipe,
+    ReweightedRecipe, Scheme, TrainingError, deploy, lenet_plan, prune, summarise, train_dense,
 };
 use models::weights::{save, to_bytes};
 use models::{Cifar6Config, Classifier, LeNet5Config, ResNetConfig};
@@ -54,6 +54,7 @@ fn recipe(optimizer: Optimizer) -> Recipe {
             rate: 1.0,
             config: EvolveConfig::new().with_tolerance(0.1).with_step(0.5),
         },
+        reweighted: ReweightedRecipe::default(),
         seed: 3,
     }
 }

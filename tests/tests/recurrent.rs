@@ -6,7 +6,7 @@ use burn_sparse::catalogue;
 use burn_sparse::nn::{GruConfig, LstmConfig};
 use tests::{devices_with_shared_memory as devices, floats, tensor};
 
-const STEPS: usize = 20;
+const STEPS: usize = 100;
 const SIZES: [usize; 2] = [7, 20];
 
 /// Matrices of which a quarter is not zero, and small biases.
@@ -24,7 +24,8 @@ impl ModuleMapper for Fill {
     }
 }
 
-/// Sums of some twenty products in each of twenty steps, through functions whose slope is at most one.
+/// Sums of some twenty products in each step, through functions whose slope is at most one, of states that the
+/// gates let fade: errors of single steps, some 1e-7 each, do not add up over a hundred.
 fn close(name: &str, got: Tensor<3>, expected: &[f32]) {
     let got = floats(got);
     assert_eq!(got.len(), expected.len(), "{name}");
@@ -33,7 +34,7 @@ fn close(name: &str, got: Tensor<3>, expected: &[f32]) {
         .zip(expected)
         .map(|(a, b)| if a.is_finite() { (a - b).abs() } else { f32::INFINITY })
         .fold(0.0, f32::max);
-    assert!(worst < 1e-4, "{name}: {worst}");
+    assert!(worst < 1e-5, "{name}: {worst}");
 }
 
 fn input(batch: usize, device: &Device) -> Tensor<3> {
@@ -55,7 +56,16 @@ fn gru_is_the_same_on_every_device() {
                 let name = format!("{name}, batch {batch}, reset_after {reset_after}");
                 close(&name, there.forward(x.clone(), None), &expected);
                 let packed = there.pack().unwrap();
-                close(&format!("{name}, packed"), packed.forward(x, None), &expected);
+                close(&format!("{name}, packed"), packed.forward(x.clone(), None), &expected);
+                // Step by step, with the state in between.
+                let mut state = None;
+                let mut steps = Vec::new();
+                for step in 0..STEPS {
+                    let next = packed.step(x.clone().narrow(1, step, 1).squeeze_dim(1), state);
+                    steps.push(next.clone().unsqueeze_dim(1));
+                    state = Some(next);
+                }
+                close(&format!("{name}, by steps"), Tensor::cat(steps, 1), &expected);
             }
         }
     }
@@ -74,7 +84,15 @@ fn lstm_is_the_same_on_every_device() {
             let name = format!("{name}, batch {batch}");
             close(&name, there.forward(x.clone(), None).0, &expected);
             let packed = there.pack().unwrap();
-            close(&format!("{name}, packed"), packed.forward(x, None).0, &expected);
+            close(&format!("{name}, packed"), packed.forward(x.clone(), None).0, &expected);
+            let mut state = None;
+            let mut steps = Vec::new();
+            for step in 0..STEPS {
+                let next = packed.step(x.clone().narrow(1, step, 1).squeeze_dim(1), state);
+                steps.push(next.hidden.clone().unsqueeze_dim(1));
+                state = Some(next);
+            }
+            close(&format!("{name}, by steps"), Tensor::cat(steps, 1), &expected);
         }
     }
 }

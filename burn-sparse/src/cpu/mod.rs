@@ -47,6 +47,7 @@ pub use max_pool_grad::max_pool_grad;
 pub use peak::{Peak, Share};
 pub(crate) use pool::{alone, threads};
 pub use pool::{bound_pool, on_pool};
+pub(crate) use sharing::widths as block_widths;
 pub use sparse_conv_grad::{sparse_conv_grad_input, sparse_conv_grad_values};
 pub use sparse_linear::sparse_linear;
 pub use storage::Storage;

@@ -74,7 +74,7 @@ fn agrees(csr: &Csr, columns: usize) -> bool {
 }
 
 /// Widths of blocks worth trying, the widest first: all columns, powers of two, and whole kernels.
-fn widths(row_len: usize, positions: usize) -> Vec<usize> {
+pub(crate) fn widths(row_len: usize, positions: usize) -> Vec<usize> {
     let powers = || (2..=9).map(|power| 1 << power);
     let kernels = powers().map(|channels: usize| channels * positions);
     let mut widths: Vec<usize> = powers().chain(kernels).filter(|&w| w < row_len).collect();

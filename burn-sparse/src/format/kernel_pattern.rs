@@ -301,6 +301,19 @@ impl PatternKernels {
         )
     }
 
+    /// The number in the pool of each kernel's pattern, the kernels of a filter in the order of their
+    /// channels and the filters in their own; nothing of kernels that do not stay.
+    pub(crate) fn patterns(&self) -> Vec<Option<usize>> {
+        let mut patterns = vec![None; self.filters * self.in_channels];
+        for (index, run) in self.all_runs().enumerate() {
+            for &channel in &self.channels[run.kernels] {
+                patterns[run.filter * self.in_channels + channel as usize] =
+                    Some(index % self.pool.len());
+            }
+        }
+        patterns
+    }
+
     /// The patterns.
     pub fn pool(&self) -> &PatternPool {
         &self.pool

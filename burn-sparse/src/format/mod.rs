@@ -8,7 +8,10 @@
 //! | [`PatternKernels`] | a pattern and four values for each 3×3 kernel that stays | kernel patterns with connectivity |
 //! | [`Punched`] | a bit for each kernel position of a block, and dense values | block-punched pruning |
 //!
-//! All are made from a [`Csr`] and give it back. [`PanelEntries`] and [`CodeWords`] are no formats but
+//! All are made from a [`Csr`] and give it back. Layers compute from a [`Csr`], whatever they were pruned by:
+//! what rows share is found in it, for CPUs by [`Sharing`](crate::cpu::Sharing). The other four are what
+//! [checkpoints](crate::store) take their smallest index from, and for exchange with other programs. What the papers
+//! leave open of BCRC and of pattern storage is filled in here; their own files were never published. [`PanelEntries`] and [`CodeWords`] are no formats but
 //! indices beside one, for kernels: which rows of a [`Csr`] read the same inputs, and its values as codes.
 
 mod alike;

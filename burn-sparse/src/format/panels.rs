@@ -312,17 +312,28 @@ impl BlockPanels {
         self.values.len()
     }
 
-    /// Bytes of everything but the values, each id as narrow as its block allows: one byte for sides up
-    /// to 256, two beyond; one or two for the numbers of rows and columns of a panel, and for the
-    /// number of panels of a block.
+    /// Bytes of everything but the values, of lists or of bits, whichever take fewer.
+    ///
+    /// Lists: each id as narrow as its block allows, one byte for sides up to 256, two beyond; one or two
+    /// for the numbers of rows and columns of a panel, and for the number of panels of a block. Bits: one
+    /// for each block, and for each panel one more and one for each row and column of its block, which is
+    /// less of narrow blocks. [Checkpoints](crate::store) write either.
     pub fn index_bytes(&self) -> usize {
         let width = |side: usize| if side <= 256 { 1 } else { 2 };
         let [row, column] = self.block.map(width);
         let panels = self.row_ptr.len() - 1;
-        self.rows.len() * row
+        let lists = self.rows.len() * row
             + self.columns.len() * column
             + panels * (row + column)
-            + self.blocks() * row
+            + self.blocks() * row;
+        let of_panel = |panel: PanelView<'_>| {
+            let side = |axis: usize| self.block[axis].min(self.shape[axis] - panel.origin[axis]);
+            1 + side(0) + side(1)
+        };
+        let bits: usize = (0..self.blocks())
+            .map(|block| 1 + self.panels(block).map(of_panel).sum::<usize>())
+            .sum();
+        lists.min(bits.div_ceil(8))
     }
 }
 
@@ -383,7 +394,8 @@ mod tests {
             (only[0].rows, only[0].columns),
             (&[1, 4, 6][..], &[0, 7, 16, 31][..])
         );
-        assert_eq!(panels.index_bytes(), 3 + 4 + 2 + 1);
+        // A bit for the block, one for the panel, and one for each row and column.
+        assert_eq!(panels.index_bytes(), (1 + 1 + 8 + 32usize).div_ceil(8));
         // The last band and the last block are smaller; most blocks are empty.
         let ragged = BlockPanels::from_csr(&csr, [3, 10]).unwrap();
         assert_eq!(ragged.blocks(), 3 * 4);

@@ -8,9 +8,8 @@ use safetensors::tensor::TensorView;
 
 use super::bitmask::{self, Masked};
 use super::manifest::{self, Index, KEY, LayerEntry, Manifest, SparseEntry, TensorEntry};
-use super::panel_index;
-use super::{fail, little_endian};
-use crate::{SparseError, cpu::Sharing, format::Csr};
+use super::{fail, index, little_endian};
+use crate::{SparseError, format::Csr};
 
 /// Rows up to this length have columns that fit 16 bits.
 pub(super) const SHORT_ROW: usize = 1 << 16;
@@ -18,17 +17,6 @@ pub(super) const SHORT_ROW: usize = 1 << 16;
 /// What a second tensor and its entry in the manifest add to the header, without their names.
 /// Small tensors are written whole: leaving out their zeros would not pay for that.
 const SECOND_TENSOR: usize = 256;
-
-/// The smallest index by panels: of whole rows, or of the blocks in which rows agree most.
-fn panels(csr: &Csr, positions: usize) -> Option<Vec<u8>> {
-    let whole = [csr.rows(), csr.row_len()].map(|side| side.clamp(1, 1 << 16));
-    let blocks = Sharing::of(csr, positions).panel;
-    let blocks = blocks.map(|panel| [panel.rows, panel.columns]);
-    let indices = [Some(whole), blocks].into_iter().flatten();
-    indices
-        .filter_map(|block| panel_index::encode(csr, block))
-        .min_by_key(Vec::len)
-}
 
 struct Stored {
     dtype: Dtype,
@@ -233,14 +221,15 @@ impl<'a> Contents<'a> {
         let (rows, row_len) = (csr.rows(), csr.row_len());
         let short = row_len <= SHORT_ROW;
         let width = if short { 2 } else { 4 };
-        // Where rows differ in length, panels tell so in less than row pointers take.
+        // Where rows differ in length, the others tell so in less than row pointers take.
         let equal = csr.nnz_per_row().is_some() || csr.stored() == 0;
         let column_bytes = equal.then_some(csr.stored() * width);
         let mask_bytes = bitmask::mask_len(rows * row_len);
         let others = column_bytes.map_or(mask_bytes, |bytes| bytes.min(mask_bytes));
-        if let Some(panels) = panels(csr, positions).filter(|panels| panels.len() < others) {
-            let bytes = self.put(format!("{weight}.panels"), Stored::mask(panels))?;
-            return Ok((Index::Panels, bytes));
+        let smallest = index::smallest(csr, positions);
+        if let Some((index, bytes)) = smallest.filter(|(_, bytes)| bytes.len() < others) {
+            let bytes = self.put(format!("{weight}.{}", index.name()), Stored::mask(bytes))?;
+            return Ok((index, bytes));
         }
         if column_bytes.is_none_or(|bytes| mask_bytes < bytes) {
             let entries = (0..rows)

@@ -10,7 +10,7 @@ use crate::SparseError;
 /// The key of the manifest in the metadata of the safetensors file.
 pub(super) const KEY: &str = "burn-sparse";
 const FORMAT: &str = "burn-sparse checkpoint";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// Every header starts with these bytes, then come the digits of its checksum.
 const START: &str = r#"{"__metadata__":{"burn-sparse":"{\"header_crc32\":\""#;
@@ -68,7 +68,7 @@ pub struct PackedEntry {
     pub index: Index,
 }
 
-/// What tells where the entries of a packed weight are: the smallest of the three.
+/// What tells where the entries of a packed weight are: the smallest of those that can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Index {
@@ -76,8 +76,28 @@ pub enum Index {
     Columns,
     /// A bit for every weight.
     Mask,
-    /// The rows and columns of the dense panels of blocks.
+    /// The rows and columns of the dense panels of blocks, by their distances.
     Panels,
+    /// A bit for each row and column of the dense panels of blocks.
+    Blocks,
+    /// The pattern of each 3×3 kernel.
+    Patterns,
+    /// A bit for each kernel position of blocks whose kernels keep the same ones.
+    Punched,
+}
+
+impl Index {
+    /// The last part of the name of its tensor, `conv1.weight.panels`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Columns => "columns",
+            Self::Mask => "mask",
+            Self::Panels => "panels",
+            Self::Blocks => "blocks",
+            Self::Patterns => "patterns",
+            Self::Punched => "punched",
+        }
+    }
 }
 
 /// A float parameter of which only the elements other than positive zero are stored.

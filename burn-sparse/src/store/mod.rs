@@ -11,6 +11,9 @@
 //! | `conv1.weight.columns` | `U16`, or `U32` where rows are longer than 65,536 | `[stored]` | packed layers indexed by columns |
 //! | `conv1.weight.mask` | `U8` | `[⌈weights / 8⌉]` | packed layers indexed by a mask |
 //! | `conv1.weight.panels` | `U8` | `[bytes]` | packed layers indexed by panels of blocks |
+//! | `conv1.weight.blocks` | `U8` | `[bytes]` | the same, with a bit for each row and column |
+//! | `conv1.weight.patterns` | `U8` | `[bytes]` | packed layers of 3×3 kernels indexed by their patterns |
+//! | `conv1.weight.punched` | `U8` | `[bytes]` | packed layers indexed by the kernel positions of blocks |
 //! | `fc.weight.values`, `fc.weight.mask` | its own, `U8` | `[stored]`, `[⌈elements / 8⌉]` | sparse float parameters that are not packed |
 //! | `conv1.bias`, `bn1.running_mean`, .. | their own | their own | all other parameters |
 //!
@@ -22,12 +25,18 @@
 //! bits. Left out is positive zero alone: negative zeros and the payloads of NaNs come back bit by
 //! bit.
 //!
-//! Packed layers have the smallest of three indices. The columns of all entries, if rows are equally
-//! long. A mask. Or panels: in each block of the matrix,
-//! the rows that store the same columns are named together, and their columns once, each by its
-//! distance from the one before, mostly in a byte. Rows pruned alike, wholly or block by block, take a
-//! fraction of the others' bytes that way, and single weights at most of their columns'. Values lie in
-//! the order of rows whatever the index.
+//! Packed layers have the smallest index of those that fit, and values lie in the order of rows whatever the
+//! index:
+//! - the columns of all entries, if rows are equally long;
+//! - a mask;
+//! - panels: in each block of the matrix, the rows that store the same columns are named together, and their
+//!   columns once, each by its distance from the one before, mostly in a byte. One block is the
+//!   whole matrix where whole rows agree, as in [`Bcrc`](crate::format::Bcrc);
+//! - blocks: the same with a bit for each row and column of a block, as [`BlockPanels`](crate::format::BlockPanels)
+//!   count them, which takes less of narrow blocks;
+//! - patterns: the pattern of each 3×3 kernel by its number, as
+//!   [`PatternKernels`](crate::format::PatternKernels) tell them apart;
+//! - punched: a bit for each kernel position of a block, the masks of [`Punched`](crate::format::Punched).
 //!
 //! A factored weight is stored factor by factor (`conv1.weight.core`, ..), and a fresh dense model gets
 //! the factors that the file has.
@@ -82,8 +91,8 @@ mod encode;
 mod factored;
 mod file;
 mod fill;
+mod index;
 mod manifest;
-mod panel_index;
 mod report;
 mod restore;
 mod survey;

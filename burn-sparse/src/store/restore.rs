@@ -5,8 +5,8 @@ use burn::tensor::{BoolStore, DType, TensorData};
 use super::bitmask;
 use super::contents::SHORT_ROW;
 use super::fill::Ready;
+use super::index;
 use super::manifest::{Index, PackedEntry};
-use super::panel_index;
 use super::survey::{Dense, Kind, Layer};
 use super::tensors::Tensors;
 use super::{fail, little_endian};
@@ -50,14 +50,16 @@ impl<'a> Tensors<'a> {
                 let mask = self.mask(path, rows * row_len, packed.stored)?;
                 unmask(mask, rows, row_len)
             }
-            Index::Panels => {
-                let index = self.panels(path)?;
-                panel_index::decode(index, [rows, row_len], packed.stored)
-                    .map_err(|reason| self.fail(format!("`{path}`: {reason}")))?
-            }
             Index::Columns => {
                 let columns = self.columns(path, row_len, packed.stored)?;
                 (self.row_ptr(path, rows, packed)?, columns)
+            }
+            kind => {
+                let bytes = self.list(&format!("{path}.{}", kind.name()))?;
+                let shape = layer.weight.shape();
+                let positions = shape.get(2..).unwrap_or_default().iter().product();
+                index::decode(kind, bytes, [rows, row_len], positions, packed.stored)
+                    .map_err(|reason| self.fail(format!("`{path}`: {reason}")))?
             }
         };
         let csr = Csr::new(
@@ -79,18 +81,11 @@ impl<'a> Tensors<'a> {
         layer.weight.with_csr(csr)
     }
 
-    fn panels(&self, path: &str) -> Result<&'a [u8], SparseError> {
-        let name = format!("{path}.panels");
-        let len = self
-            .manifest
-            .tensors
-            .get(&name)
-            .map(|entry| entry.shape.clone());
-        self.bytes(
-            &name,
-            "U8",
-            &len.filter(|len| len.len() == 1).unwrap_or_default(),
-        )
+    /// The bytes of an index, as many as there are.
+    fn list(&self, name: &str) -> Result<&'a [u8], SparseError> {
+        let shape = self.manifest.tensors.get(name).map(|entry| &entry.shape);
+        let len = shape.filter(|shape| shape.len() == 1);
+        self.bytes(name, "U8", len.map_or(&[], Vec::as_slice))
     }
 
     fn columns(&self, path: &str, row_len: usize, stored: usize) -> Result<Vec<u32>, SparseError> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use safetensors::SafeTensors;
 
 use super::fail;
-use super::manifest::{Index, LayerEntry, Manifest};
+use super::manifest::{LayerEntry, Manifest};
 use super::survey::{Layer, Survey};
 use crate::SparseError;
 
@@ -136,11 +136,7 @@ impl<'a> Tensors<'a> {
                 continue;
             };
             wanted.insert(format!("{path}.values"));
-            match packed.index {
-                Index::Mask => drop(wanted.insert(format!("{path}.mask"))),
-                Index::Panels => drop(wanted.insert(format!("{path}.panels"))),
-                Index::Columns => drop(wanted.insert(format!("{path}.columns"))),
-            }
+            wanted.insert(format!("{path}.{}", packed.index.name()));
         }
         let others = survey.tensors.iter().map(|dense| dense.path.as_str());
         dense.extend(others.filter(|path| !self.is_packed(path)));

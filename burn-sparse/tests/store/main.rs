@@ -940,7 +940,7 @@ fn the_manifest_tells_what_is_inside() {
     let path = folder.path().join("net");
     store::save(&Net::trained(5), &path).unwrap();
     let manifest = store::read_manifest(&path).unwrap();
-    assert_eq!(manifest.version, 3);
+    assert_eq!(manifest.version, 4);
     let layers: Vec<_> = manifest
         .layers
         .iter()

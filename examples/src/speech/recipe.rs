@@ -3,7 +3,7 @@
 use burn_admm::{AdmmConfig, RhoSchedule};
 
 use crate::cli::Preset;
-use crate::training::{EvolveRecipe, Optimizer, Recipe};
+use crate::training::{EvolveRecipe, Optimizer, Recipe, ReweightedRecipe};
 
 /// Recordings that a preset trains on and tests with; nothing for all of them.
 #[must_use]
@@ -37,6 +37,7 @@ pub fn recipe(preset: Preset, seed: u64) -> Recipe {
         retrain_epochs: 4,
         admm: AdmmConfig::new().with_rho(5e-2).with_schedule(schedule),
         evolve: EvolveRecipe::default(),
+        reweighted: ReweightedRecipe::default(),
         seed,
     };
     match preset {

@@ -3,7 +3,7 @@
 use burn_admm::{AdmmConfig, RhoSchedule};
 
 use crate::cli::Preset;
-use crate::training::{EvolveRecipe, Optimizer, Recipe};
+use crate::training::{EvolveRecipe, Optimizer, Recipe, ReweightedRecipe};
 
 /// Probability with which training makes a word an unknown one.
 pub const WORD_DROPOUT: f64 = 0.1;
@@ -48,6 +48,7 @@ pub fn recipe(preset: Preset, seed: u64) -> Recipe {
         retrain_epochs: epochs / 2,
         admm: AdmmConfig::new().with_rho(1e-2).with_schedule(schedule),
         evolve: EvolveRecipe::default(),
+        reweighted: ReweightedRecipe::default(),
         seed,
     }
 }

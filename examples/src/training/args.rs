@@ -1,12 +1,13 @@
 use std::fmt;
 
 use burn_admm::penni::PenniConfig;
+use burn_admm::reweighted::Threshold;
 use burn_admm::{AdmmConfig, RhoSchedule};
 use burn_sparse::{SparseError, Sparsity};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use super::{PenniRecipe, Recipe};
+use super::{Method, PenniRecipe, Recipe, TrainingError};
 use crate::cli::positive;
 
 /// Which of a layer's weights may stay.
@@ -68,6 +69,11 @@ pub struct PruneArgs {
     /// Peak learning rate of dense training; those of the other stages change in proportion
     #[arg(long, value_name = "RATE", value_parser = positive_number)]
     pub lr: Option<f64>,
+
+    /// Peak learning rate before projection, of ADMM and of what takes its place; in proportion to --lr unless
+    /// set
+    #[arg(long, value_name = "RATE", value_parser = positive_number)]
+    pub admm_lr: Option<f64>,
 
     /// Weight of ADMM's penalty in the first outer iteration
     #[arg(long, value_name = "RHO", value_parser = positive_number)]
@@ -174,6 +180,45 @@ pub struct LoopArgs {
     pub stop_after: Option<usize>,
 }
 
+/// Arguments of reweighted regularisation.
+#[derive(Args, Clone, Copy, Debug, Default, PartialEq)]
+#[command(next_help_heading = "Training and pruning")]
+pub struct ReweightedArgs {
+    /// With --method reweighted: prune groups whose root mean square is below so many of their layer's, so that
+    /// every layer finds its own rate, in the place of --sparsity
+    ///
+    /// A layer that would lose all of its groups keeps the largest one.
+    #[arg(long, value_name = "TAU", value_parser = positive_number)]
+    pub threshold: Option<f64>,
+
+    /// Weight of the penalty of --method reweighted, 0.0001 unless set
+    #[arg(long, value_name = "LAMBDA", value_parser = positive_number)]
+    pub lambda: Option<f64>,
+}
+
+impl ReweightedArgs {
+    /// The recipe with what was asked for.
+    ///
+    /// # Errors
+    /// [`TrainingError::Settings`] for an argument that the method has no use for.
+    pub fn apply(&self, mut recipe: Recipe, method: Method) -> Result<Recipe, TrainingError> {
+        for (name, given) in [("threshold", self.threshold), ("lambda", self.lambda)] {
+            if given.is_some() && method != Method::Reweighted {
+                return Err(TrainingError::Settings(format!(
+                    "--{name} is for --method reweighted, and this is {method}"
+                )));
+            }
+        }
+        if let Some(lambda) = self.lambda {
+            recipe.reweighted.lambda = lambda;
+        }
+        if let Some(tau) = self.threshold {
+            recipe.reweighted.threshold = Some(Threshold::new(tau)?.keeping_one());
+        }
+        Ok(recipe)
+    }
+}
+
 fn positive_number(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if value.is_finite() && value > 0.0 => Ok(value),
@@ -196,6 +241,9 @@ impl PruneArgs {
             recipe.lr = lr;
             recipe.compress_lr *= factor;
             recipe.retrain_lr *= factor;
+        }
+        if let Some(lr) = self.admm_lr {
+            recipe.compress_lr = lr;
         }
         if let Some(rho) = self.rho {
             recipe.admm.rho = rho;

@@ -9,7 +9,7 @@ use burn_admm::click_train::ClickTrain;
 use burn_admm::evolve::{Evolution, Verdict};
 use burn_admm::penni::Penni;
 use burn_admm::plan::ResolvedPlan;
-use burn_admm::reweighted::Reweighted;
+use burn_admm::reweighted::{Reweighted, Threshold};
 use burn_admm::{Admm, AdmmError, AdmmInfo, Masks, Plan};
 use models::Classifier;
 
@@ -25,10 +25,11 @@ pub(super) enum Compression {
     Admm { admm: Box<Admm>, epochs: usize },
     /// Growing masks.
     Gradual(Gradual),
-    /// A penalty whose coefficients are refreshed after every so many epochs.
+    /// A penalty whose coefficients are refreshed after every so many epochs, and what prunes in the end.
     Reweighted {
         penalty: Box<Reweighted>,
         epochs: usize,
+        threshold: Option<Threshold>,
     },
     /// The outputs of a teacher as targets.
     Taught(Teacher),
@@ -149,7 +150,9 @@ impl Compression {
             Self::Admm { admm, epochs } if done.is_multiple_of(*epochs) => {
                 return Ok(Some(admm.update(model)?));
             }
-            Self::Reweighted { penalty, epochs } if done.is_multiple_of(*epochs) => {
+            Self::Reweighted {
+                penalty, epochs, ..
+            } if done.is_multiple_of(*epochs) => {
                 penalty.refresh(model)?;
             }
             Self::Shared(penni) => {
@@ -239,14 +242,21 @@ impl Compression {
         }
     }
 
-    /// The masks that were chosen while training; without them, weights are projected afterwards.
-    pub(super) fn masks(&self) -> Result<Option<Masks>, TrainingError> {
+    /// The masks that were chosen while training, or are by a threshold; without them, weights are
+    /// projected afterwards.
+    pub(super) fn masks<M: Classifier>(&self, model: &M) -> Result<Option<Masks>, TrainingError> {
         match self {
+            Self::Reweighted {
+                penalty,
+                threshold: Some(threshold),
+                ..
+            } => Ok(Some(penalty.prune(model, *threshold)?)),
             Self::Click { run, .. } => Ok(Some(run.masks()?)),
             Self::Evolve { run, .. } => Ok(Some(run.masks())),
             _ => Ok(None),
         }
     }
+
     /// The trials of an evolution.
     pub(super) fn trials(&self) -> Vec<Verdict> {
         match self {

@@ -1,7 +1,7 @@
 //! LeNet-5 on MNIST: its presets.
 
 use super::args::admm;
-use super::{EvolveRecipe, Optimizer, Recipe};
+use super::{EvolveRecipe, Optimizer, Recipe, ReweightedRecipe};
 use crate::cli::Preset;
 
 /// The numbers of a preset: `quick` for a tenth of MNIST, `full` for all of it, where an epoch has
@@ -21,6 +21,7 @@ pub fn lenet_recipe(preset: Preset, seed: u64) -> Recipe {
         retrain_epochs: 4,
         admm: admm(5e-2, 2.0),
         evolve: EvolveRecipe::default(),
+        reweighted: ReweightedRecipe::default(),
         seed,
     };
     match preset {

@@ -19,6 +19,7 @@ mod contest;
 mod cut;
 mod densities;
 mod deploy;
+mod elsewhere;
 mod error;
 mod evaluate;
 mod lenet;
@@ -42,7 +43,7 @@ mod trainer;
 mod tucker;
 mod tucker_table;
 
-pub use args::{LoopArgs, Pattern, PenniArgs, PruneArgs};
+pub use args::{LoopArgs, Pattern, PenniArgs, PruneArgs, ReweightedArgs};
 pub use clock::rank_times;
 pub use comparison::Comparison;
 pub use contest::{Assignment, Contest, DenseEntry, Entry};
@@ -51,6 +52,7 @@ pub use densities::{Densities, lenet_plan};
 pub use deploy::{
     DENSE_FILE, Deployed, PACKED_FILE, deploy, deploy_factored, deploy_shared, latency,
 };
+pub use elsewhere::{Elsewhere, deploy_on};
 pub use error::{TrainingError, exit_code};
 pub use evaluate::{accuracy, hits, mean_loss};
 pub use lenet::lenet_recipe;
@@ -61,7 +63,7 @@ pub use penni::{PenniRecipe, Shared, SharedResults, share};
 pub(crate) use pipeline::own;
 pub use pipeline::{Dense, PruneResults, Pruned, check_plan, prune, train_dense, train_on};
 pub use quantize::{QuantRecipe, QuantResults, Quantised, quantise};
-pub use recipe::{EvolveRecipe, LearningRate, Method, Optimizer, Recipe};
+pub use recipe::{EvolveRecipe, LearningRate, Method, Optimizer, Recipe, ReweightedRecipe};
 pub use resnet::{
     check_images, config_of, network, recipe_of, resnet_limits, resnet_recipe, resnet_stem,
 };

@@ -8,7 +8,7 @@ use burn_admm::baseline::{Gradual, GradualSchedule};
 use burn_admm::click_train::{ClickTrain, ClickTrainConfig};
 use burn_admm::evolve::{Evolution, Verdict};
 use burn_admm::plan::ResolvedPlan;
-use burn_admm::reweighted::{Reweighted, ReweightedConfig};
+use burn_admm::reweighted::Reweighted;
 use burn_admm::{Admm, Masks, Plan};
 use burn_sparse::store;
 use models::{Classifier, weights};
@@ -223,7 +223,7 @@ pub fn prune<M: Classifier>(
         if let Some(hint) = far_off(&history) {
             context.say(format!("{method}: {hint}"));
         }
-        masks = result.compression.masks()?;
+        masks = result.compression.masks(&compressed)?;
         trials = result.compression.trials();
         // A resumed run goes on with the kernel patterns that it was started with.
         if let Some(plan) = result.compression.plan() {
@@ -337,10 +337,13 @@ fn compression<M: Classifier>(
             Compression::Gradual(Gradual::new(schedule, resolved.clone()))
         }
         Method::Reweighted => {
-            let config = ReweightedConfig::new().with_learning_rate(recipe.compress_lr);
+            let config = recipe
+                .reweighted
+                .config(recipe.compress_lr, recipe.optimizer);
             Compression::Reweighted {
                 penalty: Box::new(Reweighted::new(model, plan, config)?),
                 epochs,
+                threshold: recipe.reweighted.threshold,
             }
         }
         Method::Evolve => {

@@ -6,6 +6,7 @@ use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamConfig, ModuleOptimizer, SgdConfig};
 use burn_admm::AdmmConfig;
 use burn_admm::evolve::EvolveConfig;
+use burn_admm::reweighted::{ReweightedConfig, Threshold};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
@@ -171,6 +172,42 @@ impl EvolveRecipe {
     }
 }
 
+/// The numbers of reweighted regularisation.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReweightedRecipe {
+    /// Weight of the penalty.
+    pub lambda: f64,
+    /// What prunes groups in the place of the plan's budgets, so that each layer finds its own rate.
+    pub threshold: Option<Threshold>,
+}
+
+impl Default for ReweightedRecipe {
+    /// The library's lambda, and the plan's budgets.
+    fn default() -> Self {
+        Self {
+            lambda: ReweightedConfig::default().lambda,
+            threshold: None,
+        }
+    }
+}
+
+impl ReweightedRecipe {
+    /// The penalty's settings for a stage of this peak learning rate: momentum multiplies the rate, and
+    /// epsilon grows with it, so that small groups do not overshoot zero.
+    pub(super) fn config(self, lr: f64, optimizer: Optimizer) -> ReweightedConfig {
+        let rate = match optimizer {
+            Optimizer::Sgd { momentum, .. } => lr / (1.0 - momentum),
+            Optimizer::Adam { .. } => lr,
+        };
+        let config = ReweightedConfig::new()
+            .with_lambda(self.lambda)
+            .with_learning_rate(rate);
+        // Of patterns whose weights are in two groups each.
+        let epsilon = config.epsilon.max(2.0 * config.least_epsilon(2));
+        config.with_epsilon(epsilon)
+    }
+}
+
 /// All numbers of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recipe {
@@ -199,6 +236,9 @@ pub struct Recipe {
     /// Settings of evolution.
     #[serde(default)]
     pub evolve: EvolveRecipe,
+    /// Settings of reweighted regularisation.
+    #[serde(default)]
+    pub reweighted: ReweightedRecipe,
     /// Seed of the initial weights and of the data order.
     pub seed: u64,
 }
@@ -242,6 +282,26 @@ impl Recipe {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn epsilon_grows_with_the_penalty_and_with_momentum() {
+        let recipe = |lambda| ReweightedRecipe {
+            lambda,
+            threshold: None,
+        };
+        let sgd = Optimizer::Sgd {
+            momentum: 0.9,
+            weight_decay: 0.0,
+        };
+        let adam = Optimizer::Adam { weight_decay: 0.0 };
+        let default = ReweightedConfig::default();
+        assert_eq!(recipe(1e-4).config(1e-3, adam).epsilon, default.epsilon);
+        for optimizer in [sgd, adam] {
+            let config = recipe(1.0).config(0.05, optimizer);
+            assert!(config.epsilon >= 2.0 * config.least_epsilon(2));
+        }
+        assert!((recipe(1.0).config(0.05, sgd).learning_rate - 0.5).abs() < 1e-12);
+    }
 
     #[test]
     fn the_rate_rises_falls_and_starts_again() {

@@ -4,7 +4,7 @@ use burn::tensor::Device;
 use models::{Arch, Model, ModelConfig, Stem};
 
 use super::args::admm;
-use super::{EvolveRecipe, Optimizer, Recipe, TrainingError, lenet_recipe};
+use super::{EvolveRecipe, Optimizer, Recipe, ReweightedRecipe, TrainingError, lenet_recipe};
 use crate::cli::Preset;
 use crate::data::ImageDataset;
 
@@ -32,6 +32,7 @@ pub fn resnet_recipe(preset: Preset, seed: u64) -> Recipe {
         retrain_epochs: 4,
         admm: admm(1e-1, 3.0),
         evolve: EvolveRecipe::default(),
+        reweighted: ReweightedRecipe::default(),
         seed,
     };
     match preset {

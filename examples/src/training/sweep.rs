@@ -6,19 +6,21 @@ use std::fmt;
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
-use super::{Moments, Scheme};
+use super::{Elsewhere, Moments, Scheme};
 use crate::figure::{Figure, FigureError, Line};
-use crate::report::Report;
+use crate::report::{DensePacked, Latency, Report};
 
 /// A network pruned by one scheme to one sparsity from one seed.
 #[derive(Clone, Debug)]
 pub struct Cell {
     /// Which weights may stay.
     pub scheme: Scheme,
-    /// The sparsity that was asked for.
+    /// The sparsity that was asked for; 0 if layers found their own.
     pub asked: f64,
     /// What came of it.
     pub report: Report,
+    /// What it does on other devices, by their names.
+    pub on: BTreeMap<String, Elsewhere>,
 }
 
 /// Many runs from the same dense networks, compared by scheme and sparsity.
@@ -48,22 +50,65 @@ struct Row {
     smaller: f64,
     /// The largest of all seeds.
     max_abs_diff: f64,
+    /// Times on other devices.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    on: BTreeMap<String, Times>,
+}
+
+/// Times of all seeds on another device, and the largest difference there.
+#[derive(Clone, Debug, Default, Serialize)]
+struct Times {
+    dense_ms: BTreeMap<usize, f64>,
+    packed_ms: BTreeMap<usize, f64>,
+    max_abs_diff: f64,
+}
+
+impl Times {
+    fn of(all: &[&Elsewhere]) -> Self {
+        let latencies = || all.iter().map(|there| &there.latency_ms);
+        Self {
+            dense_ms: means(latencies(), |time| time.dense),
+            packed_ms: means(latencies(), |time| time.packed),
+            max_abs_diff: all
+                .iter()
+                .map(|there| there.max_abs_diff)
+                .fold(0.0, f64::max),
+        }
+    }
+}
+
+/// By batch size, the mean over seeds.
+fn means<'a>(
+    latencies: impl Iterator<Item = &'a Latency>,
+    form: fn(&DensePacked) -> f64,
+) -> BTreeMap<usize, f64> {
+    let mut all: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+    for (batch, time) in latencies.flat_map(|latency| &latency.by_batch) {
+        all.entry(*batch).or_default().push(form(time));
+    }
+    all.into_iter()
+        .map(|(batch, times)| (batch, Moments::of(times).mean))
+        .collect()
+}
+
+/// How many times faster packed is at a batch size.
+fn faster(
+    dense_ms: &BTreeMap<usize, f64>,
+    packed_ms: &BTreeMap<usize, f64>,
+    batch: usize,
+) -> Option<f64> {
+    Some(dense_ms.get(&batch)? / packed_ms.get(&batch)?)
 }
 
 impl Row {
     fn of(cells: &[&Cell]) -> Self {
         let reports = || cells.iter().map(|cell| &cell.report);
         let mean = |value: fn(&Report) -> f64| Moments::of(reports().map(value));
-        let times = |packed: bool| {
-            let mut all: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
-            for (batch, time) in reports().flat_map(|report| &report.latency_ms.by_batch) {
-                let time = if packed { time.packed } else { time.dense };
-                all.entry(*batch).or_default().push(time);
-            }
-            all.into_iter()
-                .map(|(batch, times)| (batch, Moments::of(times).mean))
-                .collect()
-        };
+        let latencies = || reports().map(|report| &report.latency_ms);
+        let mut on: BTreeMap<&String, Vec<&Elsewhere>> = BTreeMap::new();
+        for (name, there) in cells.iter().flat_map(|cell| &cell.on) {
+            on.entry(name).or_default().push(there);
+        }
         Self {
             scheme: cells[0].scheme,
             asked: cells[0].asked,
@@ -73,22 +118,36 @@ impl Row {
             accuracy_projected: mean(|report| report.accuracy_projected),
             accuracy_pruned: mean(|report| report.accuracy_pruned),
             accuracy_lost: mean(|report| report.accuracy_dense - report.accuracy_pruned),
-            dense_ms: times(false),
-            packed_ms: times(true),
+            dense_ms: means(latencies(), |time| time.dense),
+            packed_ms: means(latencies(), |time| time.packed),
             smaller: mean(|report| report.bytes_dense as f64 / report.bytes_packed_file as f64)
                 .mean,
             max_abs_diff: reports().map(|r| r.max_abs_diff).fold(0.0, f64::max),
+            on: on
+                .into_iter()
+                .map(|(name, all)| (name.clone(), Times::of(&all)))
+                .collect(),
         }
     }
 
-    /// How many times faster packed is, at a batch size.
-    fn faster(&self, batch: usize) -> Option<f64> {
-        Some(self.dense_ms.get(&batch)? / self.packed_ms.get(&batch)?)
+    /// The sparsity that was asked for, if one was.
+    fn asked(&self) -> String {
+        if self.asked > 0.0 {
+            format!("{:.1}%", 100.0 * self.asked)
+        } else {
+            "-".into()
+        }
     }
 
     fn batches(&self) -> impl Iterator<Item = usize> + '_ {
         self.packed_ms.keys().copied()
     }
+}
+
+/// The batch sizes at which both forms were timed.
+fn batches_of(times: &Times) -> impl Iterator<Item = usize> + '_ {
+    let both = |batch: &&usize| times.dense_ms.contains_key(*batch);
+    times.packed_ms.keys().filter(both).copied()
 }
 
 impl Sweep {
@@ -202,9 +261,9 @@ impl fmt::Display for Sweep {
         for row in &rows {
             write!(
                 f,
-                "{:<14} {:>5.1}% {:>6.1}% {:>15} {:>15} {:>15} {:>7.2}x",
+                "{:<14} {:>6} {:>6.1}% {:>15} {:>15} {:>15} {:>7.2}x",
                 row.scheme,
-                100.0 * row.asked,
+                row.asked(),
                 100.0 * row.sparsity,
                 row.accuracy_dense.percent(),
                 row.accuracy_pruned.percent(),
@@ -212,12 +271,34 @@ impl fmt::Display for Sweep {
                 row.smaller,
             )?;
             for batch in &batches {
-                match row.faster(*batch) {
+                match faster(&row.dense_ms, &row.packed_ms, *batch) {
                     Some(faster) => write!(f, " {faster:>13.2}x")?,
                     None => write!(f, " {:>14}", "-")?,
                 }
             }
             writeln!(f)?;
+        }
+        let elsewhere = rows.iter().flat_map(|row| {
+            row.on.iter().flat_map(move |(name, times)| {
+                batches_of(times).map(move |b| (row, name, times, b))
+            })
+        });
+        for (index, (row, name, times, batch)) in elsewhere.enumerate() {
+            if index == 0 {
+                writeln!(
+                    f,
+                    "\n{:<14} {:>6} {:<24} {:>5} {:>10} {:>10} {:>8}",
+                    "scheme", "asked", "on", "batch", "dense, ms", "packed, ms", "faster"
+                )?;
+            }
+            let (dense, packed) = (times.dense_ms[&batch], times.packed_ms[&batch]);
+            writeln!(
+                f,
+                "{:<14} {:>6} {name:<24} {batch:>5} {dense:>10.3} {packed:>10.3} {:>7.2}x",
+                row.scheme,
+                row.asked(),
+                dense / packed
+            )?;
         }
         Ok(())
     }
@@ -226,13 +307,13 @@ impl fmt::Display for Sweep {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{DensePacked, Latency};
 
     fn cell(scheme: &str, asked: f64, seed: u64, accuracy: f64, packed: f64) -> Cell {
         let time = DensePacked { dense: 2.0, packed };
         Cell {
             scheme: scheme.parse().unwrap(),
             asked,
+            on: BTreeMap::new(),
             report: Report {
                 arch: "small".into(),
                 dataset: "mnist".into(),
@@ -256,7 +337,23 @@ mod tests {
             sweep.add(cell("columns", 0.9, seed, accuracy - 0.1, 0.5));
             sweep.add(cell("bcr8x64", 0.8, seed, accuracy, 1.6));
         }
+        let time = DensePacked {
+            dense: 10.0,
+            packed: 2.0,
+        };
+        let there = |max_abs_diff| Elsewhere {
+            latency_ms: Latency::new([(1, time)].into()),
+            max_abs_diff,
+            accuracy: 0.9,
+            kinds: [("csr".to_string(), 1)].into(),
+        };
+        for (cell, diff) in sweep.cells.iter_mut().zip([1e-6, 0.0, 0.0, 1e-5]) {
+            cell.on.insert("vulkan".into(), there(diff));
+        }
+        assert_eq!(sweep.rows()[0].on["vulkan"].max_abs_diff, 1e-5);
         let text = sweep.to_string();
+        assert!(text.contains("on"), "{text}");
+        assert_eq!(text.matches("5.00x").count(), 3, "{text}");
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 4, "{text}");
         assert!(lines[0].ends_with("faster, b32"), "{text}");

@@ -157,6 +157,52 @@ fn blocks_and_rates_that_do_not_fit_are_refused_by_name() {
 }
 
 #[test]
+fn one_group_is_kept_of_layers_that_a_rate_would_empty() {
+    let net = net();
+    // The smallest layer of eight output channels, sixteen inputs and one position, and what one group of it is.
+    let kernels = Sparsity::connectivity(0.999).unwrap();
+    for (sparsity, path, group) in [
+        (Sparsity::filter(0.95).unwrap(), "point.weight", 16),
+        (Sparsity::channel(0.95).unwrap(), "point.weight", 8),
+        (Sparsity::column(0.95).unwrap(), "point.weight", 8),
+        (kernels, "point.weight", 1),
+        (
+            Sparsity::punched(0.999, [4, 4]).unwrap(),
+            "point.weight",
+            16,
+        ),
+        (Sparsity::kernel_pattern(0.995, 4).unwrap(), "up.weight", 4),
+    ] {
+        let plan = Plan::dense().with_sparsity(path, sparsity).unwrap();
+        let error = plan.resolve(&net).unwrap_err();
+        assert!(
+            matches!(&error, PlanError::Unfit { path: at, .. } if at == path),
+            "{sparsity:?}: {error}"
+        );
+        let plan = plan.with_one_group_kept(true);
+        let layer = plan.resolve(&net).unwrap().layer(path).unwrap().clone();
+        assert_eq!(layer.nnz, group, "{sparsity:?}");
+        // JSON keeps what was asked for, and an explanation says where it took effect.
+        assert_eq!(Plan::from_json(&plan.to_json()).unwrap(), plan);
+        let explained = plan.explain(&net).unwrap();
+        let reason = &explained.parameter(path).unwrap().reason;
+        assert!(reason.ends_with("one group kept"), "{reason}");
+        // Projected, one group of the weight is left.
+        let kept = crate::Masks::project(&net, &plan.resolve(&net).unwrap()).unwrap();
+        let kept = kept.layers()[0].keep.iter().filter(|&&keep| keep).count();
+        assert_eq!(kept, group, "{sparsity:?}");
+    }
+    // A rate that leaves something is not touched.
+    let half = Plan::new(Sparsity::filter(0.5).unwrap());
+    let asked = half.clone().with_one_group_kept(true);
+    let nnz = |plan: Plan| -> Vec<usize> {
+        let resolved = plan.resolve(&net).unwrap();
+        resolved.layers().iter().map(|layer| layer.nnz).collect()
+    };
+    assert_eq!(nnz(asked), nnz(half));
+}
+
+#[test]
 fn empty_pools_are_refused_by_name() {
     for patterns in [0, 17] {
         let sparsity = Sparsity::KernelPattern {

@@ -15,9 +15,13 @@ fn row_index(csr: &Csr) -> usize {
 fn panels_of_blocks_take_a_fifth_of_the_index_of_rows() {
     println!("block      of rows   of panels  part");
     for (block, most) in [
+        ([4, 16], 0.3),
         ([4, 128], 0.3),
+        ([8, 16], 0.2),
+        ([8, 32], 0.2),
         ([8, 64], 0.2),
         ([8, 256], 0.2),
+        ([16, 16], 0.2),
         ([16, 128], 0.2),
     ] {
         for (rows, channels, kernel) in [(256, 256, [3, 3]), (512, 2048, [1, 1])] {

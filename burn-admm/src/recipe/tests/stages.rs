@@ -237,6 +237,30 @@ fn nothing_is_trained_for_a_plan_that_does_not_fit() {
         "{text}"
     );
     assert_eq!(training.calls, 0);
+    // Kernel patterns of kernels with one position, whether a stage names them or all of its network has them.
+    let patterns = Sparsity::kernel_pattern(0.75, 4).unwrap();
+    let named = Plan::dense().with_sparsity("hidden.weight", patterns);
+    for (plan, origin) in [
+        (named.unwrap(), "by its own rule"),
+        (Plan::new(patterns), "by default"),
+    ] {
+        let stages = [Train::new(1).into(), AdmmPruning::new(plan, 2).into()];
+        let recipe = Recipe::new(stages).unwrap();
+        // As it was written to a file.
+        let recipe = Recipe::from_json(&recipe.to_json()).unwrap();
+        let error = recipe.run(Net::new(1), &mut training).unwrap_err();
+        let text = error.to_string();
+        for part in [
+            "stages[1] (admm)",
+            "hidden.weight",
+            "3×3",
+            origin,
+            "connectivity",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert_eq!(training.calls, 0);
+    }
     let nothing = OneShot {
         plan: Some(Plan::dense()),
     };

@@ -8,6 +8,8 @@
 
 use crate::format::{BlockPanels, Csr};
 
+use super::rows::Rows;
+
 fn put(out: &mut Vec<u8>, mut number: usize) {
     while number > 0x7f {
         out.push(number as u8 | 0x80);
@@ -97,8 +99,7 @@ pub(super) fn decode(
     if blocks > reader.bytes.len() {
         return Err(format!("its index is too short for {blocks} blocks"));
     }
-    let mut columns: Vec<Vec<u32>> = vec![Vec::new(); rows];
-    let mut entries = 0usize;
+    let mut found = Rows::new(rows, stored);
     for index in 0..blocks {
         let start = [index / across * block[0], index % across * block[1]];
         let side = [
@@ -106,44 +107,26 @@ pub(super) fn decode(
             block[1].min(row_len - start[1]),
         ];
         for _ in 0..reader.number()? {
-            let (of_rows, of_columns) = (reader.ids(side[0])?, reader.ids(side[1])?);
-            entries += of_rows.len() * of_columns.len();
-            if entries > stored {
-                return Err(format!("its index names more than {stored} entries"));
-            }
-            for row in of_rows {
-                let all = of_columns.iter().map(|column| (start[1] + column) as u32);
-                columns[start[0] + row].extend(all);
-            }
+            let mut of_rows = reader.ids(side[0])?;
+            let of_columns = reader.ids(side[1])?;
+            of_rows.iter_mut().for_each(|row| *row += start[0]);
+            let columns = of_columns.iter().map(|column| start[1] + column);
+            found.add(&of_rows, of_columns.len(), columns)?;
         }
     }
-    if !reader.bytes.is_empty() || entries != stored {
+    if !reader.bytes.is_empty() {
         let left = reader.bytes.len();
-        return Err(format!(
-            "its index names {entries} entries, not {stored}, and {left} bytes are left over"
-        ));
+        return Err(format!("{left} bytes are left over after its index"));
     }
-    let ends = columns.iter().scan(0, |end, row| {
-        *end += row.len() as u32;
-        Some(*end)
-    });
-    let row_ptr = core::iter::once(0).chain(ends).collect();
-    Ok((row_ptr, columns.into_iter().flatten().collect()))
+    found.finish()
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::testing::csr;
     use super::*;
-
-    fn csr() -> impl Strategy<Value = Csr> {
-        (0usize..9, 0usize..200).prop_flat_map(|(rows, row_len)| {
-            let value = prop_oneof![4 => Just(0.0f32), 1 => -2.0f32..2.0];
-            prop::collection::vec(value, rows * row_len)
-                .prop_map(move |dense| Csr::from_dense(&dense, [rows, row_len]).unwrap())
-        })
-    }
 
     fn side() -> impl Strategy<Value = [usize; 2]> {
         let wide = prop_oneof![1usize..12, Just(150), Just(65536)];
