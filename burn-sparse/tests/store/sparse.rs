@@ -3,7 +3,10 @@
 use burn::module::{Module, Param, ParamId};
 use burn::nn::{BatchNorm, BatchNormConfig};
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use burn_sparse::nn::{Conv1d, Conv1dConfig, Conv2d, Conv2dConfig, Linear, LinearConfig};
+use burn_sparse::format::Csr;
+use burn_sparse::nn::{
+    Conv1d, Conv1dConfig, Conv2d, Conv2dConfig, Linear, LinearConfig, PackedWeight, Weight,
+};
 use burn_sparse::pack::{self, Choice, PackConfig};
 use burn_sparse::store::{self, Index};
 use rand::{Rng, SeedableRng};
@@ -194,6 +197,73 @@ fn nothing_left_is_a_mask_of_zeros() {
     // A tensor of no elements.
     let (bytes, _) = store::to_bytes(&zeros([0, 9])).unwrap();
     store::from_bytes(zeros([0, 9]), &bytes).unwrap();
+}
+
+/// A weight of 32 filters by 16 channels of 3×3 kernels, and its index.
+fn index_of(keep: impl Fn(usize, usize) -> bool) -> (Index, u64) {
+    let device = Device::flex();
+    let dense: Vec<f32> = (0..32 * 144)
+        .map(|at| {
+            if keep(at / 144, at % 144) {
+                at as f32 - 2000.5
+            } else {
+                0.0
+            }
+        })
+        .collect();
+    let csr = Csr::from_dense(&dense, [32, 144]).unwrap();
+    let fresh = || {
+        Conv2dConfig::new([16, 32], [3, 3])
+            .with_bias(false)
+            .init(&device)
+    };
+    let mut layer = fresh();
+    let packed = PackedWeight::new(csr.clone(), [32, 16, 3, 3], &device).unwrap();
+    layer.weight = Weight::Packed(packed);
+    let (bytes, report) = store::to_bytes(&layer).unwrap();
+    assert_eq!(
+        store::from_bytes(fresh(), &bytes)
+            .unwrap()
+            .weight
+            .to_csr()
+            .unwrap(),
+        csr
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("layer");
+    std::fs::write(&path, &bytes).unwrap();
+    let manifest = store::read_manifest(&path).unwrap();
+    let packed = manifest.layers[0].packed.as_ref().unwrap();
+    (packed.index, report.index_bytes)
+}
+
+#[test]
+fn every_pattern_has_the_index_made_for_it() {
+    // A number of a place that repeats nowhere near.
+    let mix = |a: usize, b: usize| (a * 7919 + b * 104_729 + a * b * 31) % 1009;
+    // Half the rows and a quarter of the columns of blocks of 4 by 16.
+    let blocks = index_of(|row, column| {
+        let block = row / 4 * 9 + column / 16;
+        mix(row, column / 16) % 2 == 0 && mix(block, column) % 4 == 0
+    });
+    assert_eq!(blocks.0, Index::Blocks);
+    // One pattern of four for each kernel, two kernels in three kept.
+    let pool = [0b0_0011_1010, 0b0_1001_1010, 0b0_1011_0010, 0b0_1011_1000];
+    let patterns = index_of(|row, column| {
+        let kernel = mix(row, column / 9);
+        !kernel.is_multiple_of(3) && pool[kernel % 4] >> (column % 9) & 1 == 1
+    });
+    // Sixteen kernels of three bits at most in each row, and five bits and four patterns before.
+    let bits: u64 = 1 + 4 + 4 * 9 + 32 * 16 * 3;
+    assert_eq!(patterns.0, Index::Patterns);
+    assert!(patterns.1 <= bits.div_ceil(8), "{patterns:?}");
+    // Two or three positions of blocks of 8 filters by 4 channels.
+    let punched = index_of(|row, column| mix(row / 8 * 4 + column / 36, column % 9) % 4 == 0);
+    let bits: u64 = 32 + 16 * 9;
+    assert_eq!(punched, (Index::Punched, bits.div_ceil(8)));
+    // Single weights keep what they had.
+    let single = index_of(|row, column| mix(row, column) % 3 == 0);
+    assert_eq!(single, (Index::Mask, 32 * 144 / 8));
 }
 
 #[test]

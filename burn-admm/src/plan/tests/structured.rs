@@ -163,8 +163,8 @@ fn one_group_is_kept_of_layers_that_a_rate_would_empty() {
     let kernels = Sparsity::connectivity(0.999).unwrap();
     for (sparsity, path, group) in [
         (Sparsity::filter(0.95).unwrap(), "point.weight", 16),
-        (Sparsity::channel(0.95).unwrap(), "point.weight", 8),
-        (Sparsity::column(0.95).unwrap(), "point.weight", 8),
+        (Sparsity::channel(0.99).unwrap(), "point.weight", 8),
+        (Sparsity::column(0.99).unwrap(), "point.weight", 8),
         (kernels, "point.weight", 1),
         (
             Sparsity::punched(0.999, [4, 4]).unwrap(),
