@@ -3,7 +3,9 @@
 use burn::module::Module;
 use burn::optim::{GradientsParams, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Distribution, Int, Tensor, activation::log_softmax};
-use burn_admm::{Admm, AdmmConfig, Masks, Plan, SparsityReport};
+use burn_admm::click_train::{ClickTrain, ClickTrainConfig, Stage};
+use burn_admm::reweighted::{Reweighted, ReweightedConfig, Threshold};
+use burn_admm::{Admm, AdmmConfig, Masks, Plan, SparsityReport, fold};
 use burn_sparse::{
     Sparsity,
     nn::{Activation, Conv2d, Conv2dConfig, Linear, LinearConfig, Trace, weights},
@@ -131,5 +133,76 @@ fn train_prune_pack_and_run_on_every_device() {
                 .iter()
                 .all(|named| named.weight.is_packed())
         );
+    }
+}
+
+/// What needs no rates, and what needs no second run.
+#[test]
+fn reweighted_and_clicktrain_prune_on_every_device() {
+    for (name, plain) in devices() {
+        plain.seed(9);
+        let device = plain.clone().autodiff();
+        let test = batch(&plain, 64);
+        let mut optim: ModuleOptimizer = SgdConfig::new().init();
+
+        let plan = Plan::kernel_patterns(0.7, 4).unwrap();
+        let mut model = Net::new(&device);
+        let mut click = ClickTrain::new(&model, &plan, ClickTrainConfig::of_run(45)).unwrap();
+        let mut penalties = 0;
+        for _ in 0..45 {
+            let mut value = loss(&model, &batch(&device, 32));
+            if let Some(penalty) = click.penalty(&model) {
+                penalties += 1;
+                assert!(
+                    f64::from(penalty.clone().into_scalar::<f32>()) > 0.0,
+                    "{name}"
+                );
+                value = value + penalty;
+            }
+            let gradients = GradientsParams::from_grads(value.backward(), &model);
+            click.observe(&model, &gradients);
+            model = optim.step(0.1, model, gradients);
+            model = click.step(model).unwrap();
+        }
+        assert_eq!(click.stage(), Stage::Pruned, "{name}");
+        assert!(penalties > 5, "{name}: {penalties}");
+        let kept = Masks::attached(&model).nnz();
+        let clicked = fold(model).valid();
+        assert!(
+            SparsityReport::new(&clicked).unwrap().nnz <= kept + 54 + 48,
+            "{name}"
+        );
+        let masked = accuracy(&clicked, &test);
+        assert!(masked > 0.8, "{name}: {masked}");
+
+        let plan = Plan::new(Sparsity::column(0.5).unwrap());
+        let config = ReweightedConfig::new()
+            .with_lambda(1e-2)
+            .with_learning_rate(0.1);
+        let mut model = Net::new(&device);
+        let mut reweighted = Reweighted::new(&model, &plan, config).unwrap();
+        for _ in 0..4 {
+            for _ in 0..10 {
+                let value = loss(&model, &batch(&device, 32)) + reweighted.penalty(&model);
+                let gradients = GradientsParams::from_grads(value.backward(), &model);
+                model = optim.step(0.1, model, gradients);
+            }
+            reweighted.refresh(&model).unwrap();
+        }
+        let threshold = Threshold::new(0.5).unwrap().keeping_one();
+        let masks = reweighted.prune(&model, threshold).unwrap();
+        let pruned = masks.fold(masks.attach(model).unwrap()).valid();
+        // Some columns of both layers went, and what stays was found on this device.
+        for (path, weights) in [("conv2.weight", 12 * 54), ("hidden.weight", 48 * 24)] {
+            let nnz = SparsityReport::new(&pruned)
+                .unwrap()
+                .layer(path)
+                .unwrap()
+                .nnz;
+            assert!(
+                nnz > 0 && nnz < weights,
+                "{name}: {path} keeps {nnz} of {weights}"
+            );
+        }
     }
 }

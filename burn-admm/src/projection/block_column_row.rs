@@ -12,6 +12,16 @@ use super::{Projected, Projection, ProjectionError, check, top_k};
 /// ([`BlockSearch`]). `Alternating` never loses to `Sequential`, the published form; both are exact
 /// where all rows or all columns stay. Equal norms are kept from the lowest row or column on, and of
 /// two equally good blocks the one that was found columns first.
+///
+/// Of the energy that the best rows and columns of a block can keep (an exhaustive search on 400 blocks of 8 × 16
+/// Gaussian weights for each count, a test of this crate):
+///
+/// | rows × columns kept | `Sequential`, mean | `Alternating`, mean |
+/// |---|--:|--:|
+/// | 2 × 4 | above 0.85 | above 0.98 |
+/// | 4 × 8 | above 0.945 | above 0.98 |
+/// | 6 × 4 | above 0.98 | above 0.98 |
+/// | 8 × 2 | 1 | 1 |
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BlockColumnRowSearch {
     block: [usize; 2],

@@ -39,9 +39,9 @@ pub enum Search {
 }
 
 impl Search {
-    /// The search over all plans to ask for: of the genetic and the random one, that which found the
-    /// faster plan more often at equal evaluations, over the layers of ResNet-50 (`bench search`; see
-    /// the chapter "Measuring: the bench").
+    /// The search over all plans to ask for, the published one: at equal evaluations over the layers of
+    /// ResNet-50 genetic and random search won as often as each other (`bench search`; see the chapter
+    /// "Measuring: the bench").
     ///
     /// # Example
     /// ```
