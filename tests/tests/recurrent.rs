@@ -32,7 +32,13 @@ fn close(name: &str, got: Tensor<3>, expected: &[f32]) {
     let worst = got
         .iter()
         .zip(expected)
-        .map(|(a, b)| if a.is_finite() { (a - b).abs() } else { f32::INFINITY })
+        .map(|(a, b)| {
+            if a.is_finite() {
+                (a - b).abs()
+            } else {
+                f32::INFINITY
+            }
+        })
         .fold(0.0, f32::max);
     assert!(worst < 1e-5, "{name}: {worst}");
 }
@@ -56,7 +62,11 @@ fn gru_is_the_same_on_every_device() {
                 let name = format!("{name}, batch {batch}, reset_after {reset_after}");
                 close(&name, there.forward(x.clone(), None), &expected);
                 let packed = there.pack().unwrap();
-                close(&format!("{name}, packed"), packed.forward(x.clone(), None), &expected);
+                close(
+                    &format!("{name}, packed"),
+                    packed.forward(x.clone(), None),
+                    &expected,
+                );
                 // Step by step, with the state in between.
                 let mut state = None;
                 let mut steps = Vec::new();
@@ -65,7 +75,11 @@ fn gru_is_the_same_on_every_device() {
                     steps.push(next.clone().unsqueeze_dim(1));
                     state = Some(next);
                 }
-                close(&format!("{name}, by steps"), Tensor::cat(steps, 1), &expected);
+                close(
+                    &format!("{name}, by steps"),
+                    Tensor::cat(steps, 1),
+                    &expected,
+                );
             }
         }
     }
@@ -84,7 +98,11 @@ fn lstm_is_the_same_on_every_device() {
             let name = format!("{name}, batch {batch}");
             close(&name, there.forward(x.clone(), None).0, &expected);
             let packed = there.pack().unwrap();
-            close(&format!("{name}, packed"), packed.forward(x.clone(), None).0, &expected);
+            close(
+                &format!("{name}, packed"),
+                packed.forward(x.clone(), None).0,
+                &expected,
+            );
             let mut state = None;
             let mut steps = Vec::new();
             for step in 0..STEPS {
@@ -92,7 +110,11 @@ fn lstm_is_the_same_on_every_device() {
                 steps.push(next.hidden.clone().unsqueeze_dim(1));
                 state = Some(next);
             }
-            close(&format!("{name}, by steps"), Tensor::cat(steps, 1), &expected);
+            close(
+                &format!("{name}, by steps"),
+                Tensor::cat(steps, 1),
+                &expected,
+            );
         }
     }
 }
