@@ -147,7 +147,7 @@ pub(crate) fn run(args: &Args) -> Result<Sweep, TrainingError> {
     for &choice in &args.measure_on {
         let other = select(choice)?;
         other.warn();
-        elsewhere.push(other);
+        elsewhere.push((choice, other));
     }
     let output = args.common.open_output("block_prune", SETTINGS)?;
     let (limit, test_limit) = resnet_limits(preset);
@@ -267,7 +267,7 @@ struct Run<'a> {
     config: ModelConfig,
     selected: Selected,
     /// Where pruned networks are measured beside that.
-    elsewhere: Vec<Selected>,
+    elsewhere: Vec<(DeviceChoice, Selected)>,
     data: ImageDataset,
     cells: Vec<(Scheme, f64)>,
     epochs_left: StdCell<Option<usize>>,
@@ -374,9 +374,15 @@ impl Run<'_> {
                 }
             }
             let mut on = BTreeMap::new();
-            for there in &self.elsewhere {
+            for (choice, there) in &self.elsewhere {
+                // Of several cards, each has a folder and a line.
+                let folder = folder.join(choice.to_string().replace(':', "-"));
                 let found = deploy_on(&context, build, &pruned, there, &folder)?;
-                on.insert(there.to_string(), found);
+                let name = match choice {
+                    DeviceChoice::Named(_, Some(_)) => choice.to_string(),
+                    _ => there.to_string(),
+                };
+                on.insert(name, found);
             }
             if !on.is_empty() {
                 report.extra.insert("on".into(), json!(on));

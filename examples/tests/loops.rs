@@ -300,7 +300,14 @@ fn other_networks_are_pruned_by_other_schemes() {
             "--sparsity",
             "0.9",
         ];
-        let args = [&common[..], &data, &short, &of, &["--keep-one"]].concat();
+        let args = [
+            &common[..],
+            &data,
+            &short,
+            &of,
+            &["--keep-one", "--measure-on", "flex"],
+        ]
+        .concat();
         let sweep = block_prune::run(&block_prune::Args::parse_from(args)).unwrap();
         assert_eq!(sweep.cells().len(), 2, "{arch}");
         for cell in sweep.cells() {
@@ -310,6 +317,11 @@ fn other_networks_are_pruned_by_other_schemes() {
                 report.max_abs_diff < 1e-3,
                 "{arch}: {}",
                 report.max_abs_diff
+            );
+            assert!(cell.on["flex"].max_abs_diff < 1e-3, "{arch}: {:?}", cell.on);
+            assert_eq!(
+                report.extra["on"]["flex"]["accuracy"],
+                cell.on["flex"].accuracy
             );
             // Whole channels go, or the report says which layer keeps them.
             let cut = ["cut", "cut_refused"].map(|key| report.extra.contains_key(key));

@@ -25,7 +25,7 @@ pub struct Elsewhere {
     pub kinds: BTreeMap<String, usize>,
 }
 
-/// Packs, verifies and times `pruned` on the device `there`; its files go to a folder of that name in `folder`.
+/// Packs, verifies and times `pruned` on the device `there`; its files go to `folder`.
 ///
 /// # Errors
 /// As [`deploy`].
@@ -44,7 +44,7 @@ pub fn deploy_on<M: Classifier + Sync>(
         results: pruned.results.clone(),
         seconds: pruned.seconds,
     };
-    let deployed = deploy(&other, build, &moved, &folder.join(there.backend.name()))?;
+    let deployed = deploy(&other, build, &moved, folder)?;
     let mut kinds = BTreeMap::new();
     for layer in &deployed.packing.layers {
         *kinds.entry(layer.format.to_string()).or_insert(0) += 1;
